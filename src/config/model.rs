@@ -1,0 +1,188 @@
+//! The validated configuration: what the rest of the program may rely on.
+//!
+//! Values here have been checked; names are safe as file and volume names.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A whole configuration file, validated.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it came from.
+    pub path: PathBuf,
+    /// Where leases, journals and manifests live; mode 0700.
+    pub state_dir: PathBuf,
+    pub servers: BTreeMap<String, ServerConfig>,
+    pub pairs: BTreeMap<String, PairConfig>,
+}
+
+impl Config {
+    /// The first pair (by name) that names this server as source or replica.
+    pub fn pair_of(&self, server: &str) -> Option<&PairConfig> {
+        self.pairs
+            .values()
+            .find(|pair| pair.source == server || pair.replicas.iter().any(|r| r == server))
+    }
+}
+
+/// One `[server.NAME]` table.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// `[A-Za-z0-9][A-Za-z0-9_.-]*`, at most 40 characters.
+    pub name: String,
+    pub address: Address,
+    /// A MySQL option file that only its owner may read.
+    pub credentials: Option<PathBuf>,
+    pub tls: TlsMode,
+    pub tls_ca: Option<PathBuf>,
+    pub snapshot: SnapshotConfig,
+    pub service: Option<ServiceConfig>,
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Address {
+    Tcp { host: String, port: u16 },
+    Socket(PathBuf),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Socket(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// How the connection is protected; TLS asked for and not offered is always an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsMode {
+    #[default]
+    Disabled,
+    /// Encrypted, nobody verified.
+    Required,
+    /// The certificate chain is verified, the host name isn't.
+    VerifyCa,
+    /// Chain and host name are verified.
+    VerifyFull,
+}
+
+/// `[server.NAME.snapshot]`; the default is what a server without that table gets.
+#[derive(Debug, Clone)]
+pub struct SnapshotConfig {
+    pub backend: BackendChoice,
+    pub consistency: Consistency,
+    /// Past it the operation aborts and resumes replication. Default 30 s.
+    pub max_pause: Duration,
+    /// More than this behind: refuse. Default 1 h.
+    pub max_lag: Duration,
+    /// How long one lock statement may wait. Default 5 s, at most `max_pause`.
+    pub lock_wait: Duration,
+    /// How long to wait, before any pause, for replicated temporary tables to close. Default 60 s.
+    pub temp_table_wait: Duration,
+    /// Thick LVM only.
+    pub cow_size: CowSize,
+    /// Where reflink, copy and btrfs snapshots go.
+    pub directory: Option<PathBuf>,
+    /// The server's paths as seen from this host, longest prefix wins (containers).
+    pub path_map: BTreeMap<PathBuf, PathBuf>,
+    pub keep: KeepRules,
+}
+
+impl Default for SnapshotConfig {
+    fn default() -> Self {
+        Self {
+            backend: BackendChoice::Auto,
+            consistency: Consistency::Pause,
+            max_pause: Duration::from_secs(30),
+            max_lag: Duration::from_secs(3600),
+            lock_wait: Duration::from_secs(5),
+            temp_table_wait: Duration::from_secs(60),
+            cow_size: CowSize::Percent(20),
+            directory: None,
+            path_map: BTreeMap::new(),
+            keep: KeepRules::default(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackendChoice {
+    #[default]
+    Auto,
+    Zfs,
+    Lvm,
+    Btrfs,
+    Reflink,
+    Copy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Consistency {
+    /// SQL threads paused; for replicas.
+    #[default]
+    Pause,
+    /// Writes locked; for a server that is no replica.
+    Lock,
+    /// The server stopped through its service.
+    Stop,
+}
+
+/// Size of a thick LVM snapshot's copy-on-write area.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CowSize {
+    /// Of the origin's size, 1 to 100.
+    Percent(u8),
+    Bytes(u64),
+}
+
+/// Retention rules; all zero and `within` absent keeps everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeepRules {
+    pub last: u32,
+    pub hourly: u32,
+    pub daily: u32,
+    pub weekly: u32,
+    pub monthly: u32,
+    pub yearly: u32,
+    /// The newest ones that a server has come up on.
+    pub verified: u32,
+    /// Everything younger than this, in ms when serialised.
+    pub within_ms: Option<u64>,
+}
+
+/// `[server.NAME.service]`: how to stop, start and boot this server.
+#[derive(Debug, Clone)]
+pub struct ServiceConfig {
+    pub control: Option<ServiceControl>,
+    pub server_binary: Option<PathBuf>,
+}
+
+/// What stops and starts a server; argv without a shell, the program by absolute path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceControl {
+    Unit(String),
+    Commands {
+        start: Vec<String>,
+        stop: Vec<String>,
+    },
+}
+
+/// One `[pair.NAME]` table.
+#[derive(Debug, Clone)]
+pub struct PairConfig {
+    pub name: String,
+    pub source: String,
+    pub replicas: Vec<String>,
+}

@@ -1,0 +1,12 @@
+//! understudy: paused-replica snapshots for MySQL and MariaDB, proved by booting them.
+//!
+//! Rooms and their arrows are in docs/ARCHITECTURE.md; `tests/architecture.rs` holds them.
+
+pub mod cli;
+pub mod config;
+pub mod health;
+pub mod journal;
+pub mod server;
+pub mod snapshot;
+pub mod sys;
+pub mod volume;

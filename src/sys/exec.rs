@@ -1,0 +1,269 @@
+//! Programs: found in fixed places, never by PATH, never through a shell, always with an end.
+//!
+//! Captured output is bounded; the child gets an empty environment but for LC_ALL=C and PATH.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+/// Where programs may live. A user's PATH must not decide what root runs.
+const PLACES: [&str; 6] = [
+    "/usr/sbin",
+    "/sbin",
+    "/usr/bin",
+    "/bin",
+    "/usr/local/sbin",
+    "/usr/local/bin",
+];
+
+/// At most this much of each stream is kept.
+const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    #[error("program {name} is in none of {}", PLACES.join(", "))]
+    NotFound { name: String },
+    #[error("start {argv}: {source}")]
+    Start {
+        argv: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{argv} didn't end within {limit:?} and was killed")]
+    TimedOut { argv: String, limit: Duration },
+    #[error("{argv} ended with {status}: {}", stderr.trim())]
+    Failed {
+        argv: String,
+        status: ExitStatus,
+        stdout: String,
+        stderr: String,
+    },
+}
+
+/// A program by its fixed path.
+#[derive(Debug, Clone)]
+pub struct Program {
+    path: PathBuf,
+}
+
+impl Program {
+    /// Looks for `name` in the fixed places.
+    pub fn find(name: &str) -> Result<Self, ExecError> {
+        PLACES
+            .iter()
+            .map(|place| Path::new(place).join(name))
+            .find(|path| path.is_file())
+            .map(|path| Self { path })
+            .ok_or_else(|| ExecError::NotFound {
+                name: name.to_owned(),
+            })
+    }
+
+    /// A program that configuration named by its absolute path.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs it to its end; an exit status other than 0 is `Failed`.
+    pub fn run<I, S>(&self, args: I, limit: Duration) -> Result<Output, ExecError>
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<OsString>,
+    {
+        self.run_with(args, limit, Options::default())
+    }
+
+    /// As `run`, with input or more environment.
+    pub fn run_with<I, S>(
+        &self,
+        args: I,
+        limit: Duration,
+        options: Options,
+    ) -> Result<Output, ExecError>
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<OsString>,
+    {
+        let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+        let argv = render_argv(&self.path, &args);
+        let mut command = self.command(&args, &options);
+        let started = Instant::now();
+        let mut child = command.spawn().map_err(|source| ExecError::Start {
+            argv: argv.clone(),
+            source,
+        })?;
+        let input = options.input.clone();
+        let stdin = child.stdin.take();
+        let feeder = thread::spawn(move || {
+            if let (Some(mut pipe), Some(bytes)) = (stdin, input) {
+                drop(pipe.write_all(&bytes));
+            }
+        });
+        let stdout = drain(child.stdout.take());
+        let stderr = drain(child.stderr.take());
+        let status = wait(&mut child, &argv, limit)?;
+        // A grandchild may keep the pipes open: what is in them when the time is up must do.
+        let left = limit.saturating_sub(started.elapsed());
+        let stdout = stdout.recv_timeout(left).unwrap_or_default();
+        let stderr = stderr
+            .recv_timeout(limit.saturating_sub(started.elapsed()))
+            .unwrap_or_default();
+        drop(feeder);
+        let output = Output {
+            stdout: String::from_utf8_lossy(&stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+            elapsed: started.elapsed(),
+        };
+        if status.success() {
+            Ok(output)
+        } else {
+            Err(ExecError::Failed {
+                argv,
+                status,
+                stdout: output.stdout,
+                stderr: output.stderr,
+            })
+        }
+    }
+
+    fn command(&self, args: &[OsString], options: &Options) -> Command {
+        let mut command = Command::new(&self.path);
+        command
+            .args(args)
+            .env_clear()
+            .env("LC_ALL", "C")
+            .env("PATH", PLACES.join(":"))
+            .envs(options.env.iter().cloned())
+            .stdin(if options.input.is_some() {
+                Stdio::piped()
+            } else {
+                Stdio::null()
+            })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        command
+    }
+}
+
+/// What a run may be given beyond its arguments.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    pub input: Option<Vec<u8>>,
+    pub env: Vec<(OsString, OsString)>,
+}
+
+/// What a program that succeeded said.
+#[derive(Debug, Clone)]
+pub struct Output {
+    pub stdout: String,
+    pub stderr: String,
+    pub elapsed: Duration,
+}
+
+fn render_argv(path: &Path, args: &[OsString]) -> String {
+    std::iter::once(path.as_os_str())
+        .chain(args.iter().map(OsString::as_os_str))
+        .map(OsStr::to_string_lossy)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn drain<R: Read + Send + 'static>(stream: Option<R>) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut stream) = stream {
+            drop(
+                stream
+                    .by_ref()
+                    .take(OUTPUT_BYTES_MAX as u64)
+                    .read_to_end(&mut bytes),
+            );
+            drop(std::io::copy(&mut stream, &mut std::io::sink()));
+        }
+        drop(sender.send(bytes));
+    });
+    receiver
+}
+
+/// Waits with an end; past it the child's whole process group is killed and reaped.
+fn wait(child: &mut Child, argv: &str, limit: Duration) -> Result<ExitStatus, ExecError> {
+    let started = Instant::now();
+    let mut nap = Duration::from_micros(500);
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(status),
+            Ok(None) if started.elapsed() >= limit => {
+                let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
+                drop(child.wait());
+                return Err(ExecError::TimedOut {
+                    argv: argv.to_owned(),
+                    limit,
+                });
+            }
+            Ok(None) => {
+                thread::sleep(nap);
+                nap = (nap * 2).min(Duration::from_millis(4));
+            }
+            Err(source) => {
+                return Err(ExecError::Start {
+                    argv: argv.to_owned(),
+                    source,
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failure_carries_argv_and_stderr() {
+        let error = Program::find("ls")
+            .unwrap()
+            .run(["/nowhere-at-all"], Duration::from_secs(5))
+            .unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("/nowhere-at-all"), "{text}");
+        assert!(text.contains("No such file"), "{text}");
+    }
+
+    #[test]
+    fn hanging_program_is_killed_at_the_limit() {
+        let started = Instant::now();
+        let error = Program::find("sleep")
+            .unwrap()
+            .run(["60"], Duration::from_millis(100))
+            .unwrap_err();
+        assert!(matches!(error, ExecError::TimedOut { .. }));
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn input_reaches_the_program() {
+        let options = Options {
+            input: Some(b"hello".to_vec()),
+            env: Vec::new(),
+        };
+        let output = Program::find("cat")
+            .unwrap()
+            .run_with(Vec::<OsString>::new(), Duration::from_secs(5), options)
+            .unwrap();
+        assert_eq!(output.stdout, "hello");
+    }
+}

@@ -1,0 +1,149 @@
+//! Files that are ours: written whole, durably, for their owner only.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// A file operation that failed, with the path it failed on.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} {}: {source}", path.display())]
+pub struct FileError {
+    pub action: &'static str,
+    pub path: PathBuf,
+    #[source]
+    pub source: io::Error,
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+    let path = path.to_owned();
+    move |source| FileError {
+        action,
+        path,
+        source,
+    }
+}
+
+/// Makes a directory and its missing parents, mode 0700; one that exists is left as it is.
+pub fn make_private_dir(path: &Path) -> Result<(), FileError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(failed("make directory", path))
+}
+
+/// Replaces a file durably: temporary file beside it (0600), fsync, rename, fsync of the directory.
+/// After a crash the old content or the new one is there, never a part.
+pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = parent.join(format!(".{name}.new"));
+    let written = (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)?;
+        File::open(parent)?.sync_all()
+    })();
+    written
+        .inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+        .map_err(failed("write", path))
+}
+
+/// Removes a file durably; `Ok(false)` when it wasn't there.
+pub fn remove(path: &Path) -> Result<bool, FileError> {
+    match std::fs::remove_file(path) {
+        Ok(()) => {
+            let parent = path.parent().unwrap_or(Path::new("."));
+            File::open(parent)
+                .and_then(|dir| dir.sync_all())
+                .map_err(failed("sync directory", parent))?;
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed("remove", path)(error)),
+    }
+}
+
+/// Opens a log that is only ever appended to, mode 0600.
+pub fn open_append(path: &Path) -> Result<File, FileError> {
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed("open", path))?;
+    let parent = path.parent().unwrap_or(Path::new("."));
+    File::open(parent)
+        .and_then(|dir| dir.sync_all())
+        .map_err(failed("sync directory", parent))?;
+    Ok(file)
+}
+
+/// Appends one line and waits until it is on disk.
+pub fn append_line(file: &mut File, path: &Path, line: &str) -> Result<(), FileError> {
+    let mut bytes = Vec::with_capacity(line.len() + 1);
+    bytes.extend_from_slice(line.as_bytes());
+    bytes.push(b'\n');
+    file.write_all(&bytes)
+        .and_then(|()| file.sync_data())
+        .map_err(failed("append to", path))
+}
+
+/// The whole file as text; `Ok(None)` when it isn't there.
+pub fn read_text(path: &Path) -> Result<Option<String>, FileError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", path)(error)),
+    }
+}
+
+/// The entries of a directory by name, sorted; empty when the directory isn't there.
+pub fn list(path: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed("read directory", path)(error)),
+    };
+    let mut paths = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed("read directory", path))?;
+    paths.sort();
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn replaced_files_are_private_and_leave_no_temporary() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lease.json");
+        replace(&path, b"one").unwrap();
+        replace(&path, b"two").unwrap();
+        assert_eq!(read_text(&path).unwrap().as_deref(), Some("two"));
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(list(dir.path()).unwrap(), vec![path]);
+    }
+
+    #[test]
+    fn removing_twice_is_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        replace(&path, b"").unwrap();
+        assert!(remove(&path).unwrap());
+        assert!(!remove(&path).unwrap());
+    }
+}

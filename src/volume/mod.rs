@@ -1,0 +1,192 @@
+//! Everything that touches storage: where the data is, and one back-end per way to keep it.
+//!
+//! Knows nothing of servers beyond the paths it is handed. A back-end is one file behind
+//! [`Backend`]; building argv and parsing output are pure functions beside the call.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::sys::Fact;
+
+/// The ways to keep a copy. `auto` in the configuration becomes one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackendKind {
+    Zfs,
+    LvmThick,
+    LvmThin,
+    Btrfs,
+    Reflink,
+    Copy,
+}
+
+impl BackendKind {
+    /// File by file: holds only what was proven quiet for the whole walk.
+    pub fn is_file_by_file(self) -> bool {
+        match self {
+            Self::Reflink | Self::Copy => true,
+            Self::Zfs | Self::LvmThick | Self::LvmThin | Self::Btrfs => false,
+        }
+    }
+}
+
+/// One kept volume as the manifest records it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeRecord {
+    /// What it was taken of: `tank/mysql`, `vg0/mysql`, a subvolume's or directory's path.
+    pub origin: String,
+    /// The kept thing: `tank/mysql@understudy-ID`, `vg0/understudy-ID`, a path.
+    pub name: String,
+    /// Where the origin was mounted (for copies: the origin directory) when it was taken.
+    pub path: PathBuf,
+    /// What it holds of its own now, as far as the storage can tell.
+    pub bytes_used: Option<u64>,
+    /// The storage's own identity (zfs guid, lv_uuid, btrfs uuid, inode): a namesake isn't ours.
+    pub uuid: String,
+}
+
+/// What is asked of a back-end for one snapshot.
+#[derive(Debug, Clone)]
+pub struct TakeRequest {
+    /// The snapshot's id, which every name made for it carries.
+    pub id: String,
+    pub server: String,
+    /// Every place that must be in the one snapshot, resolved by `layout`.
+    pub layout: layout::Layout,
+    /// Where reflink, copy and btrfs snapshots go, when configured.
+    pub directory: Option<PathBuf>,
+    pub cow_size: crate::config::CowSize,
+    /// How long one storage command may run.
+    pub limit: Duration,
+}
+
+/// What travels with the volume, so that a lost manifest can be told from the volume alone.
+/// Values are short; a back-end that can't hold one leaves it out.
+pub type Tags = BTreeMap<String, String>;
+
+/// A back-end: one way to keep a copy.
+pub trait Backend: Send + Sync {
+    fn kind(&self) -> BackendKind;
+
+    /// All that can be done before the pause: resolves names, checks free space and pool fill,
+    /// opens descriptors, starts helper programs. Changes nothing that outlives a crash.
+    fn prepare(&self, request: &TakeRequest) -> Result<Box<dyn Prepared>, VolumeError>;
+
+    /// All volumes of ours that this back-end can see, each with what the volume itself knows.
+    /// `places` are directories that may hold btrfs, reflink and copy snapshots.
+    fn discover(&self, places: &[PathBuf]) -> Result<Vec<FoundVolume>, VolumeError>;
+
+    /// Whether the kept volume is still good: present, the same one, not overflowed.
+    fn probe(&self, volume: &VolumeRecord) -> Fact<VolumeState>;
+
+    /// Removes one kept volume after checking that it is the recorded one.
+    /// `Ok(false)` when it was gone already.
+    fn delete(&self, id: &str, volume: &VolumeRecord) -> Result<bool, VolumeError>;
+
+    /// Removes whatever an interrupted operation may have left under these planned names, and only
+    /// what bears `id` in its own metadata. Returns a line for each thing removed.
+    fn sweep(&self, id: &str, planned: &[PlannedVolume]) -> Result<Vec<String>, VolumeError>;
+}
+
+/// A snapshot that is ready to be taken. The steps come in this order: `plan` (journalled),
+/// `warm_up` (before the pause), `take` (in the pause), `seal` (after it); or `discard`.
+pub trait Prepared: Send {
+    /// The names that `take` will make, for the journal: what `sweep` may remove after a crash.
+    fn plan(&self) -> Vec<PlannedVolume>;
+
+    /// Work that makes `take` shorter and may take long: pre-copies, syncfs. Reports progress as
+    /// (bytes done, bytes in all).
+    fn warm_up(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<(), VolumeError>;
+
+    /// The moment. May be called again after it failed or was found torn (file by file only).
+    fn take(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<(), VolumeError>;
+
+    /// Makes it lasting and self-describing: read-only, tagged, synced. Returns the records.
+    fn seal(&mut self, tags: &Tags) -> Result<Vec<VolumeRecord>, VolumeError>;
+
+    /// Removes all that was made; idempotent.
+    fn discard(&mut self) -> Result<(), VolumeError>;
+}
+
+/// A volume that is about to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedVolume {
+    pub origin: String,
+    pub name: String,
+}
+
+/// A volume of ours as found on the storage, perhaps without a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundVolume {
+    pub id: String,
+    pub record: VolumeRecord,
+    pub tags: Tags,
+    pub state: VolumeState,
+}
+
+/// What became of a kept volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumeState {
+    Good {
+        bytes_used: Option<u64>,
+    },
+    /// Overflowed, damaged or replaced by another: the reason as a fragment.
+    Invalid(String),
+    Missing,
+}
+
+/// Why storage work failed, with the cases lifted out that a caller can do something about.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// A safety rule says no; nothing was changed. `hint` is the cure, a sentence.
+    #[error("{reason}")]
+    Refused { reason: String, hint: String },
+    #[error("{name} is busy: {reason}")]
+    Busy { name: String, reason: String },
+    #[error("{name} isn't there")]
+    NotFound { name: String },
+    #[error("{name} isn't the one that was recorded: {reason}")]
+    NotOurs { name: String, reason: String },
+    #[error(transparent)]
+    Exec(#[from] crate::sys::exec::ExecError),
+    #[error(transparent)]
+    File(#[from] crate::sys::files::FileError),
+    #[error("{action} {}: {source}", path.display())]
+    Call {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// Output of a program that we couldn't read.
+    #[error("{program} said what we can't read: {detail}")]
+    Parse {
+        program: &'static str,
+        detail: String,
+    },
+}
+
+impl VolumeError {
+    pub fn refused(reason: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Refused {
+            reason: reason.into(),
+            hint: hint.into(),
+        }
+    }
+
+    pub fn call(action: &'static str, path: &Path, source: impl Into<std::io::Error>) -> Self {
+        Self::Call {
+            action,
+            path: path.to_owned(),
+            source: source.into(),
+        }
+    }
+}
+
+/// The part of every name we make that says whose it is.
+pub const NAME_PREFIX: &str = "understudy-";
+
+pub mod layout;
