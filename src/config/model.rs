@@ -179,6 +179,30 @@ pub enum ServiceControl {
     },
 }
 
+impl ServiceControl {
+    /// The program and arguments that start the server.
+    pub fn start_argv(&self) -> Vec<String> {
+        match self {
+            Self::Unit(unit) => systemctl("start", unit),
+            Self::Commands { start, .. } => start.clone(),
+        }
+    }
+
+    /// The program and arguments that stop the server.
+    pub fn stop_argv(&self) -> Vec<String> {
+        match self {
+            Self::Unit(unit) => systemctl("stop", unit),
+            Self::Commands { stop, .. } => stop.clone(),
+        }
+    }
+}
+
+fn systemctl(verb: &str, unit: &str) -> Vec<String> {
+    ["/usr/bin/systemctl", verb, unit]
+        .map(str::to_owned)
+        .to_vec()
+}
+
 /// One `[pair.NAME]` table.
 #[derive(Debug, Clone)]
 pub struct PairConfig {

@@ -1,1 +1,15 @@
-//! (being written)
+//! Everything that speaks SQL: sessions, flavours, GTID sets, replication statements.
+//!
+//! Differences between MySQL and MariaDB, and between their versions, are met in `flavour` and
+//! nowhere else.
+
+pub mod facts;
+pub mod flavour;
+pub mod identity;
+pub mod lock;
+pub mod replication;
+pub mod session;
+
+pub use flavour::{Family, Flavour};
+pub use identity::Identity;
+pub use session::{Session, SessionError, Target};

@@ -1,1 +1,21 @@
-//! (being written)
+//! Snapshots of a replica: plan, pause, take, manifest, catalogue, retention.
+//!
+//! The pure parts (`plan`, `retention`) stand beside the parts that perform.
+
+pub mod catalog;
+pub mod context;
+pub mod create;
+pub mod error;
+pub mod id;
+pub mod keep;
+pub mod manifest;
+pub mod manual;
+pub mod observe;
+pub mod pause;
+pub mod plan;
+pub mod progress;
+pub mod quiet;
+
+pub use context::Context;
+pub use error::SnapshotError;
+pub use manifest::Manifest;

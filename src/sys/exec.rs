@@ -27,6 +27,9 @@ const PLACES: [&str; 6] = [
 /// At most this much of each stream is kept.
 const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// How long the pipes of a program that has ended are waited for.
+const AFTER_END: Duration = Duration::from_secs(1);
+
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
     #[error("program {name} is in none of {}", PLACES.join(", "))]
@@ -114,12 +117,9 @@ impl Program {
         let stdout = drain(child.stdout.take());
         let stderr = drain(child.stderr.take());
         let status = wait(&mut child, &argv, limit)?;
-        // A grandchild may keep the pipes open: what is in them when the time is up must do.
-        let left = limit.saturating_sub(started.elapsed());
-        let stdout = stdout.recv_timeout(left).unwrap_or_default();
-        let stderr = stderr
-            .recv_timeout(limit.saturating_sub(started.elapsed()))
-            .unwrap_or_default();
+        // A grandchild (a server that was just started) may keep the pipes open: don't wait for it.
+        let stdout = stdout.recv_timeout(AFTER_END).unwrap_or_default();
+        let stderr = stderr.recv_timeout(AFTER_END).unwrap_or_default();
         drop(feeder);
         let output = Output {
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
@@ -156,6 +156,22 @@ impl Program {
             .process_group(0);
         command
     }
+}
+
+/// Starts this very binary with one argument, its input and output piped to us; the child outlives
+/// us if it wants to.
+pub fn spawn_self(argument: &str) -> Result<Child, ExecError> {
+    let path = Path::new("/proc/self/exe");
+    Command::new(path)
+        .arg(argument)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|source| ExecError::Start {
+            argv: format!("{} {argument}", path.display()),
+            source,
+        })
 }
 
 /// What a run may be given beyond its arguments.

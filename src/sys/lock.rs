@@ -4,9 +4,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+
+/// Between two tries for a lock that somebody has.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -58,6 +63,17 @@ impl FileLock {
         locked.seek(SeekFrom::Start(0)).map_err(failed)?;
         writeln!(locked, "{holder}").map_err(failed)?;
         Ok(Self { _file: locked })
+    }
+
+    /// As `take`, but waits for whoever has it, `patience` at most.
+    pub fn take_within(path: &Path, holder: &str, patience: Duration) -> Result<Self, LockError> {
+        let until = Instant::now() + patience;
+        loop {
+            match Self::take(path, holder) {
+                Err(LockError::Held { .. }) if Instant::now() < until => sleep(LOOK_AGAIN),
+                result => return result,
+            }
+        }
     }
 }
 

@@ -6,8 +6,10 @@
 pub mod clock;
 pub mod exec;
 pub mod fact;
+pub mod failpoint;
 pub mod files;
 pub mod lock;
 pub mod process;
+pub mod socket;
 
 pub use fact::Fact;

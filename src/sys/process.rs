@@ -1,5 +1,9 @@
 //! Other processes: is that one still the one we mean?
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::sys::signal::{SigSet, Signal};
 use serde::{Deserialize, Serialize};
 
 /// A process that can't be mistaken for a later one with the same id.
@@ -34,6 +38,39 @@ impl ProcessRef {
     pub fn is_alive(&self) -> bool {
         self.boot_id == super::clock::boot_id() && start_ticks(self.pid) == Some(self.start_ticks)
     }
+}
+
+/// Makes this process independent of the terminal, session and signals of whoever started it.
+pub fn leave_session() {
+    let mut ignored = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        ignored.add(signal);
+    }
+    drop(ignored.thread_block().is_ok());
+    drop(nix::unistd::setsid().is_ok());
+    drop(std::env::set_current_dir("/").is_ok());
+}
+
+/// Whether some process has this directory as its working directory, as database servers do with
+/// their data directory. Other users' processes can't be seen without root.
+pub fn runs_in(directory: &Path) -> bool {
+    !in_directory(directory).is_empty()
+}
+
+/// The processes that have this directory as their working directory.
+pub fn in_directory(directory: &Path) -> Vec<u32> {
+    let Ok(wanted) = std::fs::metadata(directory) else {
+        return Vec::new();
+    };
+    let same =
+        |found: std::fs::Metadata| (found.dev(), found.ino()) == (wanted.dev(), wanted.ino());
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid: &u32| std::fs::metadata(format!("/proc/{pid}/cwd")).is_ok_and(same))
+        .collect()
 }
 
 /// `None` when there is no such process, or only its zombie.

@@ -1,0 +1,284 @@
+//! The durable step log of one operation: a line per intent and outcome, fsynced.
+//!
+//! An operation without an end line is unfinished, and `recover` puts it back. Ended logs move to
+//! `journal/done/`, where the last few hundred stay for people to read.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::state::StateDir;
+use crate::sys::clock;
+use crate::sys::files::{self, FileError};
+use crate::sys::process::ProcessRef;
+use crate::volume::{BackendKind, PlannedVolume};
+
+/// A deletion's operation is named after the snapshot, behind this.
+pub const DELETE_PREFIX: &str = "delete-";
+
+/// Ended logs kept.
+const DONE_MAX: usize = 300;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OperationKind {
+    SnapshotCreate,
+    SnapshotDelete,
+    Pause,
+}
+
+/// One line of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Entry {
+    Begin {
+        at: String,
+        operation: String,
+        kind: OperationKind,
+        server: String,
+        owner: ProcessRef,
+    },
+    /// These volumes are about to be made.
+    Volumes {
+        at: String,
+        backend: BackendKind,
+        volumes: Vec<PlannedVolume>,
+    },
+    Intent {
+        at: String,
+        step: String,
+    },
+    Outcome {
+        at: String,
+        step: String,
+        result: String,
+    },
+    End {
+        at: String,
+        result: String,
+    },
+}
+
+/// The log of the operation in hand.
+pub struct Log {
+    state: StateDir,
+    path: PathBuf,
+    file: File,
+}
+
+impl Log {
+    /// Starts the log of a new operation.
+    pub fn begin(
+        state: &StateDir,
+        operation: &str,
+        kind: OperationKind,
+        server: &str,
+    ) -> Result<Self, FileError> {
+        let path = state.journal().join(format!("{operation}.jsonl"));
+        let file = files::open_append(&path)?;
+        let mut log = Self {
+            state: state.clone(),
+            path,
+            file,
+        };
+        log.append(&Entry::Begin {
+            at: now(),
+            operation: operation.to_owned(),
+            kind,
+            server: server.to_owned(),
+            owner: ProcessRef::current(),
+        })?;
+        Ok(log)
+    }
+
+    /// Goes on with the log of an operation that was interrupted.
+    pub fn reopen(state: &StateDir, path: &Path) -> Result<Self, FileError> {
+        Ok(Self {
+            state: state.clone(),
+            path: path.to_owned(),
+            file: files::open_append(path)?,
+        })
+    }
+
+    /// Says, before it is done, what is about to be done.
+    pub fn intent(&mut self, step: &str) -> Result<(), FileError> {
+        self.append(&Entry::Intent {
+            at: now(),
+            step: step.to_owned(),
+        })
+    }
+
+    /// Says which volumes are about to be made.
+    pub fn volumes(
+        &mut self,
+        backend: BackendKind,
+        volumes: Vec<PlannedVolume>,
+    ) -> Result<(), FileError> {
+        self.append(&Entry::Volumes {
+            at: now(),
+            backend,
+            volumes,
+        })
+    }
+
+    pub fn outcome(&mut self, step: &str, result: &str) -> Result<(), FileError> {
+        self.append(&Entry::Outcome {
+            at: now(),
+            step: step.to_owned(),
+            result: result.to_owned(),
+        })
+    }
+
+    /// Ends the operation: nothing of it needs putting back any more.
+    pub fn end(mut self, result: &str) -> Result<(), FileError> {
+        self.append(&Entry::End {
+            at: now(),
+            result: result.to_owned(),
+        })?;
+        let done = self.state.journal_done();
+        if let Some(name) = self.path.file_name()
+            && std::fs::rename(&self.path, done.join(name)).is_ok()
+        {
+            forget_oldest(&done);
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, entry: &Entry) -> Result<(), FileError> {
+        let line = serde_json::to_string(entry).expect("an entry holds only plain data");
+        files::append_line(&mut self.file, &self.path, &line)
+    }
+}
+
+fn now() -> String {
+    clock::rfc3339(clock::now())
+}
+
+fn forget_oldest(done: &Path) {
+    let Ok(paths) = files::list(done) else { return };
+    let age = |path: &PathBuf| path.metadata().and_then(|m| m.modified()).ok();
+    let mut dated: Vec<_> = paths.into_iter().map(|p| (age(&p), p)).collect();
+    dated.sort();
+    let surplus = dated.len().saturating_sub(DONE_MAX);
+    for (_, path) in dated.into_iter().take(surplus) {
+        drop(std::fs::remove_file(path));
+    }
+}
+
+/// An operation that has no end line.
+#[derive(Debug, Clone)]
+pub struct Unfinished {
+    pub path: PathBuf,
+    pub operation: String,
+    pub kind: OperationKind,
+    pub server: String,
+    pub owner: ProcessRef,
+    /// What it was about to make, per back-end.
+    pub volumes: Vec<(BackendKind, Vec<PlannedVolume>)>,
+}
+
+/// All unfinished operations, of one server or of all. A torn last line is passed over: what it
+/// announced was never begun, since the append hadn't returned.
+pub fn unfinished(state: &StateDir, server: Option<&str>) -> Result<Vec<Unfinished>, FileError> {
+    let mut found = Vec::new();
+    for path in files::list(&state.journal())? {
+        if path
+            .extension()
+            .is_none_or(|extension| extension != "jsonl")
+        {
+            continue;
+        }
+        let text = files::read_text(&path)?.unwrap_or_default();
+        if let Some(operation) = parse_unfinished(&path, &text)
+            && server.is_none_or(|server| server == operation.server)
+        {
+            found.push(operation);
+        }
+    }
+    Ok(found)
+}
+
+fn parse_unfinished(path: &Path, text: &str) -> Option<Unfinished> {
+    let mut unfinished = None;
+    for entry in text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+    {
+        match (entry, &mut unfinished) {
+            (
+                Entry::Begin {
+                    operation,
+                    kind,
+                    server,
+                    owner,
+                    ..
+                },
+                slot @ None,
+            ) => {
+                *slot = Some(Unfinished {
+                    path: path.to_owned(),
+                    operation,
+                    kind,
+                    server,
+                    owner,
+                    volumes: Vec::new(),
+                });
+            }
+            (
+                Entry::Volumes {
+                    backend, volumes, ..
+                },
+                Some(operation),
+            ) => {
+                operation.volumes.push((backend, volumes));
+            }
+            (Entry::End { .. }, _) => return None,
+            (Entry::Begin { .. } | Entry::Intent { .. } | Entry::Outcome { .. }, Some(_))
+            | (Entry::Volumes { .. } | Entry::Intent { .. } | Entry::Outcome { .. }, None) => {}
+        }
+    }
+    unfinished
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> (tempfile::TempDir, StateDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::at(dir.path());
+        state.create().unwrap();
+        (dir, state)
+    }
+
+    #[test]
+    fn operation_without_an_end_is_unfinished_with_its_volumes() {
+        let (_dir, state) = state();
+        let mut log = Log::begin(&state, "db2-1", OperationKind::SnapshotCreate, "db2").unwrap();
+        let volume = PlannedVolume {
+            origin: "tank/a".into(),
+            name: "tank/a@x".into(),
+        };
+        log.volumes(BackendKind::Zfs, vec![volume.clone()]).unwrap();
+        let found = unfinished(&state, Some("db2")).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].volumes, vec![(BackendKind::Zfs, vec![volume])]);
+        assert!(unfinished(&state, Some("db3")).unwrap().is_empty());
+
+        log.end("done").unwrap();
+        assert!(unfinished(&state, None).unwrap().is_empty());
+        assert_eq!(files::list(&state.journal_done()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn torn_last_line_is_passed_over() {
+        let (_dir, state) = state();
+        Log::begin(&state, "db2-1", OperationKind::Pause, "db2").unwrap();
+        let path = state.journal().join("db2-1.jsonl");
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        text.push_str("{\"event\":\"end\",\"at");
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(unfinished(&state, None).unwrap().len(), 1);
+    }
+}

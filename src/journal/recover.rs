@@ -1,0 +1,173 @@
+//! The third keeper: finishes or undoes what interrupted operations left, for one server.
+//!
+//! Runs by hand, at the start of every command that changes that server, and at boot. The caller
+//! holds the server's lock, so whoever began an unfinished operation is gone.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::lease::{self, Found, Lease, Purpose};
+use super::log::{self, Log, OperationKind, Unfinished};
+use super::putback::{self, PutBackError};
+use super::state::StateDir;
+use crate::server::session::Target;
+use crate::sys::files::{self, FileError};
+use crate::sys::lock::{FileLock, LockError};
+use crate::volume::{self, VolumeError};
+
+/// How long putting one lease back may take before an operator must look.
+const PUT_BACK_FOR: Duration = Duration::from_secs(60);
+
+/// How long another keeper that is at it is waited for.
+const OTHER_KEEPER_FOR: Duration = Duration::from_secs(90);
+
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error("put back what {operation} left: {source}")]
+    PutBack {
+        operation: String,
+        #[source]
+        source: PutBackError,
+    },
+    #[error("remove what {operation} left: {source}")]
+    Sweep {
+        operation: String,
+        #[source]
+        source: VolumeError,
+    },
+    #[error("lease {} can't be read: {reason}", path.display())]
+    Lease {
+        path: std::path::PathBuf,
+        reason: String,
+    },
+}
+
+/// What was done about one operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Recovered {
+    pub operation: String,
+    pub server: String,
+    pub actions: Vec<String>,
+}
+
+/// What `recover` found about a server's pause.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Paused {
+    No,
+    /// Paused on purpose, in time, and watched.
+    OnPurpose(Box<Lease>),
+}
+
+/// Puts everything of this server back. A manual pause that is in time is left alone.
+pub fn recover(
+    state: &StateDir,
+    target: &Target,
+) -> Result<(Vec<Recovered>, Paused), RecoverError> {
+    let mut recovered = Vec::new();
+    let paused = recover_lease(state, target, &mut recovered)?;
+    for operation in log::unfinished(state, Some(&target.server))? {
+        let of_pause = match &paused {
+            Paused::OnPurpose(lease) => lease.operation == operation.operation,
+            Paused::No => false,
+        };
+        if !of_pause {
+            finish(state, &operation, &mut recovered)?;
+        }
+    }
+    Ok((recovered, paused))
+}
+
+fn recover_lease(
+    state: &StateDir,
+    target: &Target,
+    recovered: &mut Vec<Recovered>,
+) -> Result<Paused, RecoverError> {
+    let lease = match lease::read(state, &target.server)? {
+        Found::None => return Ok(Paused::No),
+        Found::Lease(lease) => lease,
+        Found::Unreadable(reason) => {
+            return Err(RecoverError::Lease {
+                path: state.lease(&target.server),
+                reason,
+            });
+        }
+    };
+    let watched = lease.watchdog.as_ref().is_some_and(|w| w.is_alive());
+    if lease.purpose == Purpose::Manual && !lease.is_expired() && watched {
+        return Ok(Paused::OnPurpose(lease));
+    }
+    let actions = put_back_alone(state, target, &lease)?;
+    note(recovered, &lease.operation, &target.server, actions);
+    Ok(Paused::No)
+}
+
+/// Puts a lease back while no other keeper is at it, and removes it.
+pub fn put_back_alone(
+    state: &StateDir,
+    target: &Target,
+    lease: &Lease,
+) -> Result<Vec<String>, RecoverError> {
+    let _alone = FileLock::take_within(
+        &state.putback_lock(&lease.server),
+        "recover",
+        OTHER_KEEPER_FOR,
+    )?;
+    let actions =
+        putback::put_back(target, lease, PUT_BACK_FOR).map_err(|source| RecoverError::PutBack {
+            operation: lease.operation.clone(),
+            source,
+        })?;
+    lease::remove(state, lease)?;
+    Ok(actions)
+}
+
+/// Sweeps what an unfinished operation may have left on the volumes, and ends its log.
+fn finish(
+    state: &StateDir,
+    operation: &Unfinished,
+    recovered: &mut Vec<Recovered>,
+) -> Result<(), RecoverError> {
+    let mut actions = Vec::new();
+    let id = operation.operation.trim_start_matches(log::DELETE_PREFIX);
+    let keep = match operation.kind {
+        // Once the manifest is written the snapshot is whole; only the end line is missing.
+        OperationKind::SnapshotCreate => state.manifest(id).exists(),
+        OperationKind::SnapshotDelete => false,
+        OperationKind::Pause => true,
+    };
+    if !keep {
+        for (backend, volumes) in &operation.volumes {
+            let swept = volume::open(*backend)
+                .and_then(|backend| backend.sweep(id, volumes))
+                .map_err(|source| RecoverError::Sweep {
+                    operation: operation.operation.clone(),
+                    source,
+                })?;
+            actions.extend(swept);
+        }
+        if files::remove(&state.manifest(id))? {
+            actions.push(format!("removed the manifest of {id}"));
+        }
+    }
+    let mut log = Log::reopen(state, &operation.path)?;
+    log.outcome("recover", &actions.join("; "))?;
+    log.end("recovered")?;
+    note(recovered, &operation.operation, &operation.server, actions);
+    Ok(())
+}
+
+fn note(recovered: &mut Vec<Recovered>, operation: &str, server: &str, actions: Vec<String>) {
+    match recovered.iter_mut().find(|r| r.operation == operation) {
+        Some(known) => known.actions.extend(actions),
+        None => recovered.push(Recovered {
+            operation: operation.to_owned(),
+            server: server.to_owned(),
+            actions,
+        }),
+    }
+}

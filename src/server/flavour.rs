@@ -1,0 +1,385 @@
+//! MySQL or MariaDB, and which version: the one place where their statements differ.
+//!
+//! Versions are compared as numbers. Statements are those of the table in docs/SERVERS.md; the
+//! names of status columns are tried in turn, since versions rename them.
+
+use super::replication::ChannelName;
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    Mysql,
+    Mariadb,
+}
+
+/// A server's kind and version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flavour {
+    pub family: Family,
+    /// major, minor, patch.
+    pub version: (u16, u16, u16),
+    /// As the server says it.
+    pub text: String,
+}
+
+/// What keeps writers or DDL out while the volume is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockScope {
+    /// DDL only: all user tables are transactional and the appliers are stopped.
+    Ddl,
+    /// DDL and writes to the non-transactional tables.
+    NonTransactional,
+    /// Every write: the server is no replica, or the user asked for it.
+    Everything,
+}
+
+impl Flavour {
+    /// Before the server was asked.
+    pub fn unknown() -> Self {
+        Self {
+            family: Family::Mysql,
+            version: (0, 0, 0),
+            text: String::new(),
+        }
+    }
+
+    /// From `@@version` and `@@version_comment`: `10.11.19-MariaDB-0+deb12u1 Debian 12`.
+    pub fn of_version(text: &str) -> Self {
+        let version_word = text.split_whitespace().next().unwrap_or_default();
+        // Old MariaDB servers can put a replication hack in front: 5.5.5-10.2.3-MariaDB.
+        let bare = version_word.strip_prefix("5.5.5-").unwrap_or(version_word);
+        let numbers = bare.split('-').next().unwrap_or_default();
+        let mut parts = numbers.split('.').map(|part| part.parse().unwrap_or(0));
+        let version = (
+            parts.next().unwrap_or(0),
+            parts.next().unwrap_or(0),
+            parts.next().unwrap_or(0),
+        );
+        let family = if text.to_ascii_lowercase().contains("mariadb") {
+            Family::Mariadb
+        } else {
+            Family::Mysql
+        };
+        Self {
+            family,
+            version,
+            text: version_word.to_owned(),
+        }
+    }
+
+    /// Versions that the tool was built for: MySQL 5.6 to 9.x, MariaDB 10.5 to 11.x and later.
+    pub fn is_supported(&self) -> bool {
+        match self.family {
+            Family::Mysql => self.version >= (5, 6, 0),
+            Family::Mariadb => self.version >= (10, 5, 0),
+        }
+    }
+
+    pub fn is_mariadb(&self) -> bool {
+        self.family == Family::Mariadb
+    }
+
+    /// MySQL renamed slave to replica in 8.0.22.
+    fn says_replica(&self) -> bool {
+        self.family == Family::Mysql && self.version >= (8, 0, 22)
+    }
+
+    /// The columns of `Identity`.
+    pub fn identity_query(&self) -> &'static str {
+        match self.family {
+            Family::Mysql => {
+                "SELECT @@server_uuid AS server_uuid, @@server_id AS server_id, \
+                 @@hostname AS hostname, @@port AS port, @@datadir AS datadir"
+            }
+            Family::Mariadb => {
+                "SELECT NULL AS server_uuid, @@server_id AS server_id, \
+                 @@hostname AS hostname, @@port AS port, @@datadir AS datadir"
+            }
+        }
+    }
+
+    /// One row per channel.
+    pub fn replica_status(&self) -> &'static str {
+        match self.family {
+            Family::Mariadb => "SHOW ALL SLAVES STATUS",
+            Family::Mysql if self.says_replica() => "SHOW REPLICA STATUS",
+            Family::Mysql => "SHOW SLAVE STATUS",
+        }
+    }
+
+    /// Several channels are known: MySQL 5.7, MariaDB always.
+    fn has_channels(&self) -> bool {
+        self.family == Family::Mariadb || self.version >= (5, 7, 6)
+    }
+
+    fn replica_statement(&self, verb: &str, tail: &str, channel: &ChannelName) -> String {
+        let name = quote_text(channel.as_str());
+        match self.family {
+            Family::Mariadb => format!("{verb} SLAVE {name} {tail}"),
+            Family::Mysql => {
+                let noun = if self.says_replica() {
+                    "REPLICA"
+                } else {
+                    "SLAVE"
+                };
+                if self.has_channels() {
+                    format!("{verb} {noun} {tail} FOR CHANNEL {name}")
+                } else {
+                    format!("{verb} {noun} {tail}")
+                }
+            }
+        }
+    }
+
+    pub fn stop_sql_thread(&self, channel: &ChannelName) -> String {
+        self.replica_statement("STOP", "SQL_THREAD", channel)
+    }
+
+    pub fn start_sql_thread(&self, channel: &ChannelName) -> String {
+        self.replica_statement("START", "SQL_THREAD", channel)
+    }
+
+    pub fn start_io_thread(&self, channel: &ChannelName) -> String {
+        self.replica_statement("START", "IO_THREAD", channel)
+    }
+
+    pub fn stop_io_thread(&self, channel: &ChannelName) -> String {
+        self.replica_statement("STOP", "IO_THREAD", channel)
+    }
+
+    /// Lets a multi-threaded applier fill its gaps and stop by itself; MariaDB commits in order
+    /// within a domain and has no such statement.
+    pub fn start_until_no_gaps(&self, channel: &ChannelName) -> Option<String> {
+        match self.family {
+            Family::Mariadb => None,
+            Family::Mysql => Some(self.replica_statement(
+                "START",
+                "SQL_THREAD UNTIL SQL_AFTER_MTS_GAPS",
+                channel,
+            )),
+        }
+    }
+
+    /// Workers and commit order: whether a stop can leave gaps.
+    pub fn parallel_applier_query(&self) -> Option<&'static str> {
+        match self.family {
+            Family::Mariadb => None,
+            Family::Mysql if self.version >= (8, 0, 26) => Some(
+                "SELECT @@GLOBAL.replica_parallel_workers AS workers, \
+                 @@GLOBAL.replica_preserve_commit_order AS ordered",
+            ),
+            Family::Mysql if self.version >= (5, 7, 5) => Some(
+                "SELECT @@GLOBAL.slave_parallel_workers AS workers, \
+                 @@GLOBAL.slave_preserve_commit_order AS ordered",
+            ),
+            Family::Mysql => {
+                Some("SELECT @@GLOBAL.slave_parallel_workers AS workers, 0 AS ordered")
+            }
+        }
+    }
+
+    /// The server's own binary log position; no row when it has no binary log.
+    pub fn own_position(&self) -> &'static str {
+        match self.family {
+            Family::Mariadb => "SHOW BINLOG STATUS",
+            Family::Mysql if self.version >= (8, 2, 0) => "SHOW BINARY LOG STATUS",
+            Family::Mysql => "SHOW MASTER STATUS",
+        }
+    }
+
+    /// One value: what the server has applied. For MariaDB a replica's applied position; the
+    /// binary log's when it is none.
+    pub fn gtid_query(&self, is_replica: bool) -> &'static str {
+        match (self.family, is_replica) {
+            (Family::Mysql, _) => "SELECT @@GLOBAL.gtid_executed",
+            (Family::Mariadb, true) => "SELECT @@GLOBAL.gtid_slave_pos",
+            (Family::Mariadb, false) => "SELECT @@GLOBAL.gtid_current_pos",
+        }
+    }
+
+    /// The status variable that counts replicated temporary tables now open.
+    pub fn open_temp_tables_query(&self) -> &'static str {
+        if self.says_replica() && self.version >= (8, 0, 26) {
+            "SHOW GLOBAL STATUS LIKE 'Replica_open_temp_tables'"
+        } else {
+            "SHOW GLOBAL STATUS LIKE 'Slave_open_temp_tables'"
+        }
+    }
+
+    /// The statements that take the lock, in order, on one session. `tables` are the
+    /// non-transactional user tables as (schema, table).
+    ///
+    /// MariaDB: the stages of BACKUP STAGE; FLUSH is passed through by BLOCK_DDL. BLOCK_COMMIT
+    /// also flushes and blocks the non-transactional tables. MySQL 8+: LOCK INSTANCE FOR BACKUP
+    /// holds DDL only, so tables are locked besides. Before 8.0 only the global read lock does.
+    pub fn lock_statements(&self, scope: LockScope, tables: &[(String, String)]) -> Vec<String> {
+        match self.family {
+            Family::Mariadb => {
+                let mut statements = vec!["BACKUP STAGE START", "BACKUP STAGE BLOCK_DDL"];
+                match scope {
+                    LockScope::Ddl => {}
+                    LockScope::NonTransactional | LockScope::Everything => {
+                        statements.push("BACKUP STAGE BLOCK_COMMIT");
+                    }
+                }
+                statements.into_iter().map(str::to_owned).collect()
+            }
+            Family::Mysql if self.version >= (8, 0, 0) => {
+                let mut statements = vec!["LOCK INSTANCE FOR BACKUP".to_owned()];
+                match scope {
+                    LockScope::Ddl => {}
+                    LockScope::NonTransactional => statements.push(flush_with_read_lock(tables)),
+                    LockScope::Everything => {
+                        statements.push("FLUSH TABLES WITH READ LOCK".to_owned());
+                    }
+                }
+                statements
+            }
+            Family::Mysql => vec!["FLUSH TABLES WITH READ LOCK".to_owned()],
+        }
+    }
+
+    /// What gives the lock back, in order.
+    pub fn unlock_statements(&self) -> &'static [&'static str] {
+        match self.family {
+            Family::Mariadb => &["BACKUP STAGE END"],
+            Family::Mysql if self.version >= (8, 0, 0) => &["UNLOCK TABLES", "UNLOCK INSTANCE"],
+            Family::Mysql => &["UNLOCK TABLES"],
+        }
+    }
+
+    /// Bounds, on the server itself, the statements of a session that may wait for locks.
+    pub fn session_limits(&self, lock_wait_s: u64) -> String {
+        format!("SET SESSION lock_wait_timeout = {}", lock_wait_s.max(1))
+    }
+
+    /// All user tables whose engine forgets a crash.
+    pub fn non_transactional_tables_query(&self) -> &'static str {
+        "SELECT t.TABLE_SCHEMA, t.TABLE_NAME, t.ENGINE FROM information_schema.TABLES t \
+         JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE \
+         WHERE t.TABLE_TYPE = 'BASE TABLE' AND COALESCE(e.TRANSACTIONS, 'NO') <> 'YES' \
+         AND t.ENGINE NOT IN ('MEMORY', 'BLACKHOLE', 'PERFORMANCE_SCHEMA') \
+         AND t.TABLE_SCHEMA NOT IN \
+         ('mysql', 'information_schema', 'performance_schema', 'sys') LIMIT 10000"
+    }
+
+    /// Files of InnoDB that aren't given relative to the data directory, one column `path`.
+    pub fn outside_files_query(&self) -> &'static str {
+        match self.family {
+            Family::Mariadb if self.version >= (10, 6, 0) => {
+                "SELECT FILENAME AS path FROM information_schema.INNODB_SYS_TABLESPACES \
+                 WHERE FILENAME NOT LIKE './%' AND FILENAME LIKE '%/%' LIMIT 100000"
+            }
+            Family::Mysql if self.version >= (8, 0, 0) => {
+                "SELECT FILE_NAME AS path FROM information_schema.FILES \
+                 WHERE FILE_TYPE IN ('TABLESPACE', 'UNDO LOG') \
+                 AND FILE_NAME NOT LIKE './%' AND FILE_NAME LIKE '%/%' LIMIT 100000"
+            }
+            Family::Mariadb | Family::Mysql => {
+                "SELECT PATH AS path FROM information_schema.INNODB_SYS_DATAFILES \
+                 WHERE PATH NOT LIKE './%' AND PATH LIKE '%/%' LIMIT 100000"
+            }
+        }
+    }
+
+    /// The counters that stand still when InnoDB writes nothing, as status variable names.
+    pub fn write_counters(&self) -> &'static [&'static str] {
+        &[
+            "Innodb_data_writes",
+            "Innodb_data_written",
+            "Innodb_pages_written",
+            "Innodb_os_log_written",
+            "Innodb_data_fsyncs",
+            "Innodb_lsn_current",
+            "Innodb_lsn_flushed",
+            "Innodb_lsn_last_checkpoint",
+            "Innodb_checkpoint_age",
+            "Innodb_redo_log_current_lsn",
+            "Innodb_redo_log_checkpoint_lsn",
+        ]
+    }
+}
+
+fn flush_with_read_lock(tables: &[(String, String)]) -> String {
+    let names: Vec<String> = tables
+        .iter()
+        .map(|(schema, table)| format!("{}.{}", quote_name(schema), quote_name(table)))
+        .collect();
+    format!("FLUSH TABLES {} WITH READ LOCK", names.join(", "))
+}
+
+/// An SQL identifier in backquotes.
+pub fn quote_name(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// An SQL string literal; our sessions run with an empty sql_mode, so backslashes escape.
+pub fn quote_text(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_numbers() {
+        let cases = [
+            (
+                "10.11.19-MariaDB-0+deb12u1 Debian 12",
+                Family::Mariadb,
+                (10, 11, 19),
+            ),
+            (
+                "5.5.5-10.2.3-MariaDB mariadb.org binary",
+                Family::Mariadb,
+                (10, 2, 3),
+            ),
+            ("9.7.4 (Debian)", Family::Mysql, (9, 7, 4)),
+            ("8.0.36-28 Percona Server (GPL)", Family::Mysql, (8, 0, 36)),
+            (
+                "5.6.24 MySQL Community Server (GPL)",
+                Family::Mysql,
+                (5, 6, 24),
+            ),
+        ];
+        for (text, family, version) in cases {
+            let flavour = Flavour::of_version(text);
+            assert_eq!(
+                (flavour.family, flavour.version),
+                (family, version),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn statements_follow_the_version() {
+        let channel = ChannelName::from("east'1");
+        let stop = |version: &str| Flavour::of_version(version).stop_sql_thread(&channel);
+        assert_eq!(stop("10.11.1-MariaDB x"), "STOP SLAVE 'east''1' SQL_THREAD");
+        assert_eq!(
+            stop("9.7.4 x"),
+            "STOP REPLICA SQL_THREAD FOR CHANNEL 'east''1'"
+        );
+        assert_eq!(
+            stop("8.0.21 x"),
+            "STOP SLAVE SQL_THREAD FOR CHANNEL 'east''1'"
+        );
+        assert_eq!(stop("5.6.24 x"), "STOP SLAVE SQL_THREAD");
+    }
+
+    #[test]
+    fn own_position_statement_changed_in_8_2() {
+        let own = |version: &str| Flavour::of_version(version).own_position();
+        assert_eq!(own("8.0.40 x"), "SHOW MASTER STATUS");
+        assert_eq!(own("8.4.0 x"), "SHOW BINARY LOG STATUS");
+        assert_eq!(own("10.11.19-MariaDB x"), "SHOW BINLOG STATUS");
+    }
+
+    #[test]
+    fn names_and_texts_are_quoted() {
+        assert_eq!(quote_name("a`b"), "`a``b`");
+        assert_eq!(quote_text(r"a\'b"), r"'a\\''b'");
+    }
+}

@@ -1,0 +1,244 @@
+//! Replication as a replica shows it: channels, their threads, their positions.
+//!
+//! Reads columns by name under the names of every version; an absent or unreadable one is unknown,
+//! never zero.
+
+use serde::{Deserialize, Serialize};
+
+use super::session::{READ_LIMIT, Row, Session, SessionError};
+
+/// A channel's name; the default one is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ChannelName(String);
+
+impl ChannelName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for ChannelName {
+    fn from(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+}
+
+impl std::fmt::Display for ChannelName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() {
+            f.write_str("default channel")
+        } else {
+            write!(f, "channel {}", self.0)
+        }
+    }
+}
+
+/// What a replication thread does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ThreadState {
+    Running,
+    /// The IO thread only: trying to reach its source.
+    Connecting,
+    Stopped,
+    /// The server said a word that we don't know.
+    Unknown,
+}
+
+impl ThreadState {
+    fn of(word: Option<&str>) -> Self {
+        match word {
+            Some("Yes") => Self::Running,
+            Some("No") => Self::Stopped,
+            Some("Connecting" | "Preparing") => Self::Connecting,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// One channel of a replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Channel {
+    pub name: ChannelName,
+    pub source_host: String,
+    pub source_port: u16,
+    pub io: ThreadState,
+    pub sql: ThreadState,
+    pub io_error: String,
+    pub sql_error: String,
+    /// Where the applier is in the *source's* binary log.
+    pub source_log_file: String,
+    pub source_log_pos: u64,
+    /// Seconds behind as the server reckons; `None` while it can't tell.
+    pub lag_s: Option<u64>,
+    /// Bytes of relay logs on disk.
+    pub relay_log_bytes: Option<u64>,
+}
+
+impl Channel {
+    fn of(row: &Row) -> Self {
+        let text = |names: &[&str]| row.get_any(names).unwrap_or_default().to_owned();
+        let number = |names: &[&str]| row.get_any(names).and_then(|v| v.parse::<u64>().ok());
+        Self {
+            name: ChannelName(text(&["Channel_Name", "Connection_name"])),
+            source_host: text(&["Source_Host", "Master_Host"]),
+            source_port: number(&["Source_Port", "Master_Port"])
+                .and_then(|port| u16::try_from(port).ok())
+                .unwrap_or(0),
+            io: ThreadState::of(row.get_any(&["Replica_IO_Running", "Slave_IO_Running"])),
+            sql: ThreadState::of(row.get_any(&["Replica_SQL_Running", "Slave_SQL_Running"])),
+            io_error: text(&["Last_IO_Error"]),
+            sql_error: text(&["Last_SQL_Error"]),
+            source_log_file: text(&["Relay_Source_Log_File", "Relay_Master_Log_File"]),
+            source_log_pos: number(&["Exec_Source_Log_Pos", "Exec_Master_Log_Pos"]).unwrap_or(0),
+            lag_s: number(&["Seconds_Behind_Source", "Seconds_Behind_Master"]),
+            relay_log_bytes: number(&["Relay_Log_Space"]),
+        }
+    }
+
+    /// Group replication's own channels can't be stopped by hand and aren't ours to touch.
+    pub fn is_internal(&self) -> bool {
+        self.name.as_str().starts_with("group_replication_")
+    }
+}
+
+/// The channels from the rows of `Flavour::replica_status`.
+pub fn parse_channels(rows: &[Row]) -> Vec<Channel> {
+    rows.iter()
+        .map(Channel::of)
+        .filter(|channel| !channel.is_internal())
+        .collect()
+}
+
+/// Asks for all channels; none when the server is no replica.
+pub fn observe_channels(session: Session) -> Result<(Session, Vec<Channel>), SessionError> {
+    let statement = session.flavour().replica_status();
+    let (session, rows) = session.query(statement, READ_LIMIT)?;
+    Ok((session, parse_channels(&rows)))
+}
+
+/// Where a server is in the stream, as the manifest keeps it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// MySQL: the executed set. MariaDB: the applied position of each domain.
+    pub gtid: String,
+    pub channels: Vec<ChannelPosition>,
+    /// The server's own binary log, when it writes one.
+    pub own_log_file: Option<String>,
+    pub own_log_pos: Option<u64>,
+}
+
+/// Where one channel's applier is in its source's binary log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelPosition {
+    pub name: String,
+    pub source_host: String,
+    pub source_port: u16,
+    pub source_log_file: String,
+    pub source_log_pos: u64,
+}
+
+impl From<&Channel> for ChannelPosition {
+    fn from(channel: &Channel) -> Self {
+        Self {
+            name: channel.name.as_str().to_owned(),
+            source_host: channel.source_host.clone(),
+            source_port: channel.source_port,
+            source_log_file: channel.source_log_file.clone(),
+            source_log_pos: channel.source_log_pos,
+        }
+    }
+}
+
+/// Reads the whole position; true only while nothing is applied and nothing commits.
+pub fn observe_position(session: Session) -> Result<(Session, Position), SessionError> {
+    let (session, channels) = observe_channels(session)?;
+    let (session, gtid) = observe_gtid(session, !channels.is_empty())?;
+    // Without binary log MySQL gives no row, or an error where it never had one.
+    let statement = session.flavour().own_position();
+    let (session, own) = session.attempt(statement, READ_LIMIT)?;
+    let own = own.unwrap_or_default();
+    let own = own.first();
+    Ok((
+        session,
+        Position {
+            gtid,
+            channels: channels.iter().map(ChannelPosition::from).collect(),
+            own_log_file: own.and_then(|row| row.get("File")).map(str::to_owned),
+            own_log_pos: own.and_then(|row| row.get("Position")?.parse().ok()),
+        },
+    ))
+}
+
+/// What the server has applied, in one value.
+pub fn observe_gtid(session: Session, is_replica: bool) -> Result<(Session, String), SessionError> {
+    let statement = session.flavour().gtid_query(is_replica);
+    let (session, gtid) = session.value(statement, READ_LIMIT)?;
+    Ok((session, gtid.unwrap_or_default().replace(['\n', ' '], "")))
+}
+
+/// Whether a stop of the applier can leave gaps on this server.
+pub fn observe_can_leave_gaps(session: Session) -> Result<(Session, bool), SessionError> {
+    let Some(statement) = session.flavour().parallel_applier_query() else {
+        return Ok((session, false));
+    };
+    let (session, rows) = session.query(statement, READ_LIMIT)?;
+    let row = rows.first().cloned().unwrap_or_default();
+    let workers: u64 = row.get("workers").and_then(|v| v.parse().ok()).unwrap_or(0);
+    let ordered = matches!(row.get("ordered"), Some("1" | "ON"));
+    Ok((session, workers > 1 && !ordered))
+}
+
+/// How many replicated temporary tables are open; they live in no snapshot.
+pub fn observe_open_temp_tables(session: Session) -> Result<(Session, u64), SessionError> {
+    let statement = session.flavour().open_temp_tables_query();
+    let (session, rows) = session.query(statement, READ_LIMIT)?;
+    let count = rows.first().and_then(|row| row.at(1)?.parse().ok());
+    match count {
+        Some(count) => Ok((session, count)),
+        None => Err(session.unexpected(statement, "no count")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_both_vocabularies() {
+        let new = Row::of([
+            ("Source_Host", Some("db1")),
+            ("Source_Port", Some("3306")),
+            ("Replica_IO_Running", Some("Connecting")),
+            ("Replica_SQL_Running", Some("Yes")),
+            ("Relay_Source_Log_File", Some("binlog.000003")),
+            ("Exec_Source_Log_Pos", Some("1234")),
+            ("Seconds_Behind_Source", None),
+            ("Channel_Name", Some("east")),
+        ]);
+        let channel = Channel::of(&new);
+        assert_eq!(channel.io, ThreadState::Connecting);
+        assert_eq!(channel.sql, ThreadState::Running);
+        assert_eq!((channel.source_log_pos, channel.lag_s), (1234, None));
+
+        let old = Row::of([
+            ("Connection_name", Some("")),
+            ("Master_Host", Some("db1")),
+            ("Slave_IO_Running", Some("Yes")),
+            ("Slave_SQL_Running", Some("No")),
+            ("Relay_Master_Log_File", Some("binlog.000001")),
+            ("Exec_Master_Log_Pos", Some("4")),
+            ("Seconds_Behind_Master", Some("7")),
+        ]);
+        let channel = Channel::of(&old);
+        assert_eq!(channel.sql, ThreadState::Stopped);
+        assert_eq!((channel.source_log_pos, channel.lag_s), (4, Some(7)));
+    }
+
+    #[test]
+    fn group_replication_channels_are_left_alone() {
+        let row = Row::of([("Channel_Name", Some("group_replication_applier"))]);
+        assert!(parse_channels(&[row]).is_empty());
+    }
+}

@@ -1,0 +1,267 @@
+//! The catalogue: manifests in the state directory, held against what the volumes themselves say.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::error::SnapshotError;
+use super::id;
+use super::manifest::{Manifest, Proof, State};
+use crate::config::{BackendChoice, Config};
+use crate::journal::StateDir;
+use crate::server::replication::Position;
+use crate::sys::Fact;
+use crate::sys::files::{self, FileError};
+use crate::volume::{self, BackendKind, FoundVolume, Tags, VolumeState};
+
+/// Writes a manifest durably.
+pub fn write(state: &StateDir, manifest: &Manifest) -> Result<(), FileError> {
+    let text = serde_json::to_vec_pretty(manifest).expect("a manifest holds only plain data");
+    files::replace(&state.manifest(&manifest.id), &text)
+}
+
+/// What was found in the state directory.
+#[derive(Debug, Default)]
+pub struct Stored {
+    pub manifests: Vec<Manifest>,
+    /// Files that are no manifest: the path and why.
+    pub unreadable: Vec<(PathBuf, String)>,
+}
+
+/// All manifests, unordered.
+pub fn stored(state: &StateDir) -> Result<Stored, FileError> {
+    let mut stored = Stored::default();
+    for path in files::list(&state.manifests())? {
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let text = files::read_text(&path)?.unwrap_or_default();
+        match serde_json::from_str(&text) {
+            Ok(manifest) => stored.manifests.push(manifest),
+            Err(error) => stored.unreadable.push((path, error.to_string())),
+        }
+    }
+    Ok(stored)
+}
+
+/// All snapshots, newest first: those with a manifest as their volumes are now, and volumes of ours
+/// without one.
+pub fn list(
+    config: &Config,
+    state: &StateDir,
+    server: Option<&str>,
+) -> Result<Vec<Manifest>, SnapshotError> {
+    let mut manifests = stored(state)?.manifests;
+    let found = discover(config, &manifests);
+    for manifest in &mut manifests {
+        judge(manifest, &found);
+    }
+    manifests.extend(orphans(&manifests, &found));
+    manifests.retain(|manifest| server.is_none_or(|server| manifest.server == server));
+    manifests.sort_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
+    Ok(manifests)
+}
+
+/// One back-end's answer about all its volumes.
+struct Discovered {
+    kind: BackendKind,
+    volumes: Result<Vec<FoundVolume>, String>,
+}
+
+/// Asks once per back-end, not once per snapshot. A back-end that neither a server's configuration
+/// nor a manifest speaks of isn't asked.
+fn discover(config: &Config, manifests: &[Manifest]) -> Vec<Discovered> {
+    let places = volume::places(config, manifests.iter().flat_map(|m| &m.volumes));
+    volume::ALL_KINDS
+        .iter()
+        .copied()
+        .filter(|kind| is_of_interest(*kind, config, manifests))
+        .filter_map(|kind| {
+            let known = manifests.iter().any(|m| m.backend_kind == kind);
+            match volume::open(kind).and_then(|backend| backend.discover(&places)) {
+                Ok(volumes) => Some(Discovered {
+                    kind,
+                    volumes: Ok(volumes),
+                }),
+                // Without its programs and without a snapshot of that kind there is nothing to miss.
+                Err(_) if !known => None,
+                Err(error) => Some(Discovered {
+                    kind,
+                    volumes: Err(error.to_string()),
+                }),
+            }
+        })
+        .collect()
+}
+
+fn is_of_interest(kind: BackendKind, config: &Config, manifests: &[Manifest]) -> bool {
+    let configured = config.servers.values().any(|server| {
+        let choice = server.snapshot.backend;
+        choice == BackendChoice::Auto || choice == kind.choice()
+    });
+    configured
+        || manifests
+            .iter()
+            .any(|manifest| manifest.backend_kind == kind)
+}
+
+/// Compares a manifest with what its volumes are now. What can't be asked is said, not guessed.
+fn judge(manifest: &mut Manifest, found: &[Discovered]) {
+    let of_kind = found.iter().find(|d| d.kind == manifest.backend_kind);
+    let volumes = match of_kind.map(|d| &d.volumes) {
+        Some(Ok(volumes)) => volumes,
+        Some(Err(reason)) => {
+            manifest.state_reason = Some(format!("the storage can't be asked: {reason}"));
+            return;
+        }
+        None => return,
+    };
+    for record in &mut manifest.volumes {
+        let now = volumes
+            .iter()
+            .find(|found| found.record.name == record.name);
+        let state = match now {
+            None => VolumeState::Missing,
+            Some(found) if found.record.uuid != record.uuid => {
+                VolumeState::Invalid("another volume has its name".to_owned())
+            }
+            Some(found) => found.state.clone(),
+        };
+        match state {
+            VolumeState::Good { bytes_used } => {
+                record.bytes_used = bytes_used.or(record.bytes_used);
+            }
+            VolumeState::Invalid(reason) => {
+                manifest.state = State::Invalid;
+                manifest.state_reason = Some(format!("{}: {reason}", record.name));
+            }
+            VolumeState::Missing => {
+                manifest.state = State::Invalid;
+                manifest.state_reason = Some(format!("{} is gone", record.name));
+            }
+        }
+    }
+}
+
+/// Volumes that bear our mark and belong to no manifest, one entry per id.
+fn orphans(manifests: &[Manifest], found: &[Discovered]) -> Vec<Manifest> {
+    let mut orphans: BTreeMap<&str, Manifest> = BTreeMap::new();
+    for discovered in found {
+        for volume in discovered.volumes.iter().flatten() {
+            if manifests.iter().any(|manifest| manifest.id == volume.id) {
+                continue;
+            }
+            let Some((server, created)) = id::parse(&volume.id) else {
+                continue;
+            };
+            let orphan = orphans.entry(&volume.id).or_insert_with(|| Manifest {
+                server: volume
+                    .tags
+                    .get("server")
+                    .map_or(server, String::as_str)
+                    .to_owned(),
+                created: volume
+                    .tags
+                    .get("created")
+                    .and_then(|text| text.parse().ok())
+                    .unwrap_or(created),
+                ..orphan(volume, discovered.kind)
+            });
+            orphan.volumes.push(volume.record.clone());
+        }
+    }
+    orphans.into_values().collect()
+}
+
+fn orphan(volume: &FoundVolume, kind: BackendKind) -> Manifest {
+    let tag = |name: &str| volume.tags.get(name).cloned();
+    Manifest {
+        id: volume.id.clone(),
+        server: String::new(),
+        pair: tag("pair"),
+        created: jiff::Timestamp::UNIX_EPOCH,
+        backend: kind.choice(),
+        backend_kind: kind,
+        consistency: None,
+        label: tag("label"),
+        tags: BTreeMap::new(),
+        held: false,
+        proof: Proof::Taken,
+        proof_time: None,
+        state: State::Orphan,
+        state_reason: Some("a volume of ours without a manifest".to_owned()),
+        position: tag("gtid").map(|gtid| Position {
+            gtid,
+            ..Position::default()
+        }),
+        server_version: tag("version"),
+        server_identity: tag("identity"),
+        volumes: Vec::new(),
+        timing: None,
+        warnings: Vec::new(),
+    }
+}
+
+/// The essential part of a manifest, to travel with the volumes.
+pub fn travelling_tags(manifest: &Manifest) -> Tags {
+    let mut tags = Tags::new();
+    let mut put = |name: &str, value: Option<&str>| {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            tags.insert(name.to_owned(), value.to_owned());
+        }
+    };
+    put("server", Some(&manifest.server));
+    put("pair", manifest.pair.as_deref());
+    put(
+        "created",
+        Some(&crate::sys::clock::rfc3339(manifest.created)),
+    );
+    put("label", manifest.label.as_deref());
+    put("version", manifest.server_version.as_deref());
+    put("identity", manifest.server_identity.as_deref());
+    put("gtid", manifest.position.as_ref().map(|p| p.gtid.as_str()));
+    tags
+}
+
+/// The one snapshot that `ID`, a prefix of one, or `latest:SERVER` means.
+pub fn resolve(snapshots: &[Manifest], wanted: &str) -> Result<Manifest, SnapshotError> {
+    if let Some(server) = wanted.strip_prefix("latest:") {
+        return snapshots
+            .iter()
+            .find(|manifest| manifest.server == server && manifest.is_whole())
+            .cloned()
+            .ok_or_else(|| SnapshotError::UnknownId {
+                reason: format!("{server} has no complete snapshot"),
+                hint: "See `understudy snapshot list`.".to_owned(),
+            });
+    }
+    if let Some(exact) = snapshots.iter().find(|manifest| manifest.id == wanted) {
+        return Ok(exact.clone());
+    }
+    let matching: Vec<&Manifest> = snapshots
+        .iter()
+        .filter(|manifest| !wanted.is_empty() && manifest.id.starts_with(wanted))
+        .collect();
+    match matching.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => Err(SnapshotError::UnknownId {
+            reason: format!("no snapshot is named {wanted}"),
+            hint: "See `understudy snapshot list`.".to_owned(),
+        }),
+        several => Err(SnapshotError::UnknownId {
+            reason: format!("{wanted} means {} snapshots", several.len()),
+            hint: format!(
+                "Say one of: {}.",
+                several
+                    .iter()
+                    .map(|m| m.id.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
+        }),
+    }
+}
+
+/// Whether a fact about a volume speaks against it.
+pub fn is_good(fact: &Fact<VolumeState>) -> bool {
+    matches!(fact, Fact::Known(VolumeState::Good { .. }))
+}

@@ -1,0 +1,253 @@
+//! What happens to a snapshot later: delete, hold, release, prune.
+
+use serde::Serialize;
+
+use super::catalog;
+use super::context::Context;
+use super::create::recover_first;
+use super::error::SnapshotError;
+use super::manifest::{Manifest, Proof, State};
+use super::retention::{self, Candidate, ProofRank};
+use crate::journal::log::DELETE_PREFIX;
+use crate::journal::{Log, OperationKind, recover};
+use crate::sys::clock;
+use crate::sys::files;
+use crate::volume::{self, PlannedVolume};
+
+/// Deletes one snapshot; held ones are refused. With `dry_run` only says what would go.
+pub fn delete(ctx: &Context, wanted: &str, dry_run: bool) -> Result<Manifest, SnapshotError> {
+    ctx.state.create()?;
+    let manifest = find(ctx, wanted)?;
+    refuse_held(&manifest)?;
+    if dry_run {
+        return Ok(manifest);
+    }
+    let _lock = lock(ctx, &manifest.server, "snapshot delete")?;
+    // Again, now that nobody else can change it.
+    let manifest = find(ctx, &manifest.id)?;
+    refuse_held(&manifest)?;
+    remove(ctx, &manifest)?;
+    Ok(manifest)
+}
+
+fn find(ctx: &Context, wanted: &str) -> Result<Manifest, SnapshotError> {
+    catalog::resolve(&catalog::list(&ctx.config, &ctx.state, None)?, wanted)
+}
+
+fn refuse_held(manifest: &Manifest) -> Result<(), SnapshotError> {
+    if !manifest.held {
+        return Ok(());
+    }
+    Err(SnapshotError::refused(
+        format!("{} is held", manifest.id),
+        format!("Run `understudy snapshot release {}` first.", manifest.id),
+    ))
+}
+
+/// The server's lock; leftovers of interrupted operations are swept first where the server is
+/// still configured and can be asked.
+fn lock(
+    ctx: &Context,
+    server: &str,
+    what: &str,
+) -> Result<crate::sys::lock::FileLock, SnapshotError> {
+    let lock = ctx.state.lock_server(server, what)?;
+    if let Ok(config) = ctx.server(server) {
+        let target = ctx.target(config)?;
+        // Storage can be tidied while the server is away or paused on purpose.
+        recover::recover(&ctx.state, &target)?;
+    }
+    Ok(lock)
+}
+
+/// Journalled: killed half-way, `recover` finishes it.
+fn remove(ctx: &Context, manifest: &Manifest) -> Result<(), SnapshotError> {
+    let operation = format!("{DELETE_PREFIX}{}", manifest.id);
+    let mut log = Log::begin(
+        &ctx.state,
+        &operation,
+        OperationKind::SnapshotDelete,
+        &manifest.server,
+    )?;
+    let planned = manifest
+        .volumes
+        .iter()
+        .map(|volume| PlannedVolume {
+            origin: volume.origin.clone(),
+            name: volume.name.clone(),
+        })
+        .collect();
+    let backend = match volume::open(manifest.backend_kind) {
+        Ok(backend) => backend,
+        Err(error) => {
+            log.end("refused")?;
+            return Err(error.into());
+        }
+    };
+    for (index, volume) in manifest.volumes.iter().enumerate() {
+        match backend.delete(&manifest.id, volume) {
+            Ok(_) => {}
+            Err(error) if index == 0 => {
+                log.end(&format!("refused: {error}"))?;
+                return Err(error.into());
+            }
+            Err(error) => return Err(half_deleted(manifest, &error)),
+        }
+        if index == 0 {
+            // From the first volume on there is no way back, so the rest is for `recover`.
+            log.volumes(manifest.backend_kind, Clone::clone(&planned))?;
+        }
+    }
+    files::remove(&ctx.state.manifest(&manifest.id))?;
+    log.end("done")?;
+    Ok(())
+}
+
+fn half_deleted(manifest: &Manifest, error: &volume::VolumeError) -> SnapshotError {
+    SnapshotError::NeedsOperator {
+        reason: format!("{} is deleted in part: {error}", manifest.id),
+        hint: format!(
+            "Cure that, then run `understudy recover {}`.",
+            manifest.server
+        ),
+    }
+}
+
+/// Protects a snapshot from delete and prune, or ends that. True when something changed.
+pub fn set_held(
+    ctx: &Context,
+    wanted: &str,
+    held: bool,
+    dry_run: bool,
+) -> Result<(Manifest, bool), SnapshotError> {
+    ctx.state.create()?;
+    let mut manifest = find(ctx, wanted)?;
+    if manifest.state == State::Orphan {
+        return Err(SnapshotError::refused(
+            format!("{} has no manifest to keep a hold in", manifest.id),
+            "Delete it, or keep its volume with the storage's own means.",
+        ));
+    }
+    let changed = manifest.held != held;
+    manifest.held = held;
+    if changed && !dry_run {
+        let _lock = ctx.state.lock_server(&manifest.server, "snapshot hold")?;
+        let stored = catalog::stored(&ctx.state)?.manifests;
+        if let Some(mut stored) = stored.into_iter().find(|m| m.id == manifest.id) {
+            stored.held = held;
+            catalog::write(&ctx.state, &stored)?;
+        }
+    }
+    Ok((manifest, changed))
+}
+
+/// One line of a prune: what is kept or removed, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pruned {
+    pub id: String,
+    pub server: String,
+    pub keep: bool,
+    pub reasons: Vec<String>,
+    /// It could not be removed, and why.
+    pub error: Option<String>,
+}
+
+/// Removes what no rule keeps, server by server; `dry_run` only says it.
+pub fn prune(
+    ctx: &Context,
+    server: Option<&str>,
+    dry_run: bool,
+) -> Result<Vec<Pruned>, SnapshotError> {
+    ctx.state.create()?;
+    let names: Vec<String> = match server {
+        Some(name) => vec![ctx.server(name)?.name.clone()],
+        None => ctx.config.servers.keys().cloned().collect(),
+    };
+    let mut pruned = Vec::new();
+    for name in names {
+        pruned.extend(prune_server(ctx, &name, dry_run)?);
+    }
+    Ok(pruned)
+}
+
+fn prune_server(ctx: &Context, name: &str, dry_run: bool) -> Result<Vec<Pruned>, SnapshotError> {
+    let _lock = match dry_run {
+        true => None,
+        false => Some(lock(ctx, name, "snapshot prune")?),
+    };
+    let snapshots = catalog::list(&ctx.config, &ctx.state, Some(name))?;
+    let known: Vec<&Manifest> = snapshots
+        .iter()
+        .filter(|manifest| manifest.state != State::Orphan)
+        .collect();
+    let candidates: Vec<Candidate> = known.iter().map(|manifest| candidate(manifest)).collect();
+    let rules = &ctx.server(name)?.snapshot.keep;
+    let zone = jiff::tz::TimeZone::system();
+    let mut pruned = Vec::new();
+    for decision in retention::plan_prune(&candidates, rules, clock::now(), &zone) {
+        ctx.cancel.check("pruning")?;
+        let manifest = known.iter().find(|manifest| manifest.id == decision.id);
+        let removed = match manifest {
+            Some(manifest) if !decision.keep && !dry_run => remove(ctx, manifest),
+            Some(_) | None => Ok(()),
+        };
+        pruned.push(Pruned {
+            id: decision.id,
+            server: name.to_owned(),
+            keep: decision.keep,
+            reasons: decision.reasons.iter().map(ToString::to_string).collect(),
+            error: match removed {
+                Ok(()) => None,
+                Err(error @ SnapshotError::NeedsOperator { .. }) => return Err(error),
+                Err(error) => Some(error.to_string()),
+            },
+        });
+    }
+    Ok(pruned)
+}
+
+fn candidate(manifest: &Manifest) -> Candidate {
+    Candidate {
+        id: manifest.id.clone(),
+        created: manifest.created,
+        proof: match manifest.proof {
+            Proof::Failed => ProofRank::Failed,
+            Proof::Taken => ProofRank::Taken,
+            Proof::Booted => ProofRank::Booted,
+            Proof::Checked => ProofRank::Checked,
+        },
+        held: manifest.held,
+        complete: manifest.is_whole() && manifest.proof != Proof::Failed,
+    }
+}
+
+/// Puts back what interrupted operations left, for one server or for all that are configured.
+pub fn recover_servers(
+    ctx: &Context,
+    server: Option<&str>,
+) -> Result<Vec<recover::Recovered>, SnapshotError> {
+    ctx.state.create()?;
+    let names: Vec<String> = match server {
+        Some(name) => vec![ctx.server(name)?.name.clone()],
+        None => ctx.config.servers.keys().cloned().collect(),
+    };
+    let mut recovered = Vec::new();
+    for name in names {
+        let target = ctx.target(ctx.server(&name)?)?;
+        let _lock = ctx.state.lock_server(&name, "recover")?;
+        recovered.extend(recover::recover(&ctx.state, &target)?.0);
+    }
+    Ok(recovered)
+}
+
+/// For commands that change a server: its lock, with nothing left over from before.
+pub fn lock_recovered(
+    ctx: &Context,
+    server: &str,
+    what: &str,
+) -> Result<crate::sys::lock::FileLock, SnapshotError> {
+    let target = ctx.target(ctx.server(server)?)?;
+    let lock = ctx.state.lock_server(server, what)?;
+    recover_first(ctx, &target)?;
+    Ok(lock)
+}

@@ -1,0 +1,98 @@
+//! The manifest: what a snapshot is, as the JSON of the command line shows it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{BackendChoice, Consistency};
+use crate::server::replication::Position;
+use crate::volume::{BackendKind, VolumeRecord};
+
+/// How far a snapshot was proven; it climbs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Proof {
+    /// A verification failed; see `state_reason`.
+    Failed,
+    Taken,
+    /// A server came up on a clone, at the recorded position.
+    Booted,
+    /// Its tables were checked too.
+    Checked,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    Complete,
+    /// Overflowed, damaged, or a volume is missing.
+    Invalid,
+    /// A volume of ours without a manifest.
+    Orphan,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub id: String,
+    pub server: String,
+    pub pair: Option<String>,
+    #[serde(with = "millisecond_time")]
+    pub created: Timestamp,
+    /// `zfs`, `lvm`, `btrfs`, `reflink` or `copy`.
+    pub backend: BackendChoice,
+    /// As `backend`, with LVM told apart: `lvm-thick`, `lvm-thin`.
+    pub backend_kind: BackendKind,
+    pub consistency: Option<Consistency>,
+    pub label: Option<String>,
+    pub tags: BTreeMap<String, String>,
+    pub held: bool,
+    pub proof: Proof,
+    pub proof_time: Option<String>,
+    pub state: State,
+    pub state_reason: Option<String>,
+    /// `None` for an orphan whose volume doesn't carry it.
+    pub position: Option<Position>,
+    pub server_version: Option<String>,
+    pub server_identity: Option<String>,
+    pub volumes: Vec<VolumeRecord>,
+    pub timing: Option<Timing>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// Durations of the steps, in ms; the pause runs from the first STOP sent to the last applier seen
+/// running again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    pub pause_ms: u64,
+    pub stop_ms: u64,
+    /// Lock, gaps, waiting for InnoDB to be at rest, and reading the position.
+    #[serde(default)]
+    pub settle_ms: u64,
+    pub snapshot_ms: u64,
+    pub start_ms: u64,
+    pub total_ms: u64,
+}
+
+impl Manifest {
+    /// The directory of the server's data inside this snapshot needs no mount for these.
+    pub fn is_whole(&self) -> bool {
+        self.state == State::Complete
+    }
+}
+
+/// RFC 3339, UTC, three digits.
+mod millisecond_time {
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&crate::sys::clock::rfc3339(*time))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,68 @@
+//! From what a server says of its files to what this host sees of them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::error::SnapshotError;
+use crate::server::Session;
+use crate::server::facts::ServerFacts;
+use crate::sys::files;
+use crate::sys::process;
+use crate::volume::layout::{self, Layout, ServerPaths};
+
+/// Every place that must be in the snapshot, after making sure that the data directory on this
+/// host really is this server's: a snapshot of somebody else's files would look good and be wrong.
+pub fn layout(
+    session: &Session,
+    facts: &ServerFacts,
+    map: &BTreeMap<PathBuf, PathBuf>,
+) -> Result<Layout, SnapshotError> {
+    let layout = layout::observe_layout(&server_paths(facts), map)?;
+    if is_its_data_dir(session, &layout.data_dir)? {
+        return Ok(layout);
+    }
+    let name = &session.target().server;
+    Err(SnapshotError::refused(
+        format!(
+            "{} on this host isn't the data directory of {name}",
+            layout.data_dir.display()
+        ),
+        format!(
+            "Run understudy on the host of {name}; for a server in a container, map its paths in \
+             [server.{name}.snapshot] path_map."
+        ),
+    ))
+}
+
+fn server_paths(facts: &ServerFacts) -> ServerPaths {
+    ServerPaths {
+        data_dir: facts.path("datadir").unwrap_or_default(),
+        innodb_data_home_dir: facts.path("innodb_data_home_dir"),
+        innodb_data_files: facts
+            .variable("innodb_data_file_path")
+            .map(layout::parse_data_file_path)
+            .unwrap_or_default(),
+        innodb_log_group_home_dir: facts.path("innodb_log_group_home_dir"),
+        innodb_undo_directory: facts.path("innodb_undo_directory"),
+        innodb_doublewrite_dir: facts.path("innodb_doublewrite_dir"),
+        aria_log_dir_path: facts.path("aria_log_dir_path"),
+        binary_log_basename: facts.path("log_bin_basename"),
+        relay_log_basenames: facts.path("relay_log_basename").into_iter().collect(),
+        table_files: facts.outside_files.clone(),
+        key_ring_files: ["keyring_file_data", "file_key_management_filename"]
+            .into_iter()
+            .filter_map(|name| facts.path(name))
+            .collect(),
+    }
+}
+
+/// MySQL's auto.cnf holds the server's uuid. MariaDB has nothing of the kind: there a process that
+/// works in the directory and was started for the server's own port or socket is looked for by the
+/// process id that the server wrote.
+fn is_its_data_dir(session: &Session, data_dir: &Path) -> Result<bool, SnapshotError> {
+    if let Some(uuid) = &session.identity().server_uuid {
+        let text = files::read_text(&data_dir.join("auto.cnf"))?.unwrap_or_default();
+        return Ok(text.to_ascii_lowercase().contains(uuid.as_str()));
+    }
+    Ok(process::runs_in(data_dir))
+}

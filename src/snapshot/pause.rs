@@ -1,0 +1,435 @@
+//! The pause itself. Order, and never another: stop the SQL threads, see them stopped, lock, record
+//! the position, freeze, snapshot, thaw, check that the lock was never lost, unlock, start what was
+//! stopped, see it run. Everything that could be done before or after is done there.
+
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::context::Cancel;
+use super::manifest::Timing;
+use super::plan::Plan;
+use super::progress::Progress;
+use super::quiet;
+use crate::config::ServiceControl;
+use crate::journal::Guard;
+use crate::server::lock::{BackupLock, LockSession};
+use crate::server::replication::{self, Channel, Position, ThreadState};
+use crate::server::session::{READ_LIMIT, Session, SessionError};
+use crate::sys::clock::now;
+use crate::sys::exec::{ExecError, Program};
+use crate::sys::{failpoint, process};
+use crate::volume::freeze::Freezer;
+use crate::volume::{Prepared, VolumeError};
+
+/// Between two looks at something that takes its time.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// How long a service may take to stop; a large buffer pool takes long to write.
+const STOP_SERVER_LIMIT: Duration = Duration::from_secs(900);
+
+/// How long a stop command that returned early is given until the server is really gone.
+const DOWN_LIMIT: Duration = Duration::from_secs(60);
+
+/// Why the pause was broken off. The caller puts everything back.
+#[derive(Debug, thiserror::Error)]
+pub enum PauseError {
+    #[error("interrupted while {0}")]
+    Cancelled(&'static str),
+    #[error("max_pause is over while {0}")]
+    Overrun(&'static str),
+    #[error("{0}")]
+    Session(#[from] SessionError),
+    #[error("{0}")]
+    Volume(#[from] VolumeError),
+    #[error("the applier of the {channel} still runs after it was stopped")]
+    StillRunning { channel: String },
+    #[error("the applier of the {channel} was started by somebody else during the pause")]
+    Disturbed { channel: String },
+    #[error("the position moved from {before} to {after} during the pause")]
+    Moved { before: String, after: String },
+    #[error("{0} replicated temporary tables are open")]
+    TempTables(u64),
+    #[error("the files changed while they were copied: {0}")]
+    NotQuiet(String),
+    #[error("the applier of the {channel} doesn't run again: {reason}")]
+    NotRunning { channel: String, reason: String },
+    #[error("the lease was broken by another keeper")]
+    LeaseBroken,
+    #[error("stop the server: {0}")]
+    Service(#[from] ExecError),
+    #[error("the server still runs after its service was stopped")]
+    StillUp,
+}
+
+/// The connections of the pause, made before it.
+pub struct Sessions {
+    pub control: Session,
+    /// Only for STOP, which may hang: it is never used for anything else.
+    pub stop: Session,
+    pub lock: Option<LockSession>,
+}
+
+/// What the rest of the operation needs from the pause.
+pub struct Held {
+    /// When the moment was.
+    pub at: Timestamp,
+    pub position: Position,
+    pub timing: Timing,
+}
+
+/// The hands that the pause works with.
+pub struct Hands<'a> {
+    pub plan: &'a Plan,
+    pub guard: &'a Guard,
+    pub prepared: &'a mut dyn Prepared,
+    pub freezer: Option<Freezer>,
+    pub progress: &'a Progress,
+    pub cancel: &'a Cancel,
+}
+
+/// Pauses, takes, resumes. On error nothing is put back here.
+pub fn hold(mut hands: Hands, sessions: Sessions) -> Result<Held, PauseError> {
+    let clock = Clock::start(hands.plan.max_pause);
+    let lock = sessions.lock;
+    failpoint::hit("stopping");
+    stop_appliers(&hands, sessions.stop, &clock)?;
+    let stopped = Instant::now();
+    failpoint::hit("stopped");
+    let control = see_stopped(&hands, sessions.control)?;
+    let control = close_gaps(&hands, control, &clock)?;
+    let control = refuse_temp_tables(&hands, control)?;
+    let lock = take_lock(&hands, lock, &clock)?;
+    failpoint::hit("locked");
+    let (control, position) = replication::observe_position(control)?;
+    failpoint::hit("positioned");
+    let at = now();
+    let settled = Instant::now();
+    let taken;
+    if let Some(service) = &hands.plan.service {
+        stop_server(service, control)?;
+        take_frozen(&mut hands)?;
+        clock.left("taking the snapshot", hands.cancel)?;
+        taken = Instant::now();
+        failpoint::hit("taken");
+    } else {
+        let control = take(&mut hands, control, &clock)?;
+        taken = Instant::now();
+        failpoint::hit("taken");
+        let (control, lock) = check(&hands, control, lock, &position)?;
+        failpoint::hit("checked");
+        drop(lock.map(BackupLock::unlock).transpose()?);
+        failpoint::hit("unlocked");
+        start_appliers(&hands, control, &clock)?;
+        failpoint::hit("started");
+    }
+    let started = Instant::now();
+    if !hands.guard.is_intact() {
+        return Err(PauseError::LeaseBroken);
+    }
+    let timing = Timing {
+        pause_ms: ms(started - clock.started),
+        stop_ms: ms(stopped - clock.started),
+        settle_ms: ms(settled - stopped),
+        snapshot_ms: ms(taken - settled),
+        start_ms: ms(started - taken),
+        total_ms: 0,
+    };
+    Ok(Held {
+        at,
+        position,
+        timing,
+    })
+}
+
+/// Stops the server through its service and makes sure that it is down: files of a live server
+/// would be torn. It is started by putting the lease back.
+fn stop_server(service: &ServiceControl, control: Session) -> Result<(), PauseError> {
+    let target = control.target().clone();
+    let data_dir = PathBuf::from(&control.identity().data_dir);
+    drop(control);
+    let argv = service.stop_argv();
+    let (program, args) = argv.split_first().expect("checked when configured");
+    Program::at(program).run(args, STOP_SERVER_LIMIT)?;
+    let until = Instant::now() + DOWN_LIMIT;
+    while Session::connect(&target).is_ok() || process::runs_in(&data_dir) {
+        if Instant::now() >= until {
+            return Err(PauseError::StillUp);
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+/// Milliseconds, rounded to the nearest.
+pub fn ms(duration: Duration) -> u64 {
+    (duration.as_micros() as u64 + 500) / 1000
+}
+
+/// The pause's own deadline; the lease's comes a little after it.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    started: Instant,
+    until: Instant,
+}
+
+impl Clock {
+    pub fn start(length: Duration) -> Self {
+        let started = Instant::now();
+        Self {
+            started,
+            until: started + length,
+        }
+    }
+
+    /// Time left for `step`, or the reason to break off.
+    fn left(&self, step: &'static str, cancel: &Cancel) -> Result<Duration, PauseError> {
+        if cancel.is_set() {
+            return Err(PauseError::Cancelled(step));
+        }
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(PauseError::Overrun(step));
+        }
+        Ok(left)
+    }
+}
+
+/// Sends the STOPs on their own connection, on a thread: a transaction in hand can make them hang,
+/// and then we must be able to leave.
+fn stop_appliers(hands: &Hands, session: Session, clock: &Clock) -> Result<(), PauseError> {
+    const STEP: &str = "stopping the applier";
+    let statements: Vec<String> = hands
+        .plan
+        .running()
+        .map(|channel| session.flavour().stop_sql_thread(channel))
+        .collect();
+    if statements.is_empty() {
+        return Ok(());
+    }
+    let limit = clock.left(STEP, hands.cancel)? + Duration::from_secs(1);
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let result = statements
+            .iter()
+            .try_fold(session, |session, sql| session.execute(sql, limit));
+        drop(sender.send(result));
+    });
+    loop {
+        let left = clock.left(STEP, hands.cancel)?;
+        match receiver.recv_timeout(left.min(Duration::from_millis(20))) {
+            Ok(Ok(session)) => {
+                drop(session);
+                break;
+            }
+            Ok(Err(error)) => return Err(error.into()),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Err(PauseError::Overrun(STEP)),
+        }
+    }
+    let since = clock.started;
+    hands.progress.step("stop", "SQL threads stopped", since);
+    Ok(())
+}
+
+fn see_stopped(hands: &Hands, control: Session) -> Result<Session, PauseError> {
+    let (control, channels) = replication::observe_channels(control)?;
+    match still_running(hands.plan, &channels) {
+        Some(channel) => Err(PauseError::StillRunning {
+            channel: channel.name.to_string(),
+        }),
+        None => Ok(control),
+    }
+}
+
+/// A channel whose applier isn't known to be stopped.
+fn still_running<'a>(plan: &Plan, channels: &'a [Channel]) -> Option<&'a Channel> {
+    channels
+        .iter()
+        .filter(|channel| {
+            plan.channels
+                .iter()
+                .any(|before| before.name == channel.name)
+        })
+        .find(|channel| channel.sql != ThreadState::Stopped)
+}
+
+/// Lets each parallel applier fill its gaps; it stops by itself when there are none left.
+fn close_gaps(hands: &Hands, mut control: Session, clock: &Clock) -> Result<Session, PauseError> {
+    const STEP: &str = "closing the parallel applier's gaps";
+    if !hands.plan.close_gaps {
+        return Ok(control);
+    }
+    for channel in hands.plan.running() {
+        let Some(statement) = control.flavour().start_until_no_gaps(channel) else {
+            continue;
+        };
+        let limit = clock.left(STEP, hands.cancel)?;
+        // Without gaps the server may refuse the statement; the applier is stopped either way.
+        let (back, _) = control.attempt(&statement, limit)?;
+        control = back;
+    }
+    loop {
+        let (back, channels) = replication::observe_channels(control)?;
+        control = back;
+        if still_running(hands.plan, &channels).is_none() {
+            return Ok(control);
+        }
+        clock.left(STEP, hands.cancel)?;
+        thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// Temporary tables that a replicated session left open are in no snapshot: a restart from it
+/// would break replication.
+fn refuse_temp_tables(hands: &Hands, control: Session) -> Result<Session, PauseError> {
+    if hands.plan.channels.is_empty() {
+        return Ok(control);
+    }
+    let (control, open) = replication::observe_open_temp_tables(control)?;
+    match open {
+        0 => Ok(control),
+        count => Err(PauseError::TempTables(count)),
+    }
+}
+
+fn take_lock(
+    hands: &Hands,
+    session: Option<LockSession>,
+    clock: &Clock,
+) -> Result<Option<BackupLock>, PauseError> {
+    let (Some(scope), Some(session)) = (hands.plan.lock, session) else {
+        return Ok(None);
+    };
+    clock.left("locking", hands.cancel)?;
+    let since = Instant::now();
+    let lock = session.lock(scope, &hands.plan.tables)?;
+    hands.progress.step("lock", "backup lock taken", since);
+    Ok(Some(lock))
+}
+
+/// The moment.
+fn take(hands: &mut Hands, control: Session, clock: &Clock) -> Result<Session, PauseError> {
+    const STEP: &str = "taking the snapshot";
+    clock.left(STEP, hands.cancel)?;
+    let since = Instant::now();
+    let control = if hands.plan.needs_quiet() {
+        take_quiet(hands, control, clock)?
+    } else {
+        take_frozen(hands)?;
+        control
+    };
+    clock.left(STEP, hands.cancel)?;
+    hands.progress.step("snapshot", "snapshot taken", since);
+    Ok(control)
+}
+
+fn take_frozen(hands: &mut Hands) -> Result<(), PauseError> {
+    if let Some(freezer) = &mut hands.freezer {
+        freezer.freeze_all()?;
+        failpoint::hit("frozen");
+    }
+    let progress = hands.progress;
+    let taken = hands
+        .prepared
+        .take(&mut |done, total| progress.bytes(done, total));
+    if let Some(freezer) = &mut hands.freezer {
+        freezer.thaw_all()?;
+        failpoint::hit("thawed");
+    }
+    Ok(taken?)
+}
+
+/// File by file from a live server: again and again, until the server's counters prove that it
+/// wrote nothing from before the walk to after it, or the time is over.
+fn take_quiet(
+    hands: &mut Hands,
+    mut control: Session,
+    clock: &Clock,
+) -> Result<Session, PauseError> {
+    const STEP: &str = "copying while InnoDB is at rest";
+    let cancel = hands.cancel;
+    let cancelled = || cancel.is_set();
+    loop {
+        clock.left(STEP, cancel)?;
+        let (back, before) = quiet::wait_until_quiet(control, clock.until, &cancelled)?;
+        let before = before.map_err(PauseError::NotQuiet)?;
+        let progress = hands.progress;
+        let torn = match hands
+            .prepared
+            .take(&mut |done, total| progress.bytes(done, total))
+        {
+            Ok(()) => None,
+            Err(VolumeError::Torn { path, .. }) => Some(format!("{} changed", path.display())),
+            Err(error) => return Err(error.into()),
+        };
+        let (back, after) = quiet::observe_counters(back)?;
+        control = back;
+        let moved = torn.or_else(|| before.difference(&after));
+        let Some(moved) = moved else {
+            return Ok(control);
+        };
+        tracing::debug!(%moved, "the copy is torn and is made again");
+        if clock.left(STEP, cancel).is_err() {
+            return Err(PauseError::NotQuiet(moved));
+        }
+    }
+}
+
+/// Proves that what held the moment together held all along: the lock's own connection answers, no
+/// applier was started, nothing was applied.
+fn check(
+    hands: &Hands,
+    control: Session,
+    lock: Option<BackupLock>,
+    position: &Position,
+) -> Result<(Session, Option<BackupLock>), PauseError> {
+    let lock = lock.map(BackupLock::check).transpose()?;
+    let (control, channels) = replication::observe_channels(control)?;
+    if let Some(channel) = still_running(hands.plan, &channels) {
+        return Err(PauseError::Disturbed {
+            channel: channel.name.to_string(),
+        });
+    }
+    let (control, gtid) = replication::observe_gtid(control, !channels.is_empty())?;
+    if gtid != position.gtid {
+        return Err(PauseError::Moved {
+            before: position.gtid.clone(),
+            after: gtid,
+        });
+    }
+    Ok((control, lock))
+}
+
+/// Starts exactly what was stopped, and sees it run.
+fn start_appliers(hands: &Hands, mut control: Session, clock: &Clock) -> Result<(), PauseError> {
+    let since = Instant::now();
+    for channel in hands.plan.running() {
+        let statement = control.flavour().start_sql_thread(channel);
+        control = control.execute(&statement, READ_LIMIT)?;
+    }
+    loop {
+        let (back, channels) = replication::observe_channels(control)?;
+        control = back;
+        let waiting = channels.iter().find(|channel| {
+            hands.plan.running().any(|name| *name == channel.name)
+                && channel.sql != ThreadState::Running
+        });
+        let Some(channel) = waiting else { break };
+        if channel.sql == ThreadState::Stopped && !channel.sql_error.is_empty() {
+            return Err(PauseError::NotRunning {
+                channel: channel.name.to_string(),
+                reason: channel.sql_error.clone(),
+            });
+        }
+        if Instant::now() >= clock.until {
+            return Err(PauseError::Overrun("starting the applier"));
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+    hands.progress.step("start", "SQL threads run again", since);
+    Ok(())
+}

@@ -1,0 +1,315 @@
+//! What a snapshot will do, decided from what was observed. Pure: no server, no volume, no clock.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::error::Refusal;
+use crate::config::{Consistency, ServerConfig, ServiceControl};
+use crate::journal::{ChannelBefore, GlobalBefore};
+use crate::server::facts::ServerFacts;
+use crate::server::flavour::LockScope;
+use crate::server::replication::{Channel, ChannelName, ThreadState};
+use crate::volume::BackendKind;
+
+/// More non-transactional tables than this are locked all together, not by name.
+const NAMED_TABLES_MAX: usize = 500;
+
+/// All that the decision rests on.
+pub struct Observed<'a> {
+    pub config: &'a ServerConfig,
+    pub facts: &'a ServerFacts,
+    pub backend: BackendKind,
+    /// Mount points that must be frozen together for one moment; empty when none.
+    pub freeze: Vec<PathBuf>,
+    pub allow_source: bool,
+}
+
+/// What will be done, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// What the user asked for, made concrete: `pause` of a source becomes `lock`.
+    pub consistency: Consistency,
+    pub backend: BackendKind,
+    /// Every channel as it was; those that run are stopped and started again.
+    pub channels: Vec<ChannelBefore>,
+    pub close_gaps: bool,
+    /// `None` with `stop`: there is nobody left to lock out.
+    pub lock: Option<LockScope>,
+    /// (schema, table), locked by name where the scope is non-transactional.
+    pub tables: Vec<(String, String)>,
+    /// InnoDB's own writing must be brought to rest and proven at rest: file by file, live server.
+    pub quiet: Vec<GlobalBefore>,
+    pub freeze: Vec<PathBuf>,
+    /// How the server is stopped and started, with `stop`.
+    pub service: Option<ServiceControl>,
+    pub max_pause: Duration,
+    pub warnings: Vec<String>,
+}
+
+impl Plan {
+    pub fn running(&self) -> impl Iterator<Item = &ChannelName> {
+        self.channels
+            .iter()
+            .filter(|channel| channel.sql_running)
+            .map(|channel| &channel.name)
+    }
+
+    pub fn stops_server(&self) -> bool {
+        self.service.is_some()
+    }
+
+    /// The server lives on while its files are read one by one.
+    pub fn needs_quiet(&self) -> bool {
+        self.backend.is_file_by_file() && !self.stops_server()
+    }
+}
+
+/// One line of a dry run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedStep {
+    pub step: &'static str,
+    pub detail: String,
+}
+
+/// The plan, or every rule that speaks against it.
+pub fn plan_create(observed: &Observed) -> Result<Plan, Vec<Refusal>> {
+    let facts = observed.facts;
+    let settings = &observed.config.snapshot;
+    let consistency = effective_consistency(observed);
+    let mut refusals = Vec::new();
+    refuse_source(observed, &mut refusals);
+    refuse_lag(observed, &mut refusals);
+    refuse_unknown_threads(&facts.channels, &mut refusals);
+    let service = match consistency {
+        Consistency::Stop => control(observed.config).cloned(),
+        Consistency::Pause | Consistency::Lock => None,
+    };
+    if consistency == Consistency::Stop && service.is_none() {
+        refusals.push(Refusal::new(
+            format!("{} has no service to stop it with", observed.config.name),
+            format!(
+                "Set unit, or start and stop, in [server.{}.service].",
+                observed.config.name
+            ),
+        ));
+    }
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    let lock = lock_scope(consistency, facts);
+    let mut plan = Plan {
+        consistency,
+        backend: observed.backend,
+        channels: facts.channels.iter().map(ChannelBefore::from).collect(),
+        close_gaps: facts.can_leave_gaps,
+        tables: match lock {
+            Some(LockScope::NonTransactional) => facts.non_transactional.clone(),
+            Some(LockScope::Ddl | LockScope::Everything) | None => Vec::new(),
+        },
+        lock,
+        quiet: Vec::new(),
+        freeze: observed.freeze.clone(),
+        service,
+        max_pause: settings.max_pause,
+        warnings: warnings(observed),
+    };
+    if plan.needs_quiet() {
+        plan.quiet = dirty_page_limits(facts);
+    }
+    Ok(plan)
+}
+
+/// A server that is no replica has nothing to pause: with --allow-source its writes are locked.
+fn effective_consistency(observed: &Observed) -> Consistency {
+    match observed.config.snapshot.consistency {
+        Consistency::Pause if !observed.facts.is_replica() => Consistency::Lock,
+        consistency => consistency,
+    }
+}
+
+fn refuse_source(observed: &Observed, refusals: &mut Vec<Refusal>) {
+    if observed.facts.is_replica() || observed.allow_source {
+        return;
+    }
+    refusals.push(Refusal::new(
+        format!(
+            "{} is no replica: a snapshot of it would hold up its clients",
+            observed.config.name
+        ),
+        "Take the snapshot on the replica, or give --allow-source to lock writes for its moment.",
+    ));
+}
+
+/// Refuses what is known to be too far behind; what can't be told is warned of.
+fn refuse_lag(observed: &Observed, refusals: &mut Vec<Refusal>) {
+    let limit = observed.config.snapshot.max_lag;
+    for channel in &observed.facts.channels {
+        let Some(lag_s) = channel.lag_s else { continue };
+        if Duration::from_secs(lag_s) > limit {
+            refusals.push(Refusal::new(
+                format!(
+                    "the {} of {} is {} behind, more than max_lag {}",
+                    channel.name,
+                    observed.config.name,
+                    humantime::format_duration(Duration::from_secs(lag_s)),
+                    humantime::format_duration(limit)
+                ),
+                "Wait until the replica has caught up, or raise max_lag.",
+            ));
+        }
+    }
+}
+
+fn refuse_unknown_threads(channels: &[Channel], refusals: &mut Vec<Refusal>) {
+    for channel in channels {
+        if matches!(channel.sql, ThreadState::Unknown | ThreadState::Connecting) {
+            refusals.push(Refusal::new(
+                format!(
+                    "the server doesn't say whether the applier of the {} runs",
+                    channel.name
+                ),
+                "Look at the replica's status; the account may lack REPLICA MONITOR.",
+            ));
+        }
+    }
+}
+
+fn control(config: &ServerConfig) -> Option<&ServiceControl> {
+    config.service.as_ref().and_then(|s| s.control.as_ref())
+}
+
+fn lock_scope(consistency: Consistency, facts: &ServerFacts) -> Option<LockScope> {
+    match consistency {
+        Consistency::Stop => None,
+        Consistency::Lock => Some(LockScope::Everything),
+        // Clients may write to it: nothing less keeps the recorded position true.
+        Consistency::Pause if facts.variable("read_only") != Some("ON") => {
+            Some(LockScope::Everything)
+        }
+        Consistency::Pause => Some(match facts.non_transactional.len() {
+            0 => LockScope::Ddl,
+            count if count <= NAMED_TABLES_MAX => LockScope::NonTransactional,
+            _ => LockScope::Everything,
+        }),
+    }
+}
+
+/// The percentage first: the server lowers the low-water mark when it exceeds the percentage.
+fn dirty_page_limits(facts: &ServerFacts) -> Vec<GlobalBefore> {
+    [
+        "innodb_max_dirty_pages_pct",
+        "innodb_max_dirty_pages_pct_lwm",
+    ]
+    .into_iter()
+    .filter_map(|name| {
+        let value = facts.variable(name)?;
+        value.parse::<f64>().ok()?;
+        Some(GlobalBefore {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        })
+    })
+    .collect()
+}
+
+fn warnings(observed: &Observed) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for channel in &observed.facts.channels {
+        if channel.sql == ThreadState::Stopped {
+            let why = match channel.sql_error.as_str() {
+                "" => String::new(),
+                error => format!(" ({error})"),
+            };
+            warnings.push(format!(
+                "the applier of the {} was stopped before and stays stopped{why}",
+                channel.name
+            ));
+        } else if channel.lag_s.is_none() {
+            warnings.push(format!(
+                "how far the {} is behind isn't known: its receiver {}",
+                channel.name,
+                match channel.io {
+                    ThreadState::Running => "just started",
+                    ThreadState::Connecting => "is trying to reach its source",
+                    ThreadState::Stopped => "is stopped",
+                    ThreadState::Unknown => "has an unknown state",
+                }
+            ));
+        }
+    }
+    warnings
+}
+
+/// The plan in words, for --dry-run.
+pub fn describe(plan: &Plan) -> Vec<PlannedStep> {
+    let mut steps = Vec::new();
+    let mut add = |step, detail: String| steps.push(PlannedStep { step, detail });
+    for name in plan.running() {
+        add(
+            "stop",
+            format!("stop the SQL thread of the {name}; its IO thread goes on receiving"),
+        );
+    }
+    if plan.close_gaps {
+        add("gaps", "let the parallel applier close its gaps".to_owned());
+    }
+    match plan.lock {
+        Some(LockScope::Ddl) => add("lock", "keep DDL out".to_owned()),
+        Some(LockScope::NonTransactional) => add(
+            "lock",
+            format!(
+                "keep DDL out, flush and lock {} non-transactional tables",
+                plan.tables.len()
+            ),
+        ),
+        Some(LockScope::Everything) => add("lock", "flush and lock all tables".to_owned()),
+        None => {}
+    }
+    add("position", "record the position".to_owned());
+    if plan.stops_server() {
+        add(
+            "stop-server",
+            "stop the server through its service".to_owned(),
+        );
+    }
+    if plan.needs_quiet() {
+        add(
+            "quiet",
+            "flush InnoDB's dirty pages and prove that it writes nothing".to_owned(),
+        );
+    }
+    for path in &plan.freeze {
+        add("freeze", format!("freeze {}", path.display()));
+    }
+    add(
+        "snapshot",
+        format!("take the {} snapshot", kind_word(plan.backend)),
+    );
+    if plan.stops_server() {
+        add(
+            "start-server",
+            "start the server and wait until it answers".to_owned(),
+        );
+    }
+    for name in plan.running() {
+        add(
+            "start",
+            format!("start the SQL thread of the {name} and see it run"),
+        );
+    }
+    steps
+}
+
+/// A back-end as people say it.
+pub fn kind_word(kind: BackendKind) -> &'static str {
+    match kind {
+        BackendKind::Zfs => "zfs",
+        BackendKind::LvmThick => "thick lvm",
+        BackendKind::LvmThin => "thin lvm",
+        BackendKind::Btrfs => "btrfs",
+        BackendKind::Reflink => "reflink",
+        BackendKind::Copy => "copy",
+    }
+}

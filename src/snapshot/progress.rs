@@ -1,0 +1,54 @@
+//! What is going on, told without ever waiting for whoever listens: a stalled terminal must not
+//! lengthen a pause.
+
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+/// Something worth telling a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A step ended: its name, what came of it, how long it took.
+    Step {
+        name: &'static str,
+        detail: String,
+        took: Duration,
+    },
+    /// Bytes of a long copy.
+    Bytes { done: u64, total: u64 },
+}
+
+/// Where events go; dropping them is fine.
+#[derive(Clone)]
+pub struct Progress {
+    sender: Option<Sender<Event>>,
+}
+
+impl Progress {
+    pub fn to(sender: Sender<Event>) -> Self {
+        Self {
+            sender: Some(sender),
+        }
+    }
+
+    pub fn silent() -> Self {
+        Self { sender: None }
+    }
+
+    pub fn step(&self, name: &'static str, detail: impl Into<String>, since: Instant) {
+        self.send(Event::Step {
+            name,
+            detail: detail.into(),
+            took: since.elapsed(),
+        });
+    }
+
+    pub fn bytes(&self, done: u64, total: u64) {
+        self.send(Event::Bytes { done, total });
+    }
+
+    fn send(&self, event: Event) {
+        if let Some(sender) = &self.sender {
+            drop(sender.send(event));
+        }
+    }
+}

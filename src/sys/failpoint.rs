@@ -1,0 +1,56 @@
+//! Places where tests make the process die, hang or fail, for real.
+//!
+//! Only in builds with the feature `failpoints`; elsewhere `hit` is empty. Ours rather than a
+//! crate's, since the actions that matter here are signals to oneself (SIGKILL, SIGSTOP), which
+//! the crates in use don't offer.
+
+/// Every place, in the order of a snapshot. Tests walk this list.
+pub const PLACES: [&str; 17] = [
+    "journal-begun",
+    "prepared",
+    "warmed-up",
+    "watchdog-ready",
+    "leased",
+    "stopping",
+    "stopped",
+    "locked",
+    "positioned",
+    "frozen",
+    "taken",
+    "thawed",
+    "checked",
+    "unlocked",
+    "started",
+    "released",
+    "sealed",
+];
+
+/// Does what `UNDERSTUDY_FAILPOINT` says for this place: `place=kill`, `place=stop`,
+/// `place=sleep:MS`; several are separated by commas.
+#[cfg(feature = "failpoints")]
+pub fn hit(place: &str) {
+    use nix::sys::signal::{Signal, raise};
+    let Ok(wanted) = std::env::var("UNDERSTUDY_FAILPOINT") else {
+        return;
+    };
+    let actions = wanted
+        .split(',')
+        .filter_map(|pair| pair.split_once('='))
+        .filter(|(name, _)| *name == place);
+    for (_, action) in actions {
+        match action.split_once(':') {
+            Some(("sleep", ms)) => {
+                let ms = ms.parse().unwrap_or(0);
+                std::thread::sleep(std::time::Duration::from_millis(ms));
+            }
+            Some(_) => {}
+            None if action == "kill" => drop(raise(Signal::SIGKILL).is_ok()),
+            None if action == "stop" => drop(raise(Signal::SIGSTOP).is_ok()),
+            None => {}
+        }
+    }
+}
+
+/// Nothing, in the builds that people use.
+#[cfg(not(feature = "failpoints"))]
+pub fn hit(_place: &str) {}
