@@ -59,10 +59,32 @@ private_apt_prepare() {
         { cat "$root/update.log" >&2; die "failed to update the indexes of $1"; }
 }
 
-# unpack_debs ROOT DEB…: the packages' files only; no maintainer script runs.
+# resolve_packages NAME PACKAGE…: what an installation onto an empty machine would take, by name.
+resolve_packages() {
+    local name=$1
+    shift
+    : >"$LAB/apt/$name/empty-status"
+    private_apt "$name" -o Dir::State::status="$LAB/apt/$name/empty-status" --no-install-recommends \
+        --print-uris install "$@" | sed -n "s/^'[^']*' \([^_ ]*\)_.*/\1/p"
+}
+
+# fetch_debs NAME PACKAGE…: these very packages into $LAB/apt/NAME/archives, and nothing else there.
+fetch_debs() {
+    local name=$1 root=$LAB/apt/$1
+    shift
+    rm -f "$root"/archives/*.deb
+    (cd "$root/archives" && private_apt "$name" download "$@") >"$root/download.log" 2>&1 ||
+        { cat "$root/download.log" >&2; die "failed to fetch $*"; }
+}
+
+# unpack_debs ROOT DEB…: the packages' files only; no maintainer script runs. The old
+# top-level directories lead into /usr, as on the machine itself.
 unpack_debs() {
-    local root=$1 deb
+    local root=$1 deb directory
     shift
     mkdir -p "$root"
-    for deb; do dpkg-deb --extract "$deb" "$root"; done
+    for directory in bin sbin lib lib64; do
+        [[ -e $root/$directory ]] || { mkdir -p "$root/usr/$directory" && ln -s "usr/$directory" "$root/$directory"; }
+    done
+    for deb; do dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink -C "$root"; done
 }
