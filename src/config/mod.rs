@@ -2,11 +2,24 @@
 //!
 //! Owns every message about a configuration error; must not talk to servers or volumes.
 
+mod example;
+mod issue;
+mod load;
 pub mod model;
+mod parse;
 pub mod secret;
+mod server_table;
+mod snapshot_table;
+mod table;
+pub mod values;
+
+pub use example::example;
+pub use issue::{Complaint, ConfigError, ConfigErrors, ConfigIssue};
+pub use load::{CONFIG_PATHS, CONFIG_VARIABLE, load};
 
 pub use model::{
     Address, BackendChoice, Config, Consistency, CowSize, KeepRules, PairConfig, ServerConfig,
     ServiceConfig, ServiceControl, SnapshotConfig, TlsMode,
 };
+pub use parse::{STATE_DIR_DEFAULT, parse};
 pub use secret::Secret;

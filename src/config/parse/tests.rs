@@ -1,0 +1,480 @@
+//! Every rule of the configuration, as text in and messages out.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+use crate::config::{
+    Address, BackendChoice, Consistency, CowSize, KeepRules, ServiceControl, TlsMode, example,
+};
+
+fn errors(text: &str) -> String {
+    parse(text, Path::new("u.toml")).unwrap_err().to_string()
+}
+
+/// The one message, without hint, that a text gets.
+fn only_message(text: &str) -> String {
+    let issues = parse(text, Path::new("u.toml")).unwrap_err().issues;
+    assert_eq!(issues.len(), 1, "{text}\n{issues:#?}");
+    format!(
+        "{}:{}: {}",
+        issues[0].line, issues[0].column, issues[0].message
+    )
+}
+
+/// The one message that a line in a good server table gets; it stands in line 3.
+fn in_server(line: &str) -> String {
+    only_message(&format!("[server.db1]\naddress = \"db1\"\n{line}\n"))
+}
+
+/// The one message that a line in a good snapshot table gets; it stands in line 4.
+fn in_snapshot(line: &str) -> String {
+    only_message(&format!(
+        "[server.db1]\naddress = \"db1\"\n[server.db1.snapshot]\n{line}\n"
+    ))
+}
+
+fn in_service(line: &str) -> String {
+    only_message(&format!(
+        "[server.db1]\naddress = \"db1\"\n[server.db1.service]\n{line}\n"
+    ))
+}
+
+fn in_pair(lines: &str) -> String {
+    only_message(&format!(
+        "server.db1.address = \"a\"\nserver.db2.address = \"b\"\nserver.db3.address = \"a:3306\"\n[pair.p]\n{lines}\n"
+    ))
+}
+
+#[test]
+fn the_example_passes_and_teaches_every_part() {
+    let config = parse(example(), Path::new("example.toml")).unwrap();
+    assert_eq!(config.servers.len(), 2);
+    assert_eq!(config.pairs["lab"].replicas, ["db2"]);
+    assert_eq!(config.servers["db2"].snapshot.keep.daily, 7);
+    assert!(config.servers["db2"].service.is_some());
+}
+
+fn is_toml(comment: &str) -> bool {
+    let key = comment.split_once(" = ").map(|(key, _)| key);
+    comment.starts_with('[') || key.is_some_and(|key| !key.contains(' '))
+}
+
+#[test]
+fn the_example_s_commented_lines_are_valid_too() {
+    // Whoever takes the "# " away must not be told that the line is wrong.
+    let text: String = example()
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if is_toml(rest) => format!("{rest}\n"),
+            Some(_) | None => format!("{line}\n"),
+        })
+        .collect();
+    let issues = parse(&text, Path::new("example.toml")).unwrap_err().issues;
+    let messages: Vec<_> = issues.iter().map(|issue| issue.message.as_str()).collect();
+    // Alternatives exclude each other, and nothing else is wrong.
+    assert_eq!(
+        messages,
+        [
+            "[server.db1] has both an address and a socket",
+            "[server.db2.service] has both a unit and commands"
+        ]
+    );
+}
+
+#[test]
+fn every_key_arrives() {
+    let text = r#"
+        state_dir = "/srv/state"
+        [server.db1]
+        address = "db1.lab.example"
+        credentials = "/etc/understudy/db.cnf"
+        tls = "verify-full"
+        tls_ca = "/etc/understudy/ca.pem"
+        [server.db2]
+        socket = "/run/mysqld/mysqld.sock"
+        [server.db2.snapshot]
+        backend = "reflink"
+        consistency = "stop"
+        max_pause = "2m"
+        max_lag = "0s"
+        lock_wait = "1s"
+        temp_table_wait = "10s"
+        cow_size = "10GiB"
+        directory = "/srv/snapshots"
+        keep = { last = 1, hourly = 2, daily = 3, weekly = 4, monthly = 5, yearly = 6, verified = 7, within = "14d" }
+        path_map = { "/var/lib/mysql" = "/srv/db2" }
+        [server.db2.service]
+        start = ["/bin/start", "now"]
+        stop = ["/bin/stop"]
+        server_binary = "/usr/sbin/mysqld"
+        [pair.lab]
+        source = "db1"
+        replicas = ["db2"]
+    "#;
+    let config = parse(text, Path::new("u.toml")).unwrap();
+    assert_eq!(config.state_dir, Path::new("/srv/state"));
+    let db1 = &config.servers["db1"];
+    let host = "db1.lab.example".to_owned();
+    assert_eq!(db1.address, Address::Tcp { host, port: 3306 });
+    assert_eq!(db1.tls, TlsMode::VerifyFull);
+    assert_eq!(
+        db1.tls_ca.as_deref(),
+        Some(Path::new("/etc/understudy/ca.pem"))
+    );
+    assert_eq!(
+        db1.credentials.as_deref(),
+        Some(Path::new("/etc/understudy/db.cnf"))
+    );
+    let db2 = &config.servers["db2"];
+    assert_eq!(
+        db2.address,
+        Address::Socket("/run/mysqld/mysqld.sock".into())
+    );
+    let snapshot = &db2.snapshot;
+    assert_eq!(snapshot.backend, BackendChoice::Reflink);
+    assert_eq!(snapshot.consistency, Consistency::Stop);
+    assert_eq!(snapshot.max_pause, Duration::from_secs(120));
+    assert_eq!(snapshot.max_lag, Duration::ZERO);
+    assert_eq!(snapshot.lock_wait, Duration::from_secs(1));
+    assert_eq!(snapshot.temp_table_wait, Duration::from_secs(10));
+    assert_eq!(snapshot.cow_size, CowSize::Bytes(10 << 30));
+    assert_eq!(
+        snapshot.directory.as_deref(),
+        Some(Path::new("/srv/snapshots"))
+    );
+    assert_eq!(
+        snapshot.path_map[Path::new("/var/lib/mysql")],
+        Path::new("/srv/db2")
+    );
+    let keep = KeepRules {
+        last: 1,
+        hourly: 2,
+        daily: 3,
+        weekly: 4,
+        monthly: 5,
+        yearly: 6,
+        verified: 7,
+        within_ms: Some(14 * 86_400_000),
+    };
+    assert_eq!(snapshot.keep, keep);
+    let service = db2.service.as_ref().unwrap();
+    let control = ServiceControl::Commands {
+        start: vec!["/bin/start".to_owned(), "now".to_owned()],
+        stop: vec!["/bin/stop".to_owned()],
+    };
+    assert_eq!(service.control, Some(control));
+    assert_eq!(
+        service.server_binary.as_deref(),
+        Some(Path::new("/usr/sbin/mysqld"))
+    );
+    assert_eq!(config.pair_of("db2").unwrap().name, "lab");
+}
+
+#[test]
+fn a_server_without_more_gets_the_defaults() {
+    let config = parse("[server.db1]\naddress = \"db1\"\n", Path::new("u.toml")).unwrap();
+    assert_eq!(config.state_dir, Path::new("/var/lib/understudy"));
+    let db1 = &config.servers["db1"];
+    assert_eq!(db1.tls, TlsMode::Disabled);
+    assert_eq!(db1.snapshot.max_pause, Duration::from_secs(30));
+    assert_eq!(db1.snapshot.keep, KeepRules::default());
+}
+
+#[test]
+fn a_short_max_pause_shortens_the_default_lock_wait() {
+    let text = "[server.a]\naddress = \"a\"\nsnapshot = { max_pause = \"2s\" }\n";
+    let config = parse(text, Path::new("u.toml")).unwrap();
+    assert_eq!(
+        config.servers["a"].snapshot.lock_wait,
+        Duration::from_secs(2)
+    );
+}
+
+#[test]
+fn all_errors_are_told_at_once_each_with_its_place_and_cure() {
+    let text = r#"state_dir = "var"
+colour = 1
+[server.db1]
+adress = "db1"
+[server.db2]
+socket = "/run/x"
+[server.db2.snapshot]
+max_puase = "3s"
+max_lag = 30
+keep = { dayly = 3 }
+[pair.lab]
+source = "db1"
+replicas = ["db4"]
+"#;
+    let expected = r#"u.toml:1:13: state_dir: "var" is no absolute path
+  hint: Write it from the root: "/…".
+u.toml:2:1: unknown key "colour"
+  hint: Known here: state_dir, server, pair.
+u.toml:3:9: [server.db1] has neither an address nor a socket
+  hint: Add address = "HOST:PORT", or socket = "/run/mysqld/mysqld.sock".
+u.toml:4:1: unknown key "adress" in [server.db1]
+  hint: Did you mean "address"?
+u.toml:8:1: unknown key "max_puase" in [server.db2.snapshot]
+  hint: Did you mean "max_pause"?
+u.toml:9:11: max_lag: expected a string, found a whole number
+  hint: Write it like "90s", "2h 30m" or "14d".
+u.toml:10:10: unknown key "dayly" in [server.db2.snapshot.keep]
+  hint: Did you mean "daily"?
+u.toml:13:13: no server "db4" is configured
+  hint: Did you mean "db1"? Each server has a [server.NAME] table."#;
+    assert_eq!(errors(text), expected);
+}
+
+#[test]
+fn syntax_errors_stand_beside_the_others_and_cause_none() {
+    let text = "[server.db1]\naddress = \"x\"\ncolour = 1\n[server.db1.snapshot]\nmax_pause = 3s\nmax_lag =\n[pair.p]\nsource = \"db1\"\n";
+    let lines: Vec<_> = parse(text, Path::new("u.toml"))
+        .unwrap_err()
+        .issues
+        .iter()
+        .map(|issue| issue.line)
+        .collect();
+    // The pair's missing replicas aren't told: they may have been lost with the syntax.
+    assert_eq!(lines, [3, 5, 6]);
+}
+
+#[test]
+fn syntax_errors_have_their_place() {
+    for (text, expected) in [
+        ("max = ", "1:7: "),
+        ("[server.db1\naddress = \"a\"\n", "1:12: unclosed table"),
+        (
+            "[server.a]\naddress = \"a\"\naddress = \"b\"\n",
+            "3:1: duplicate key",
+        ),
+        (
+            "[server.a]\naddress = \"a\"\n[server.a]\n",
+            "3:9: duplicate key",
+        ),
+        ("a = [", "1:6: unclosed array"),
+    ] {
+        let first = &parse(text, Path::new("u.toml")).unwrap_err().issues[0];
+        let found = format!("{}:{}: {}", first.line, first.column, first.message);
+        assert!(found.starts_with(expected), "{found}\n{expected}");
+    }
+}
+
+#[test]
+fn columns_count_characters_also_after_a_byte_order_mark_and_carriage_returns() {
+    let text = "\u{feff}\"ö\" = 1 # ö\r\n[server.a]\r\naddress = \"ö\"\r\n";
+    let issues = parse(text, Path::new("u.toml")).unwrap_err().issues;
+    let places: Vec<_> = issues.iter().map(|one| (one.line, one.column)).collect();
+    assert_eq!(places, [(1, 1), (3, 11)]);
+}
+
+#[test]
+fn nothing_to_do_is_told() {
+    assert_eq!(only_message(""), "1:1: no server is configured");
+    assert_eq!(only_message("[server]"), "1:2: no server is configured");
+    assert_eq!(
+        only_message("server = 3"),
+        "1:1: expected the table [server], found a whole number"
+    );
+    assert_eq!(
+        only_message("[[server]]"),
+        "1:3: expected the table [server], found a list"
+    );
+}
+
+#[test]
+fn server_mistakes_are_told() {
+    for (line, expected) in [
+        (
+            "socket = \"/x\"",
+            "3:1: [server.db1] has both an address and a socket",
+        ),
+        (
+            "credentials = \"db.cnf\"",
+            "3:15: credentials: \"db.cnf\" is no absolute path",
+        ),
+        (
+            "tls = \"verify_ca\"",
+            "3:7: tls: unknown word \"verify_ca\"",
+        ),
+        (
+            "tls = true",
+            "3:7: tls: expected a string, found true or false",
+        ),
+        (
+            "tls = \"verify-ca\"",
+            "3:1: nothing to verify the certificate with: tls_ca is missing",
+        ),
+        (
+            "tls_ca = \"/ca.pem\"",
+            "3:1: tls_ca is given, but nothing is verified with it",
+        ),
+        (
+            "snapshot = 1",
+            "3:1: expected the table [server.db1.snapshot], found a whole number",
+        ),
+        (
+            "password = \"x\"",
+            "3:1: unknown key \"password\" in [server.db1]",
+        ),
+    ] {
+        assert_eq!(in_server(line), expected);
+    }
+    let text = "[server.a]\nsocket = \"/x\"\ntls = \"required\"\n";
+    assert_eq!(
+        only_message(text),
+        "3:1: TLS isn't spoken over a Unix socket"
+    );
+    let text = "[server.\"../a\"]\naddress = \"a\"\n";
+    assert_eq!(
+        only_message(text),
+        "1:9: the name \"../a\" isn't safe in a file name"
+    );
+}
+
+#[test]
+fn snapshot_mistakes_are_told() {
+    for (line, expected) in [
+        ("backend = \"zsf\"", "4:11: backend: unknown word \"zsf\""),
+        (
+            "backend = \"copy\"",
+            "4:1: this back-end needs a directory for its copies",
+        ),
+        (
+            "consistency = \"stop\"",
+            "3:13: consistency \"stop\" needs a service that can be stopped",
+        ),
+        (
+            "max_pause = \"0s\"",
+            "4:13: max_pause must be longer than zero",
+        ),
+        (
+            "max_pause = \"25h\"",
+            "4:13: max_pause must be at most a day",
+        ),
+        (
+            "lock_wait = \"31s\"",
+            "4:13: lock_wait is longer than max_pause (30s)",
+        ),
+        (
+            "lock_wait = \"0s\"",
+            "4:13: lock_wait must be longer than zero",
+        ),
+        (
+            "cow_size = \"0%\"",
+            "4:12: cow_size: \"0%\" is no share: it goes from 1% to 100%, in whole numbers",
+        ),
+        (
+            "directory = \"x\"",
+            "4:13: directory: \"x\" is no absolute path",
+        ),
+        (
+            "keep = 3",
+            "4:1: expected the table [server.db1.snapshot.keep], found a whole number",
+        ),
+        (
+            "keep = { last = -1 }",
+            "4:17: last: -1 isn't between 0 and 100000",
+        ),
+        (
+            "keep = { last = 1.5 }",
+            "4:17: last: expected a whole number, found a decimal number",
+        ),
+        (
+            "keep = { within = \"0s\" }",
+            "4:19: within must be longer than zero, and of this world",
+        ),
+        (
+            "path_map = { \"/a\" = 3 }",
+            "4:21: [server.db1.snapshot.path_map]: expected a path for \"/a\"",
+        ),
+        (
+            "path_map = { a = \"/b\" }",
+            "4:14: path_map: \"a\" is no absolute path",
+        ),
+    ] {
+        assert_eq!(in_snapshot(line), expected);
+    }
+    let wrong = in_snapshot("max_pause = \"3 parsecs\"");
+    assert!(
+        wrong.starts_with("4:13: max_pause: \"3 parsecs\" is no duration: "),
+        "{wrong}"
+    );
+}
+
+#[test]
+fn service_mistakes_are_told() {
+    for (line, expected) in [
+        (
+            "unit = \"x\"\nstart = [\"/a\"]\nstop = [\"/a\"]",
+            "4:1: [server.db1.service] has both a unit and commands",
+        ),
+        (
+            "start = [\"/a\"]",
+            "4:1: [server.db1.service] has start but no stop",
+        ),
+        (
+            "stop = [\"/a\"]",
+            "4:1: [server.db1.service] has stop but no start",
+        ),
+        (
+            "start = []\nstop = [\"/a\"]",
+            "4:9: start: the command is empty",
+        ),
+        (
+            "start = [\"/a\"]\nstop = [\"systemctl\"]",
+            "5:9: stop: \"systemctl\" is no absolute path",
+        ),
+        (
+            "start = [\"/a\", 1]\nstop = [\"/a\"]",
+            "4:16: start: expected a string, found a whole number",
+        ),
+        (
+            "start = \"/a\"\nstop = [\"/a\"]",
+            "4:9: start: expected a list of strings, found a string",
+        ),
+        (
+            "unit = \"--force\"",
+            "4:8: unit: \"--force\" is no unit name",
+        ),
+    ] {
+        assert_eq!(in_service(line), expected);
+    }
+}
+
+#[test]
+fn pair_mistakes_are_told() {
+    for (lines, expected) in [
+        ("source = \"db1\"", "4:7: [pair.p] has no replicas"),
+        ("replicas = [\"db1\"]", "4:7: [pair.p] has no source"),
+        (
+            "source = \"db1\"\nreplicas = []",
+            "6:12: a pair needs at least one replica",
+        ),
+        (
+            "source = \"db1\"\nreplicas = [\"db1\"]",
+            "6:13: \"db1\" is also this pair's source",
+        ),
+        (
+            "source = \"db1\"\nreplicas = [\"db2\", \"db2\"]",
+            "6:20: \"db2\" stands here twice",
+        ),
+        (
+            "source = \"db1\"\nreplicas = [\"db3\"]",
+            "6:13: \"db3\" has the same address as this pair's source",
+        ),
+        (
+            "source = \"dbx\"\nreplicas = [\"db2\"]",
+            "5:10: no server \"dbx\" is configured",
+        ),
+    ] {
+        assert_eq!(in_pair(lines), expected);
+    }
+}
+
+#[test]
+fn keys_are_located_for_later_checks() {
+    let text = "[server.a]\naddress = \"a\"\n  credentials = \"/x\"\n";
+    assert_eq!(locate(text, &["server", "a", "credentials"]), Some((3, 17)));
+    assert_eq!(locate(text, &["server", "b", "credentials"]), None);
+}
