@@ -7,7 +7,10 @@ pub mod clock;
 pub mod exec;
 pub mod fact;
 pub mod files;
+pub mod ioctl;
 pub mod lock;
+pub mod memory;
 pub mod process;
+pub mod transfer;
 
 pub use fact::Fact;

@@ -161,6 +161,9 @@ pub enum VolumeError {
         #[source]
         source: std::io::Error,
     },
+    /// File by file only: the copy isn't of one moment; `take` may be called again.
+    #[error("{} changed while it was copied: {detail}", path.display())]
+    Torn { path: PathBuf, detail: String },
     /// Output of a program that we couldn't read.
     #[error("{program} said what we can't read: {detail}")]
     Parse {
@@ -190,3 +193,4 @@ impl VolumeError {
 pub const NAME_PREFIX: &str = "understudy-";
 
 pub mod layout;
+pub mod mount;
