@@ -8,8 +8,11 @@ pub mod exec;
 pub mod fact;
 pub mod failpoint;
 pub mod files;
+pub mod ioctl;
 pub mod lock;
+pub mod memory;
 pub mod process;
 pub mod socket;
+pub mod transfer;
 
 pub use fact::Fact;

@@ -173,6 +173,9 @@ pub enum VolumeError {
         #[source]
         source: std::io::Error,
     },
+    /// File by file only: the copy isn't of one moment; `take` may be called again.
+    #[error("{} changed while it was copied: {detail}", path.display())]
+    Torn { path: PathBuf, detail: String },
     /// Output of a program that we couldn't read.
     #[error("{program} said what we can't read: {detail}")]
     Parse {
@@ -206,3 +209,4 @@ pub mod layout;
 pub fn open(_kind: BackendKind) -> Result<Box<dyn Backend>, VolumeError> {
     Err(VolumeError::refused("", ""))
 }
+pub mod mount;
