@@ -1,4 +1,132 @@
-//! (being written)
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+//! The command line: one file per command, with its arguments and one function that reads in
+//! order – resolve, check, act, report. The only room that prints.
+
+mod completions;
+mod config;
+mod failure;
+mod man;
+mod pause;
+mod recover;
+mod resume;
+mod session;
+mod snapshot;
+mod ui;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::journal::watchdog;
+use failure::Failure;
+use ui::Ui;
+
+/// Sets up and watches MySQL and MariaDB replicas, takes their snapshots with the SQL thread
+/// paused, proves that the snapshots boot, and restores from them.
+///
+/// Exit codes: 0 done; 1 failed, and what had been changed was put back; 2 wrong usage; 3 invalid
+/// configuration; 4 refused by a safety rule, nothing was changed; 5 failed, and something needs an
+/// operator; 6 another operation holds this server.
+#[derive(Debug, Parser)]
+#[command(name = "understudy", version, propagate_version = true)]
+pub struct Cli {
+    /// Configuration file [default: $UNDERSTUDY_CONFIG, ./understudy.toml,
+    /// /etc/understudy/understudy.toml]
+    #[arg(short, long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// What stdout holds: text for people, or exactly one JSON document
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Text)]
+    output: Output,
+
+    /// Say more on stderr; twice for even more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+
+    /// How log lines on stderr look
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+
+    /// Answer yes to every question; needed where there is no terminal to ask on
+    #[arg(short, long, global = true)]
+    yes: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check the configuration, or print an example of one
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Take, list and keep snapshots
+    #[command(subcommand)]
+    Snapshot(snapshot::Command),
+    Pause(pause::Args),
+    Resume(resume::Args),
+    Recover(recover::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+}
+
+/// Runs the command line and returns its exit code.
+pub fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(watchdog::COMMAND) {
+        watchdog::run();
+        return ExitCode::SUCCESS;
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return failure::usage(&error),
+    };
+    session::start_logging(&cli);
+    let ui = Ui::new(&cli);
+    match run(&cli, &ui) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            ui.failure(&failure);
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
+    match &cli.command {
+        Command::Config(command) => config::run(cli, ui, command),
+        Command::Snapshot(command) => snapshot::run(cli, ui, command),
+        Command::Pause(args) => pause::run(cli, ui, args),
+        Command::Resume(args) => resume::run(cli, ui, args),
+        Command::Recover(args) => recover::run(cli, ui, args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
 }

@@ -82,6 +82,29 @@ pub fn recover(
     Ok((recovered, paused))
 }
 
+/// What is left over of a server's operations, as far as the state directory tells. An operation
+/// that is still running shows up too.
+pub fn left_over(state: &StateDir, server: &str) -> Result<Vec<Recovered>, RecoverError> {
+    let mut left = Vec::new();
+    match lease::read(state, server)? {
+        Found::None => {}
+        Found::Lease(lease) => {
+            let action = format!("put back what was changed under the lease of {server}");
+            note(&mut left, &lease.operation, server, vec![action]);
+        }
+        Found::Unreadable(reason) => {
+            let action = format!("an operator must look at the lease: {reason}");
+            note(&mut left, "unknown", server, vec![action]);
+        }
+    }
+    for operation in log::unfinished(state, Some(server))? {
+        let volumes = operation.volumes.iter().flat_map(|(_, volumes)| volumes);
+        let actions = volumes.map(|v| format!("look for {}", v.name)).collect();
+        note(&mut left, &operation.operation, server, actions);
+    }
+    Ok(left)
+}
+
 fn recover_lease(
     state: &StateDir,
     target: &Target,

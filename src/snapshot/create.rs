@@ -1,6 +1,6 @@
 //! `snapshot create`: observe, decide, prepare, pause and take, make lasting, report.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,17 @@ pub struct Ready {
     facts: ServerFacts,
     layout: Layout,
     backend: Box<dyn Backend>,
+}
+
+impl Ready {
+    /// Where the volumes are mounted that the snapshot is taken of.
+    pub fn mount_points(&self) -> Vec<&Path> {
+        self.layout
+            .volumes
+            .iter()
+            .map(|volume| volume.mount.mount_point.as_path())
+            .collect()
+    }
 }
 
 /// Takes one snapshot of a server and returns its manifest.

@@ -240,6 +240,21 @@ pub fn recover_servers(
     Ok(recovered)
 }
 
+/// What `recover` would look at; changes nothing and asks no server.
+pub fn left_over(
+    ctx: &Context,
+    server: Option<&str>,
+) -> Result<Vec<recover::Recovered>, SnapshotError> {
+    let mut left = Vec::new();
+    for name in ctx.config.servers.keys() {
+        if server.is_some_and(|server| server != name) {
+            continue;
+        }
+        left.extend(recover::left_over(&ctx.state, name)?);
+    }
+    Ok(left)
+}
+
 /// For commands that change a server: its lock, with nothing left over from before.
 pub fn lock_recovered(
     ctx: &Context,

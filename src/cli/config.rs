@@ -1,0 +1,50 @@
+//! `config check` and `config example`.
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::Cli;
+use super::failure::{Failure, Kind};
+use super::ui::{Ui, print_text};
+use crate::config;
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read the configuration and every file it names, and report all that is wrong with them
+    Check,
+    /// Print a commented configuration to start from
+    Example,
+}
+
+pub fn run(cli: &Cli, ui: &Ui, command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Check => check(cli, ui),
+        Command::Example => {
+            print_text(config::example());
+            Ok(())
+        }
+    }
+}
+
+fn check(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
+    let config = config::load(cli.config.as_deref())?;
+    let issues = config::validate_files(&config);
+    if !issues.is_empty() {
+        let lines: Vec<String> = issues.iter().map(ToString::to_string).collect();
+        return Err(Failure::new(Kind::Config, lines.join("\n")));
+    }
+    let report = json!({"config": {
+        "path": config.path,
+        "servers": config.servers.keys().collect::<Vec<_>>(),
+        "pairs": config.pairs.keys().collect::<Vec<_>>(),
+    }});
+    ui.result(&report, || {
+        format!(
+            "{} is good: {} servers, {} pairs",
+            config.path.display(),
+            config.servers.len(),
+            config.pairs.len()
+        )
+    });
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! From every error to one exit code, one message, and the hints that say what to do.
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use serde_json::json;
+
+use crate::config::ConfigError;
+use crate::server::SessionError;
+use crate::snapshot::SnapshotError;
+use crate::snapshot::error::Refusal;
+use crate::volume::VolumeError;
+
+/// The exit codes of docs/EXIT-CODES.md.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Failed,
+    Usage,
+    Config,
+    Refused,
+    NeedsOperator,
+    Busy,
+}
+
+impl Kind {
+    fn code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Config => 3,
+            Self::Refused => 4,
+            Self::NeedsOperator => 5,
+            Self::Busy => 6,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Config => "config",
+            Self::Refused => "refused",
+            Self::NeedsOperator => "needs-operator",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+/// A failure as the user sees it.
+#[derive(Debug)]
+pub struct Failure {
+    pub kind: Kind,
+    pub message: String,
+    pub hints: Vec<String>,
+}
+
+impl Failure {
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            hints: Vec::new(),
+        }
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.kind.code())
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        json!({"error": {
+            "kind": self.kind.word(),
+            "message": self.message,
+            "hints": self.hints,
+        }})
+    }
+}
+
+/// What clap has to say: help and version are no errors; the rest is exit 2, as JSON where asked.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        drop(error.print());
+        return ExitCode::SUCCESS;
+    }
+    let words: Vec<String> = std::env::args().collect();
+    let wants_json = words
+        .iter()
+        .any(|word| word == "--output=json" || word == "-ojson")
+        || words
+            .windows(2)
+            .any(|pair| (pair[0] == "-o" || pair[0] == "--output") && pair[1] == "json");
+    if wants_json {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default();
+        let failure = Failure::new(Kind::Usage, message.trim_start_matches("error: "))
+            .hint("See `understudy --help`.");
+        super::ui::print_json(&failure.json());
+    } else {
+        drop(error.print());
+    }
+    ExitCode::from(Kind::Usage.code())
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let failure = Self::new(Kind::Config, error.to_string());
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+impl From<SnapshotError> for Failure {
+    fn from(error: SnapshotError) -> Self {
+        let message = error.to_string();
+        match error {
+            SnapshotError::Refused { refusals } => refused(&refusals),
+            SnapshotError::Busy { hint, .. } => Self::new(Kind::Busy, message).hint(hint),
+            SnapshotError::UnknownServer { known, .. } => {
+                Self::new(Kind::Usage, message).hint(match known.as_slice() {
+                    [] => "The configuration names no server.".to_owned(),
+                    names => format!("The configuration names: {}.", names.join(", ")),
+                })
+            }
+            SnapshotError::UnknownId { hint, .. } => Self::new(Kind::Usage, message).hint(hint),
+            SnapshotError::Credentials { hint, .. } => Self::new(Kind::Config, message).hint(hint),
+            SnapshotError::Failed { hint, .. } => {
+                let failure = Self::new(Kind::Failed, message);
+                match hint {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                }
+            }
+            SnapshotError::NeedsOperator { hint, .. } => {
+                Self::new(Kind::NeedsOperator, message).hint(hint)
+            }
+            SnapshotError::Session(error) => session(&error),
+            SnapshotError::Volume(error) => volume(&error),
+            SnapshotError::Interrupted { .. }
+            | SnapshotError::File(_)
+            | SnapshotError::Watchdog(_) => Self::new(Kind::Failed, message),
+        }
+    }
+}
+
+fn refused(refusals: &[Refusal]) -> Failure {
+    let reasons: Vec<&str> = refusals.iter().map(|r| r.reason.as_str()).collect();
+    let mut failure = Failure::new(Kind::Refused, reasons.join("; "));
+    for refusal in refusals {
+        if !failure.hints.contains(&refusal.hint) {
+            failure.hints.push(refusal.hint.clone());
+        }
+    }
+    failure
+}
+
+fn session(error: &SessionError) -> Failure {
+    let failure = Failure::new(Kind::Failed, error.to_string());
+    match error {
+        SessionError::Connect {
+            code: Some(1045 | 1698),
+            ..
+        } => failure.hint("Check user and password in the server's credentials file."),
+        SessionError::Connect { .. } => {
+            failure.hint("Check that the server runs and that address and tls are right.")
+        }
+        SessionError::WrongServer { .. } => failure
+            .hint("Another server answers there: check the address, tunnels and port mappings."),
+        SessionError::Server { error, .. } if error.is_privilege() => failure
+            .hint("The account lacks a privilege: docs/ACCOUNTS.md lists what snapshots need."),
+        SessionError::Server { error, .. }
+            if error.code == crate::server::session::ServerError::LOCK_WAIT_TIMEOUT =>
+        {
+            failure.hint(
+                "A long query or transaction holds the lock off: find it, or raise lock_wait.",
+            )
+        }
+        SessionError::Server { .. }
+        | SessionError::Lost { .. }
+        | SessionError::Unexpected { .. } => failure,
+    }
+}
+
+fn volume(error: &VolumeError) -> Failure {
+    match error {
+        VolumeError::Refused { hint, .. } => {
+            Failure::new(Kind::Refused, error.to_string()).hint(hint.clone())
+        }
+        VolumeError::NotOurs { .. } => Failure::new(Kind::Refused, error.to_string())
+            .hint("It is left alone; remove it with the storage's own means if you are sure."),
+        VolumeError::Busy { .. } => {
+            Failure::new(Kind::Refused, error.to_string()).hint("End what uses it, then try again.")
+        }
+        VolumeError::NotFound { .. }
+        | VolumeError::Torn { .. }
+        | VolumeError::Exec(_)
+        | VolumeError::File(_)
+        | VolumeError::Call { .. }
+        | VolumeError::Parse { .. } => Failure::new(Kind::Failed, error.to_string()),
+    }
+}

@@ -1,0 +1,25 @@
+//! `man DIR`.
+
+use std::path::PathBuf;
+
+use clap::CommandFactory;
+
+use super::Cli;
+use super::failure::{Failure, Kind};
+
+/// Write the manual pages into a directory
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// An existing directory, such as /usr/local/share/man/man1
+    directory: PathBuf,
+}
+
+pub fn run(args: &Args) -> Result<(), Failure> {
+    clap_mangen::generate_to(Cli::command(), &args.directory).map_err(|error| {
+        Failure::new(
+            Kind::Failed,
+            format!("write {}: {error}", args.directory.display()),
+        )
+        .hint("Name an existing directory that you may write to.")
+    })
+}

@@ -1,0 +1,52 @@
+//! `recover [SERVER]`.
+
+use serde_json::json;
+
+use super::Cli;
+use super::failure::Failure;
+use super::session::with_context;
+use super::ui::Ui;
+use crate::snapshot::keep;
+
+/// Finish or undo what interrupted operations left
+///
+/// Thaws, unlocks, resumes replication as it was, and removes half-made snapshots. Run it by hand,
+/// and at boot; every command that changes a server runs it first for that server.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only this server; else all that the configuration names
+    server: Option<String>,
+
+    /// Only say what is left over
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
+    let recovered = with_context(cli, ui, |ctx| {
+        let server = args.server.as_deref();
+        Ok(if args.dry_run {
+            keep::left_over(ctx, server)?
+        } else {
+            keep::recover_servers(ctx, server)?
+        })
+    })?;
+    let json = json!({"recovered": recovered, "dry_run": args.dry_run});
+    ui.result(&json, || {
+        if recovered.is_empty() {
+            return "nothing was left over".to_owned();
+        }
+        let lines: Vec<String> = recovered
+            .iter()
+            .map(|operation| {
+                let actions = match operation.actions.as_slice() {
+                    [] => "nothing to put back".to_owned(),
+                    actions => actions.join("; "),
+                };
+                format!("{} of {}: {actions}", operation.operation, operation.server)
+            })
+            .collect();
+        lines.join("\n")
+    });
+    Ok(())
+}

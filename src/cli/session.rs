@@ -1,0 +1,76 @@
+//! What every command needs before it starts: logging, the configuration, signals, progress.
+
+use std::sync::mpsc;
+
+use nix::sys::signal::{SigSet, Signal};
+use tracing_subscriber::filter::LevelFilter;
+
+use super::failure::Failure;
+use super::ui::Ui;
+use super::{Cli, LogFormat};
+use crate::config;
+use crate::journal::StateDir;
+use crate::snapshot::Context;
+use crate::snapshot::context::Cancel;
+use crate::snapshot::progress::Progress;
+
+/// Logs go to stderr; the driver's and TLS library's own stay out.
+pub fn start_logging(cli: &Cli) {
+    let level = match (cli.quiet, cli.verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) => LevelFilter::WARN,
+        (false, 1) => LevelFilter::INFO,
+        (false, 2) => LevelFilter::DEBUG,
+        (false, _) => LevelFilter::TRACE,
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(level)
+        .with_target(false);
+    match cli.log_format {
+        LogFormat::Text => builder.with_ansi(super::ui::stderr_has_colour()).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+/// Loads the configuration and runs a command with signals and progress in place.
+pub fn with_context<T>(
+    cli: &Cli,
+    ui: &Ui,
+    command: impl FnOnce(&Context) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let config = config::load(cli.config.as_deref())?;
+    let cancel = Cancel::default();
+    catch_signals(&cancel);
+    let (sender, receiver) = mpsc::channel();
+    let shows = ui.shows_progress();
+    let printer = std::thread::spawn(move || super::ui::print_events(&receiver, shows));
+    let context = Context {
+        state: StateDir::at(&config.state_dir),
+        config,
+        progress: Progress::to(sender),
+        cancel,
+    };
+    let result = command(&context);
+    drop(context);
+    drop(printer.join());
+    result
+}
+
+/// A thread waits for the signals, so that no system call of ours is ever broken off by one.
+fn catch_signals(cancel: &Cancel) {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    if signals.thread_block().is_err() {
+        return;
+    }
+    let cancel = cancel.clone();
+    std::thread::spawn(move || {
+        while let Ok(signal) = signals.wait() {
+            tracing::warn!(%signal, "stopping: putting things back");
+            cancel.set();
+        }
+    });
+}

@@ -1,0 +1,105 @@
+//! `snapshot create SERVER`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::render;
+use crate::cli::Cli;
+use crate::cli::failure::Failure;
+use crate::cli::session::with_context;
+use crate::cli::ui::Ui;
+use crate::snapshot::create::{self, Options};
+use crate::snapshot::plan;
+
+/// Take a snapshot of a replica with its SQL threads paused
+///
+/// Checks first, pauses only for the moment of the snapshot, resumes exactly what ran before, and
+/// waits until it runs. If this command is killed, its watchdog resumes replication.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The replica, as the configuration names it
+    server: String,
+
+    /// Words for people
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+
+    /// A mark for scripts; may be given several times
+    #[arg(long = "tag", value_name = "K=V", value_parser = parse_tag)]
+    tags: Vec<(String, String)>,
+
+    /// Protect it from delete and prune
+    #[arg(long)]
+    hold: bool,
+
+    /// Allow it on a server that is no replica: its writes are locked for the moment
+    #[arg(long)]
+    allow_source: bool,
+
+    /// Only say what would be done
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+fn parse_tag(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        Some(_) | None => Err("a tag looks like key=value".to_owned()),
+    }
+}
+
+pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
+    let options = Options {
+        label: args.label.clone(),
+        tags: args.tags.iter().cloned().collect::<BTreeMap<_, _>>(),
+        hold: args.hold,
+        allow_source: args.allow_source,
+    };
+    if args.dry_run {
+        return dry_run(cli, ui, args, &options);
+    }
+    let manifest = with_context(cli, ui, |ctx| {
+        Ok(create::create(ctx, &args.server, &options)?)
+    })?;
+    ui.result(&json!({"snapshot": manifest}), || {
+        render::ticket_line(&manifest)
+    });
+    Ok(())
+}
+
+fn dry_run(cli: &Cli, ui: &Ui, args: &Args, options: &Options) -> Result<(), Failure> {
+    let ready = with_context(cli, ui, |ctx| {
+        Ok(create::plan_only(ctx, &args.server, options)?)
+    })?;
+    let steps = plan::describe(&ready.plan);
+    let volumes: Vec<&Path> = ready.mount_points();
+    let json = json!({"dry_run": true, "plan": {
+        "server": args.server,
+        "backend": ready.plan.backend.choice(),
+        "backend_kind": ready.plan.backend,
+        "consistency": ready.plan.consistency,
+        "max_pause_ms": ready.plan.max_pause.as_millis() as u64,
+        "volumes": volumes,
+        "steps": steps,
+        "warnings": ready.plan.warnings,
+    }});
+    ui.result(&json, || {
+        let mut lines = vec![format!("would take a snapshot of {}:", args.server)];
+        lines.extend(
+            steps
+                .iter()
+                .map(|step| format!("  {:<13} {}", step.step, step.detail)),
+        );
+        lines.extend(
+            ready
+                .plan
+                .warnings
+                .iter()
+                .map(|w| format!("  warning: {w}")),
+        );
+        lines.join("\n")
+    });
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! `snapshot …`: one file per command.
+
+mod create;
+mod delete;
+mod hold;
+mod list;
+mod prune;
+mod render;
+mod show;
+
+use clap::Subcommand;
+
+use super::Cli;
+use super::failure::Failure;
+use super::ui::Ui;
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Create(create::Args),
+    List(list::Args),
+    Show(show::Args),
+    Delete(delete::Args),
+    /// Protect a snapshot from delete and prune
+    Hold(hold::Args),
+    /// End the protection that `hold` gave
+    Release(hold::Args),
+    Prune(prune::Args),
+}
+
+pub fn run(cli: &Cli, ui: &Ui, command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Create(args) => create::run(cli, ui, args),
+        Command::List(args) => list::run(cli, ui, args),
+        Command::Show(args) => show::run(cli, ui, args),
+        Command::Delete(args) => delete::run(cli, ui, args),
+        Command::Hold(args) => hold::run(cli, ui, args, true),
+        Command::Release(args) => hold::run(cli, ui, args, false),
+        Command::Prune(args) => prune::run(cli, ui, args),
+    }
+}

@@ -1,0 +1,165 @@
+//! Snapshots as people read them.
+
+use crate::cli::ui;
+use crate::snapshot::Manifest;
+use crate::snapshot::manifest::{Proof, State, Timing};
+
+/// One line that says it all, to paste into a ticket.
+pub fn ticket_line(manifest: &Manifest) -> String {
+    let timing = manifest.timing.unwrap_or_default();
+    let gtid = manifest.position.as_ref().map_or("", |p| p.gtid.as_str());
+    let mut line = format!(
+        "{}: {} snapshot of {} ({}), {}, in {} ms",
+        manifest.id,
+        backend(manifest),
+        manifest.server,
+        manifest
+            .server_version
+            .as_deref()
+            .unwrap_or("unknown version"),
+        pause(&timing),
+        timing.total_ms,
+    );
+    if !gtid.is_empty() {
+        line.push_str(&format!(", at GTID {gtid}"));
+    }
+    for warning in &manifest.warnings {
+        line.push_str(&format!("\n  warning: {warning}"));
+    }
+    line
+}
+
+fn pause(timing: &Timing) -> String {
+    format!(
+        "paused {} ms (stop {}, settle {}, snapshot {}, start {})",
+        timing.pause_ms, timing.stop_ms, timing.settle_ms, timing.snapshot_ms, timing.start_ms
+    )
+}
+
+pub fn backend(manifest: &Manifest) -> &'static str {
+    crate::snapshot::plan::kind_word(manifest.backend_kind)
+}
+
+pub fn state(manifest: &Manifest) -> &'static str {
+    match manifest.state {
+        State::Complete => "complete",
+        State::Invalid => "invalid",
+        State::Orphan => "orphan",
+    }
+}
+
+pub fn proof(manifest: &Manifest) -> &'static str {
+    match manifest.proof {
+        Proof::Failed => "failed",
+        Proof::Taken => "taken",
+        Proof::Booted => "booted",
+        Proof::Checked => "checked",
+    }
+}
+
+/// A table, newest first.
+pub fn list(manifests: &[Manifest]) -> String {
+    let heading = [
+        "ID", "AGE", "BACKEND", "STATE", "PROOF", "PAUSE", "USED", "LABEL",
+    ];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    let now = crate::sys::clock::now();
+    for manifest in manifests {
+        let age_s = now.duration_since(manifest.created).as_secs().max(0) as u64;
+        let used: Option<u64> = manifest
+            .volumes
+            .iter()
+            .map(|volume| volume.bytes_used)
+            .sum::<Option<u64>>();
+        let held = if manifest.held { " (held)" } else { "" };
+        rows.push(vec![
+            manifest.id.clone(),
+            age(age_s),
+            backend(manifest).to_owned(),
+            format!("{}{held}", state(manifest)),
+            proof(manifest).to_owned(),
+            manifest
+                .timing
+                .map_or("-".to_owned(), |t| format!("{} ms", t.pause_ms)),
+            used.map_or("-".to_owned(), ui::bytes),
+            manifest.label.clone().unwrap_or_default(),
+        ]);
+    }
+    ui::table(&rows)
+}
+
+/// The two largest units.
+fn age(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, minutes) => format!("{minutes}m"),
+        (0, hours, minutes) => format!("{hours}h {minutes}m"),
+        (days, hours, _) => format!("{days}d {hours}h"),
+    }
+}
+
+/// Everything about one snapshot.
+pub fn show(manifest: &Manifest) -> String {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let mut add = |name: &str, value: String| rows.push(vec![format!("{name}:"), value]);
+    add("id", manifest.id.clone());
+    add("server", manifest.server.clone());
+    add("created", crate::sys::clock::rfc3339(manifest.created));
+    let reason = manifest.state_reason.as_deref().unwrap_or_default();
+    add(
+        "state",
+        format!("{} {reason}", state(manifest)).trim().to_owned(),
+    );
+    add("proof", proof(manifest).to_owned());
+    add("held", if manifest.held { "yes" } else { "no" }.to_owned());
+    add("backend", backend(manifest).to_owned());
+    if let Some(label) = &manifest.label {
+        add("label", label.clone());
+    }
+    for (key, value) in &manifest.tags {
+        add("tag", format!("{key}={value}"));
+    }
+    if let Some(version) = &manifest.server_version {
+        add("version", version.clone());
+    }
+    if let Some(position) = &manifest.position {
+        add("gtid", position.gtid.clone());
+        for channel in &position.channels {
+            add(
+                "source",
+                format!(
+                    "{}:{} at {} {}{}",
+                    channel.source_host,
+                    channel.source_port,
+                    channel.source_log_file,
+                    channel.source_log_pos,
+                    if channel.name.is_empty() {
+                        String::new()
+                    } else {
+                        format!(" (channel {})", channel.name)
+                    }
+                ),
+            );
+        }
+    }
+    if let Some(timing) = &manifest.timing {
+        add(
+            "timing",
+            format!("{}, {} ms in all", pause(timing), timing.total_ms),
+        );
+    }
+    for volume in &manifest.volumes {
+        let used = volume
+            .bytes_used
+            .map_or(String::new(), |b| format!(", {} used", ui::bytes(b)));
+        add(
+            "volume",
+            format!("{} of {}{used}", volume.name, volume.origin),
+        );
+    }
+    for warning in &manifest.warnings {
+        add("warning", warning.clone());
+    }
+    ui::table(&rows)
+}

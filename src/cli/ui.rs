@@ -1,0 +1,188 @@
+//! What people see: results on stdout, progress and questions on stderr, colour only on terminals.
+
+use std::io::{IsTerminal, Write};
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::failure::{Failure, Kind};
+use super::{Cli, Output};
+use crate::snapshot::progress::Event;
+
+pub struct Ui {
+    json: bool,
+    quiet: bool,
+    yes: bool,
+}
+
+impl Ui {
+    pub fn new(cli: &Cli) -> Self {
+        Self {
+            json: cli.output == Output::Json,
+            quiet: cli.quiet,
+            yes: cli.yes,
+        }
+    }
+
+    /// The one result: text for people or the JSON document.
+    pub fn result(&self, json: &Value, text: impl FnOnce() -> String) {
+        if self.json {
+            print_json(json);
+        } else {
+            print_text(&text());
+        }
+    }
+
+    pub fn failure(&self, failure: &Failure) {
+        if self.json {
+            print_json(&failure.json());
+        }
+        let mut err = std::io::stderr().lock();
+        drop(writeln!(err, "understudy: {}", failure.message));
+        for hint in &failure.hints {
+            drop(writeln!(err, "  hint: {hint}"));
+        }
+    }
+
+    /// Progress is for a person at a terminal, not for logs.
+    pub fn shows_progress(&self) -> bool {
+        !self.json && !self.quiet && std::io::stderr().is_terminal()
+    }
+
+    /// Asks before data is lost. Without a terminal only --yes will do.
+    pub fn confirm(&self, question: &str) -> Result<(), Failure> {
+        if self.yes {
+            return Ok(());
+        }
+        if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+            return Err(
+                Failure::new(Kind::Refused, format!("not confirmed: {question}"))
+                    .hint("Give --yes where there is no terminal to ask on."),
+            );
+        }
+        drop(write!(std::io::stderr(), "{question} [y/N] "));
+        drop(std::io::stderr().flush());
+        let mut answer = String::new();
+        drop(std::io::stdin().read_line(&mut answer));
+        match answer.trim().to_ascii_lowercase().as_str() {
+            "y" | "yes" => Ok(()),
+            _ => Err(Failure::new(
+                Kind::Refused,
+                "not confirmed; nothing was changed",
+            )),
+        }
+    }
+}
+
+/// A closed pipe (`| head`) is no error.
+pub fn print_text(text: &str) {
+    let mut out = std::io::stdout().lock();
+    drop(writeln!(out, "{}", text.trim_end()));
+}
+
+pub fn print_json(json: &Value) {
+    print_text(&serde_json::to_string_pretty(json).unwrap_or_default());
+}
+
+pub fn stderr_has_colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// Prints events until the last sender is gone; a terminal that stalls holds up only this thread.
+pub fn print_events(events: &Receiver<Event>, shows: bool) {
+    let (dim, plain) = if stderr_has_colour() {
+        ("\x1b[2m", "\x1b[0m")
+    } else {
+        ("", "")
+    };
+    let mut in_line = false;
+    for event in events {
+        if !shows {
+            continue;
+        }
+        let mut err = std::io::stderr().lock();
+        match event {
+            Event::Step { name, detail, took } => {
+                let clear = if in_line { "\r\x1b[K" } else { "" };
+                in_line = false;
+                drop(writeln!(
+                    err,
+                    "{clear}{name:>9}  {detail} {dim}{}{plain}",
+                    duration(took)
+                ));
+            }
+            Event::Bytes { done, total } => {
+                in_line = true;
+                let share = done.saturating_mul(100).checked_div(total).unwrap_or(100);
+                drop(write!(
+                    err,
+                    "\r\x1b[K     copy  {} of {} ({share} %)",
+                    bytes(done),
+                    bytes(total)
+                ));
+                drop(err.flush());
+            }
+        }
+    }
+}
+
+/// `64 ms`, `2.3 s`, `4m 10s`.
+pub fn duration(duration: Duration) -> String {
+    match duration.as_millis() {
+        ms @ 0..1000 => format!("{ms} ms"),
+        ms @ 1000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        ms => humantime::format_duration(Duration::from_secs((ms / 1000) as u64)).to_string(),
+    }
+}
+
+/// `1.5 GiB`.
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit < UNITS.len() - 1 {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// Columns as wide as their widest cell; the last one is left ragged.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<String> = row
+            .iter()
+            .enumerate()
+            .map(|(column, cell)| format!("{cell:<width$}", width = widths[column]))
+            .collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes_read_well() {
+        assert_eq!(duration(Duration::from_millis(64)), "64 ms");
+        assert_eq!(duration(Duration::from_millis(2345)), "2.3 s");
+        assert_eq!(duration(Duration::from_secs(250)), "4m 10s");
+        assert_eq!(bytes(512), "512 B");
+        assert_eq!(bytes(1536 * 1024 * 1024), "1.5 GiB");
+    }
+}
