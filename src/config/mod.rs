@@ -2,10 +2,13 @@
 //!
 //! Owns every message about a configuration error; must not talk to servers or volumes.
 
+pub mod credentials;
 mod example;
+mod files;
 mod issue;
 mod load;
 pub mod model;
+mod option_file;
 mod parse;
 pub mod secret;
 mod server_table;
@@ -13,7 +16,9 @@ mod snapshot_table;
 mod table;
 pub mod values;
 
+pub use credentials::{Credentials, CredentialsError};
 pub use example::example;
+pub use files::validate_files;
 pub use issue::{Complaint, ConfigError, ConfigErrors, ConfigIssue};
 pub use load::{CONFIG_PATHS, CONFIG_VARIABLE, load};
 

@@ -1,0 +1,146 @@
+//! What a valid configuration points at: are those files there, and fit for use?
+//!
+//! Reads only; asks no server.
+
+use std::fs::File;
+use std::path::Path;
+
+use super::credentials;
+use super::issue::{Complaint, ConfigIssue};
+use super::model::{Config, ServerConfig, ServiceControl};
+use super::parse::locate;
+
+/// Checks the files that a configuration names: credentials (there, private, well-formed), tls_ca
+/// (readable), the directory of copies (there), programs (there). Empty when all is well.
+///
+/// The places are those of `config.path` as it is now; 1:1 when it has changed meanwhile.
+pub fn validate_files(config: &Config) -> Vec<ConfigIssue> {
+    let text = std::fs::read_to_string(&config.path).unwrap_or_default();
+    let mut issues = Vec::new();
+    for server in config.servers.values() {
+        for (keys, complaint) in check_server(server) {
+            let path: Vec<_> = ["server", &server.name].into_iter().chain(keys).collect();
+            let (line, column) = locate(&text, &path).unwrap_or((1, 1));
+            issues.push(ConfigIssue {
+                file: config.path.clone(),
+                line,
+                column,
+                message: complaint.message,
+                hint: complaint.hint,
+            });
+        }
+    }
+    issues.sort_by_key(|issue| (issue.line, issue.column));
+    issues
+}
+
+/// What is wrong, under the keys below the server's table.
+type Finding = (Vec<&'static str>, Complaint);
+
+fn check_server(server: &ServerConfig) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut check = |keys: Vec<&'static str>, result: Result<(), Complaint>| {
+        findings.extend(result.err().map(|complaint| (keys, complaint)));
+    };
+    if let Some(path) = &server.credentials {
+        let loaded = credentials::load(path).map(drop);
+        let complaint = |error: credentials::CredentialsError| {
+            Complaint::new(error.to_string()).hint(error.hint())
+        };
+        check(vec!["credentials"], loaded.map_err(complaint));
+    }
+    if let Some(path) = &server.tls_ca {
+        check(vec!["tls_ca"], check_readable(path));
+    }
+    if let Some(path) = &server.snapshot.directory {
+        check(vec!["snapshot", "directory"], check_directory(path));
+    }
+    if let Some(service) = &server.service {
+        if let Some(path) = &service.server_binary {
+            check(vec!["service", "server_binary"], check_program(path));
+        }
+        match &service.control {
+            Some(ServiceControl::Commands { start, stop }) => {
+                for (key, argv) in [("start", start), ("stop", stop)] {
+                    let program = argv.first().map_or(Path::new(""), Path::new);
+                    check(vec!["service", key], check_program(program));
+                }
+            }
+            Some(ServiceControl::Unit(_)) | None => {}
+        }
+    }
+    findings
+}
+
+fn check_readable(path: &Path) -> Result<(), Complaint> {
+    let opened = File::open(path).and_then(|file| file.metadata());
+    let why = match opened {
+        Ok(metadata) if metadata.is_file() => return Ok(()),
+        Ok(_) => "it is no regular file".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(complain("cannot read", path, &why))
+}
+
+fn check_directory(path: &Path) -> Result<(), Complaint> {
+    let why = match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => "it is no directory".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let complaint = complain("cannot put copies in", path, &why);
+    Err(complaint.hint(format!("Make it: mkdir -m 700 {}", path.display())))
+}
+
+fn check_program(path: &Path) -> Result<(), Complaint> {
+    use std::os::unix::fs::PermissionsExt;
+    let why = match std::fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => "it is no regular file".to_owned(),
+        Ok(metadata) if metadata.permissions().mode() & 0o111 == 0 => {
+            "it isn't executable".to_owned()
+        }
+        Ok(_) => return Ok(()),
+        Err(error) => error.to_string(),
+    };
+    Err(complain("cannot run", path, &why))
+}
+
+fn complain(what: &str, path: &Path, why: &str) -> Complaint {
+    Complaint::new(format!("{what} {}: {why}", path.display()))
+        .hint(format!("Check it with: ls -l {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{example, load, parse};
+
+    #[test]
+    fn the_example_passes_on_any_host() {
+        let config = parse(example(), Path::new("example.toml")).unwrap();
+        assert_eq!(validate_files(&config), []);
+    }
+
+    #[test]
+    fn what_is_missing_is_told_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("u.toml");
+        let text = r#"[server.a]
+address = "a"
+credentials = "/nonexistent/db.cnf"
+tls = "verify-ca"
+tls_ca = "/nonexistent/ca.pem"
+snapshot.directory = "/nonexistent/dir"
+[server.a.service]
+start = ["/nonexistent/start"]
+stop = ["/bin/sh"]
+server_binary = "/etc/passwd"
+"#;
+        std::fs::write(&path, text).unwrap();
+        let issues = validate_files(&load(Some(&path)).unwrap());
+        let places: Vec<_> = issues.iter().map(|one| (one.line, one.column)).collect();
+        assert_eq!(places, [(3, 15), (5, 10), (6, 22), (8, 9), (10, 17)]);
+        assert_eq!(issues[0].message, "no option file /nonexistent/db.cnf");
+        assert!(issues.iter().all(|issue| issue.hint.is_some()));
+    }
+}
