@@ -192,5 +192,8 @@ impl VolumeError {
 /// The part of every name we make that says whose it is.
 pub const NAME_PREFIX: &str = "understudy-";
 
+pub mod btrfs;
+pub mod freeze;
+pub mod kept;
 pub mod layout;
 pub mod mount;
