@@ -170,9 +170,9 @@ fn listen() -> Receiver<Message> {
     thread::spawn(move || {
         for line in std::io::stdin().lock().lines() {
             let message = line.ok().and_then(|line| serde_json::from_str(&line).ok());
-            match message {
-                Some(message) if sender.send(message).is_ok() => {}
-                Some(_) | None => return,
+            let Some(message) = message else { return };
+            if sender.send(message).is_err() {
+                return;
             }
         }
     });

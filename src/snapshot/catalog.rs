@@ -1,7 +1,7 @@
 //! The catalogue: manifests in the state directory, held against what the volumes themselves say.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::SnapshotError;
 use super::id;
@@ -70,8 +70,8 @@ struct Discovered {
 /// Asks once per back-end, not once per snapshot. A back-end that neither a server's configuration
 /// nor a manifest speaks of isn't asked.
 fn discover(config: &Config, manifests: &[Manifest]) -> Vec<Discovered> {
-    let places = volume::places(config, manifests.iter().flat_map(|m| &m.volumes));
-    volume::ALL_KINDS
+    let places = places(config, manifests);
+    BackendKind::ALL
         .iter()
         .copied()
         .filter(|kind| is_of_interest(*kind, config, manifests))
@@ -91,6 +91,34 @@ fn discover(config: &Config, manifests: &[Manifest]) -> Vec<Discovered> {
             }
         })
         .collect()
+}
+
+/// Every directory that may hold snapshots of ours: the configured ones, those that the manifests
+/// speak of, and the usual place on every btrfs that is mounted.
+fn places(config: &Config, manifests: &[Manifest]) -> Vec<PathBuf> {
+    let configured = config
+        .servers
+        .values()
+        .filter_map(|server| server.snapshot.directory.clone());
+    let recorded = manifests
+        .iter()
+        .flat_map(|manifest| &manifest.volumes)
+        .filter_map(|volume| place_of(&volume.name));
+    let mounts = volume::layout::observe_mounts().unwrap_or_default();
+    let usual = mounts
+        .iter()
+        .filter(|mount| mount.fs_type == "btrfs")
+        .flat_map(|mount| volume::btrfs::places_near(&mount.mount_point));
+    let mut places: Vec<PathBuf> = configured.chain(recorded).chain(usual).collect();
+    places.sort();
+    places.dedup();
+    places
+}
+
+/// `PLACE` of a volume named `PLACE/ID/…`; other back-ends' names are no paths.
+fn place_of(name: &str) -> Option<PathBuf> {
+    let path = Path::new(name);
+    path.is_absolute().then(|| path.parent()?.parent().map(Path::to_owned)).flatten()
 }
 
 fn is_of_interest(kind: BackendKind, config: &Config, manifests: &[Manifest]) -> bool {

@@ -25,7 +25,7 @@ use crate::sys::process::ProcessRef;
 use crate::sys::{clock, failpoint};
 use crate::volume::freeze::Freezer;
 use crate::volume::layout::Layout;
-use crate::volume::{self, Backend, Prepared, Tags, TakeRequest};
+use crate::volume::{self, Backend, Prepared, TakeRequest};
 
 /// What the user may say about one snapshot.
 #[derive(Debug, Clone, Default)]

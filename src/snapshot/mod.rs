@@ -19,3 +19,4 @@ pub mod quiet;
 pub use context::Context;
 pub use error::SnapshotError;
 pub use manifest::Manifest;
+pub mod retention;

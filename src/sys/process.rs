@@ -46,9 +46,9 @@ pub fn leave_session() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         ignored.add(signal);
     }
-    drop(ignored.thread_block().is_ok());
-    drop(nix::unistd::setsid().is_ok());
-    drop(std::env::set_current_dir("/").is_ok());
+    let _ = ignored.thread_block();
+    let _ = nix::unistd::setsid();
+    let _ = std::env::set_current_dir("/");
 }
 
 /// Whether some process has this directory as its working directory, as database servers do with

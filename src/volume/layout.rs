@@ -67,6 +67,21 @@ impl Layout {
     pub fn places(&self) -> impl Iterator<Item = &Place> {
         self.volumes.iter().flat_map(|volume| &volume.places)
     }
+
+    /// A place that lies within another volume's place: a mount or subvolume nested in the data.
+    pub fn nested(&self) -> Option<&Place> {
+        self.volumes.iter().enumerate().find_map(|(index, volume)| {
+            volume.places.iter().find(|inner| {
+                self.volumes.iter().enumerate().any(|(other, around)| {
+                    other != index
+                        && around
+                            .places
+                            .iter()
+                            .any(|outer| super::kept::is_inside(&inner.path, outer))
+                })
+            })
+        })
+    }
 }
 
 /// Paths as the server prints them: absolute, or relative to its data directory; empty is unset.

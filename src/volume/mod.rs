@@ -25,6 +25,15 @@ pub enum BackendKind {
 }
 
 impl BackendKind {
+    pub const ALL: [Self; 6] = [
+        Self::Zfs,
+        Self::LvmThick,
+        Self::LvmThin,
+        Self::Btrfs,
+        Self::Reflink,
+        Self::Copy,
+    ];
+
     /// The word that the configuration uses for it.
     pub fn choice(self) -> BackendChoice {
         match self {
@@ -73,6 +82,8 @@ pub struct TakeRequest {
     pub cow_size: crate::config::CowSize,
     /// How long one storage command may run.
     pub limit: Duration,
+    /// The caller freezes all volumes around `take`, so that they needn't be one atomic call.
+    pub frozen_together: bool,
 }
 
 /// What travels with the volume, so that a lost manifest can be told from the volume alone.
@@ -204,9 +215,11 @@ impl VolumeError {
 /// The part of every name we make that says whose it is.
 pub const NAME_PREFIX: &str = "understudy-";
 
+pub mod btrfs;
+pub mod choose;
 pub mod freeze;
+pub mod kept;
 pub mod layout;
-pub fn open(_kind: BackendKind) -> Result<Box<dyn Backend>, VolumeError> {
-    Err(VolumeError::refused("", ""))
-}
 pub mod mount;
+
+pub use choose::{choose, freeze_problem, needs_freeze, open};
