@@ -2,6 +2,11 @@
 //!
 //! The server is the lab's (scripts/lab), on a socket in a scratch directory, without network.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests are tests; clippy.toml reaches only #[test]"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
