@@ -1,5 +1,10 @@
 //! Our reading of option files against the real program's.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests are tests; clippy.toml reaches only #[test]"
+)]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -5,6 +5,7 @@
 
 pub mod facts;
 pub mod flavour;
+pub mod gtid;
 pub mod identity;
 pub mod lock;
 pub mod replication;
