@@ -31,6 +31,14 @@ impl BackendKind {
             Self::Zfs | Self::LvmThick | Self::LvmThin | Self::Btrfs => false,
         }
     }
+
+    /// Whether what it keeps shares blocks with the origin, so that a file's size tells nothing.
+    pub fn shares_blocks(self) -> bool {
+        match self {
+            Self::Zfs | Self::LvmThick | Self::LvmThin | Self::Btrfs | Self::Reflink => true,
+            Self::Copy => false,
+        }
+    }
 }
 
 /// One kept volume as the manifest records it.
@@ -193,7 +201,12 @@ impl VolumeError {
 pub const NAME_PREFIX: &str = "understudy-";
 
 pub mod btrfs;
+pub mod choose;
+pub mod copy;
 pub mod freeze;
 pub mod kept;
 pub mod layout;
+pub mod mirror;
 pub mod mount;
+pub mod reflink;
+pub mod walk;
