@@ -52,6 +52,14 @@ impl BackendKind {
             Self::Zfs | Self::LvmThick | Self::LvmThin | Self::Btrfs => false,
         }
     }
+
+    /// Whether what it keeps shares blocks with the origin, so that a file's size tells nothing.
+    pub fn shares_blocks(self) -> bool {
+        match self {
+            Self::Zfs | Self::LvmThick | Self::LvmThin | Self::Btrfs | Self::Reflink => true,
+            Self::Copy => false,
+        }
+    }
 }
 
 /// One kept volume as the manifest records it.
@@ -217,9 +225,13 @@ pub const NAME_PREFIX: &str = "understudy-";
 
 pub mod btrfs;
 pub mod choose;
+pub mod copy;
 pub mod freeze;
 pub mod kept;
 pub mod layout;
+pub mod mirror;
 pub mod mount;
+pub mod reflink;
+pub mod walk;
 
 pub use choose::{choose, freeze_problem, needs_freeze, open};

@@ -1,0 +1,226 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::volume::layout::{Place, Role, parse_mountinfo};
+
+const MOUNTS: &str = "\
+1 0 8:1 / / rw - ext4 /dev/sda1 rw
+2 1 253:0 / /data rw - xfs /dev/mapper/vg-data rw
+3 1 253:1 / /redo rw - ext4 /dev/mapper/vg-redo rw
+4 1 0:40 / /sub rw - btrfs /dev/sdb rw
+5 1 0:51 / /tank rw - zfs tank/mysql rw
+6 1 0:52 / /tank/redo rw - zfs tank/mysql/redo rw
+7 1 0:53 / /other rw - zfs other/redo rw
+8 1 0:54 / /shm rw - tmpfs none rw
+";
+
+fn layout(paths: &[&str]) -> Layout {
+    let mounts = parse_mountinfo(MOUNTS);
+    let volume = |path: &&str| Volume {
+        mount: mount_of(Path::new(path), &mounts).unwrap().clone(),
+        places: vec![Place {
+            role: Role::Data,
+            path: path.into(),
+        }],
+    };
+    Layout {
+        data_dir: paths[0].into(),
+        volumes: paths.iter().map(volume).collect(),
+        warnings: Vec::new(),
+    }
+}
+
+fn facts(storage: &[Storage], can_clone: Option<bool>) -> Facts {
+    Facts {
+        storage: storage.to_vec(),
+        directory: can_clone.map(|can_clone| Directory { can_clone }),
+    }
+}
+
+/// `Some(kind)`, or `None` for refused.
+fn decided(
+    choice: BackendChoice,
+    paths: &[&str],
+    storage: &[Storage],
+    can_clone: Option<bool>,
+) -> Option<BackendKind> {
+    match decide(choice, &layout(paths), &facts(storage, can_clone)) {
+        Ok(kind) => Some(kind),
+        Err(VolumeError::Refused { hint, .. }) => {
+            assert!(hint.ends_with('.'), "{hint}");
+            None
+        }
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn auto_goes_by_where_the_data_is() {
+    use BackendKind as K;
+    use Storage as S;
+    let table: [(&[&str], &[S], Option<bool>, Option<K>); 12] = [
+        (&["/tank"], &[S::Zfs], Some(true), Some(K::Zfs)),
+        (
+            &["/tank", "/tank/redo"],
+            &[S::Zfs, S::Zfs],
+            None,
+            Some(K::Zfs),
+        ),
+        (&["/tank", "/other"], &[S::Zfs, S::Zfs], None, None),
+        (
+            &["/tank", "/other"],
+            &[S::Zfs, S::Zfs],
+            Some(false),
+            Some(K::Copy),
+        ),
+        (&["/data"], &[S::LvmThin], Some(true), Some(K::LvmThin)),
+        (
+            &["/data", "/redo"],
+            &[S::LvmThick, S::LvmThin],
+            None,
+            Some(K::LvmThick),
+        ),
+        (&["/sub"], &[S::Btrfs], None, Some(K::Btrfs)),
+        (&["/data", "/sub"], &[S::LvmThick, S::Btrfs], None, None),
+        (
+            &["/data", "/sub"],
+            &[S::LvmThick, S::Btrfs],
+            Some(false),
+            Some(K::Copy),
+        ),
+        (&["/data"], &[S::Plain], Some(true), Some(K::Reflink)),
+        (&["/shm"], &[S::Plain], Some(false), Some(K::Copy)),
+        (&["/shm"], &[S::Plain], None, None),
+    ];
+    for (paths, storage, can_clone, expected) in table {
+        let found = decided(BackendChoice::Auto, paths, storage, can_clone);
+        assert_eq!(found, expected, "{paths:?} {can_clone:?}");
+    }
+}
+
+#[test]
+fn explicit_choice_that_does_not_fit_is_refused_with_what_would() {
+    let hint = |choice, paths: &[&str], storage: &[Storage], can_clone| match decide(
+        choice,
+        &layout(paths),
+        &facts(storage, can_clone),
+    ) {
+        Err(VolumeError::Refused { hint, .. }) => hint,
+        other => panic!("{other:?}"),
+    };
+    let lvm = hint(BackendChoice::Zfs, &["/data"], &[Storage::LvmThin], None);
+    assert!(lvm.contains("\"lvm\""), "{lvm}");
+    let zfs = hint(BackendChoice::Btrfs, &["/tank"], &[Storage::Zfs], None);
+    assert!(zfs.contains("\"zfs\""), "{zfs}");
+    let copy = hint(BackendChoice::Lvm, &["/shm"], &[Storage::Plain], None);
+    assert!(
+        copy.contains("\"copy\"") && copy.contains("directory"),
+        "{copy}"
+    );
+    let copy = hint(
+        BackendChoice::Reflink,
+        &["/shm"],
+        &[Storage::Plain],
+        Some(false),
+    );
+    assert!(copy.contains("\"copy\""), "{copy}");
+    let place = hint(BackendChoice::Copy, &["/shm"], &[Storage::Plain], None);
+    assert!(place.contains("directory"), "{place}");
+}
+
+#[test]
+fn nested_subvolume_is_named_for_btrfs_and_copied_by_files() {
+    let storage = [Storage::Btrfs, Storage::Btrfs];
+    let paths = ["/sub", "/sub/db"];
+    let error = decide(
+        BackendChoice::Btrfs,
+        &layout(&paths),
+        &facts(&storage, None),
+    )
+    .unwrap_err();
+    assert!(error.to_string().contains("/sub/db"), "{error}");
+    let auto = decided(BackendChoice::Auto, &paths, &storage, Some(true));
+    assert_eq!(auto, Some(BackendKind::Reflink));
+}
+
+#[test]
+fn only_several_volumes_need_a_freeze() {
+    let (one, two) = (layout(&["/data"]), layout(&["/data", "/redo"]));
+    assert!(!needs_freeze(BackendKind::LvmThin, &one));
+    assert!(needs_freeze(BackendKind::LvmThin, &two));
+    assert!(needs_freeze(BackendKind::Btrfs, &two));
+    assert!(!needs_freeze(BackendKind::Zfs, &two));
+    assert!(!needs_freeze(BackendKind::Copy, &two));
+}
+
+#[test]
+fn what_holds_a_needed_path_is_never_frozen() {
+    let mounts = parse_mountinfo(MOUNTS);
+    let problem = |paths: &[&str], needed: &[&str]| {
+        let needed: Vec<PathBuf> = needed.iter().map(PathBuf::from).collect();
+        needed_on_frozen(&layout(paths), &needed, &mounts).map(|(path, _)| path.to_owned())
+    };
+    assert_eq!(problem(&["/data", "/redo"], &["/", "/run"]), None);
+    assert_eq!(problem(&["/data", "/srv"], &["/run"]), Some("/run".into()));
+    assert_eq!(
+        problem(&["/data"], &["/", "/data/state"]),
+        Some("/data/state".into())
+    );
+}
+
+#[test]
+fn this_machine_s_root_is_never_frozen() {
+    let mounts = observe_mounts().unwrap();
+    let mut layout = layout(&["/data", "/redo"]);
+    layout.volumes[1].mount = mount_of(Path::new("/"), &mounts).unwrap().clone();
+    let problem = freeze_problem(BackendKind::LvmThick, &layout, Path::new("/nowhere")).unwrap();
+    assert!(problem.is_some());
+}
+
+#[test]
+fn btrfs_and_zfs_can_not_be_frozen_around_a_snapshot() {
+    let state = Path::new("/nowhere");
+    let btrfs = freeze_problem(BackendKind::Btrfs, &layout(&["/sub"]), state).unwrap();
+    let zfs = freeze_problem(BackendKind::LvmThick, &layout(&["/tank"]), state).unwrap();
+    assert!(btrfs.is_some() && zfs.is_some());
+}
+
+fn storages() -> impl Strategy<Value = Vec<Storage>> {
+    let one = prop::sample::select(vec![
+        Storage::Zfs,
+        Storage::Btrfs,
+        Storage::LvmThick,
+        Storage::LvmThin,
+        Storage::Plain,
+    ]);
+    prop::collection::vec(one, 1..4)
+}
+
+proptest! {
+    /// Whatever is asked for, file-by-file kinds never come without a directory, and a native kind
+    /// only where every volume is of that storage.
+    #[test]
+    fn no_decision_without_what_it_needs(
+        storage in storages(),
+        can_clone in prop::option::of(any::<bool>()),
+        choice in prop::sample::select(vec![
+            BackendChoice::Auto, BackendChoice::Zfs, BackendChoice::Lvm,
+            BackendChoice::Btrfs, BackendChoice::Reflink, BackendChoice::Copy,
+        ]),
+    ) {
+        let paths = &["/data", "/redo", "/srv"][..storage.len()];
+        let Some(kind) = decided(choice, paths, &storage, can_clone) else {
+            return Ok(());
+        };
+        let all = |wanted: &[Storage]| storage.iter().all(|found| wanted.contains(found));
+        match kind {
+            BackendKind::Zfs => prop_assert!(all(&[Storage::Zfs])),
+            BackendKind::Btrfs => prop_assert!(all(&[Storage::Btrfs])),
+            BackendKind::LvmThin => prop_assert!(all(&[Storage::LvmThin])),
+            BackendKind::LvmThick => prop_assert!(all(&[Storage::LvmThick, Storage::LvmThin])),
+            BackendKind::Reflink => prop_assert_eq!(can_clone, Some(true)),
+            BackendKind::Copy => prop_assert!(can_clone.is_some()),
+        }
+        prop_assert!(fits(choice, kind));
+    }
+}

@@ -1,0 +1,428 @@
+//! One round: a walker that makes directories and links, and a few threads that copy files.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::stat::{FileStat, SFlag, fstat};
+
+use super::stamp::Stamp;
+use super::{Method, Mirror};
+use crate::sys::{files, transfer};
+use crate::volume::VolumeError;
+use crate::volume::walk::{Met, is_gone, may_change};
+
+const THREADS_MAX: usize = 4;
+const QUEUE_MAX: usize = 256;
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// Names of left-out files that are kept for the note.
+const LEFT_OUT_MAX: usize = 50;
+
+/// Before the pause or in it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Mode {
+    /// What has older times than this (ns of the epoch) may settle.
+    Warm { settle_before_ns: i128 },
+    /// Nothing may change, and it must end by then.
+    Final { deadline: Instant },
+}
+
+/// What a round leaves behind beside the tree.
+#[derive(Default)]
+pub(super) struct Outcome {
+    pub files: u64,
+    pub bytes: u64,
+    pub unsettled_bytes: u64,
+    pub settled: Vec<u128>,
+    pub dirs: Vec<(usize, PathBuf)>,
+    pub left_out: Vec<String>,
+}
+
+struct Job {
+    root: usize,
+    relative: PathBuf,
+}
+
+/// What one thread did.
+#[derive(Default)]
+struct Share {
+    files: u64,
+    unsettled_bytes: u64,
+    /// Settled files in a warm round, all copied ones in the final.
+    marks: Vec<u128>,
+}
+
+pub(super) struct Crew<'a> {
+    mirror: &'a Mirror,
+    mode: Mode,
+    stop: AtomicBool,
+    queued_bytes: AtomicU64,
+    done_bytes: AtomicU64,
+}
+
+impl<'a> Crew<'a> {
+    pub(super) fn new(mirror: &'a Mirror, mode: Mode) -> Self {
+        Self {
+            mirror,
+            mode,
+            stop: AtomicBool::new(false),
+            queued_bytes: AtomicU64::new(0),
+            done_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Walks and copies; the first error of any thread ends it.
+    pub(super) fn run(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<Outcome, VolumeError> {
+        let mut outcome = Outcome::default();
+        let mut files_seen = 0;
+        let (send, receive) = sync_channel::<Job>(QUEUE_MAX);
+        let receive = Mutex::new(receive);
+        let shares = thread::scope(|scope| {
+            // Disconnected once every worker has ended, whatever ended it.
+            let (alive, ended) = sync_channel::<()>(0);
+            let workers: Vec<_> = (0..threads())
+                .map(|_| {
+                    let (alive, receive) = (alive.clone(), &receive);
+                    scope.spawn(move || {
+                        let _alive = alive;
+                        self.work(receive)
+                    })
+                })
+                .collect();
+            drop(alive);
+            let walked = self.walk_all(&send, &mut outcome, &mut files_seen, progress);
+            if walked.is_err() {
+                self.stop.store(true, Ordering::Relaxed);
+            }
+            drop(send);
+            while ended.recv_timeout(PROGRESS_EVERY) == Err(RecvTimeoutError::Timeout) {
+                self.report(progress);
+            }
+            let mut shares = Vec::new();
+            let mut failure = None;
+            for worker in workers {
+                match worker.join() {
+                    Ok(Ok(share)) => shares.push(share),
+                    Ok(Err(error)) => failure = failure.or(Some(error)),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            // The walker's error may only be that a worker failed.
+            match failure {
+                Some(error) => Err(error),
+                None => walked.map(|()| shares),
+            }
+        })?;
+        self.report(progress);
+        if let Mode::Final { .. } = self.mode {
+            self.look_again(&shares, files_seen)?;
+        }
+        outcome.bytes = self.done_bytes.load(Ordering::Relaxed);
+        for share in shares {
+            outcome.files += share.files;
+            outcome.unsettled_bytes += share.unsettled_bytes;
+            if let Mode::Warm { .. } = self.mode {
+                outcome.settled.extend(share.marks);
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn report(&self, progress: &mut dyn FnMut(u64, u64)) {
+        let done = self.done_bytes.load(Ordering::Relaxed);
+        let queued = self.queued_bytes.load(Ordering::Relaxed);
+        let all = match self.mode {
+            Mode::Warm { .. } => self.mirror.expected_bytes.max(queued),
+            Mode::Final { .. } => queued,
+        };
+        progress(done, all.max(done));
+    }
+
+    /// Makes directories and links, and queues the files that aren't settled.
+    fn walk_all(
+        &self,
+        send: &SyncSender<Job>,
+        outcome: &mut Outcome,
+        files_seen: &mut u64,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), VolumeError> {
+        let mut reported = Instant::now();
+        for index in 0..self.mirror.dirs.len() {
+            self.mirror.walk_root(index, &mut |met| {
+                if self.stop.load(Ordering::Relaxed) {
+                    // A worker failed; its own error is the one that counts.
+                    return Err(self.too_late());
+                }
+                if reported.elapsed() > PROGRESS_EVERY {
+                    reported = Instant::now();
+                    self.report(progress);
+                }
+                match met {
+                    Met::Dir {
+                        relative,
+                        stat,
+                        names,
+                    } => {
+                        outcome.dirs.push((index, relative.to_owned()));
+                        make_dir(&self.mirror.path(index, relative), stat, names)
+                    }
+                    Met::Link {
+                        relative,
+                        stat,
+                        target,
+                    } => {
+                        let path = self.mirror.path(index, relative);
+                        transfer::make_link(&path, target, (stat.st_uid, stat.st_gid))
+                            .map_err(|error| VolumeError::call("make link", &path, error))
+                    }
+                    Met::Left { relative, reason } => {
+                        if outcome.left_out.len() < LEFT_OUT_MAX {
+                            let path = self.mirror.roots.roots[index].from.join(relative);
+                            outcome
+                                .left_out
+                                .push(format!("{} ({reason})", path.display()));
+                        }
+                        Ok(())
+                    }
+                    Met::File { relative, stat } => {
+                        *files_seen += u64::from(!may_change(relative));
+                        self.queue(index, relative, stat, send)
+                    }
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn queue(
+        &self,
+        root: usize,
+        relative: &Path,
+        stat: &FileStat,
+        send: &SyncSender<Job>,
+    ) -> Result<(), VolumeError> {
+        let stamp = Stamp::of(stat);
+        let mark = self.mirror.marker.mark(root, relative, &stamp);
+        if self.mirror.settled.contains(&mark) {
+            return Ok(());
+        }
+        self.queued_bytes.fetch_add(stamp.size, Ordering::Relaxed);
+        let job = Job {
+            root,
+            relative: relative.to_owned(),
+        };
+        // All workers are gone only after one failed, which is what will be told.
+        send.send(job).map_err(|_| self.too_late())
+    }
+
+    fn work(&self, jobs: &Mutex<Receiver<Job>>) -> Result<Share, VolumeError> {
+        let mut share = Share::default();
+        loop {
+            let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(job) = job else {
+                return Ok(share);
+            };
+            if self.stop.load(Ordering::Relaxed) {
+                continue;
+            }
+            if let Err(error) = self.copy(&job, &mut share) {
+                self.stop.store(true, Ordering::Relaxed);
+                // Go on emptying the queue, or the walker would wait for ever.
+                while jobs
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .recv()
+                    .is_ok()
+                {}
+                return Err(error);
+            }
+        }
+    }
+
+    fn copy(&self, job: &Job, share: &mut Share) -> Result<(), VolumeError> {
+        let source = self.mirror.roots.roots[job.root].from.join(&job.relative);
+        let target = self.mirror.path(job.root, &job.relative);
+        let opened = transfer::open_file_beneath(&self.mirror.dirs[job.root], &job.relative);
+        let from = match opened {
+            Ok(from) => from,
+            Err(error) if is_gone(&error) => return self.vanished(job, &source),
+            Err(error) => return Err(VolumeError::call("open", &source, error)),
+        };
+        let stat =
+            |file: &File| fstat(file).map_err(|errno| VolumeError::call("look at", &source, errno));
+        let first = stat(&from)?;
+        if SFlag::from_bits_truncate(first.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
+            return self.vanished(job, &source);
+        }
+        let before = Stamp::of(&first);
+        self.move_content(&from, &target, before.size)
+            .map_err(|error| self.copy_failed(&source, &target, error))?;
+        let after = Stamp::of(&stat(&from)?);
+        share.files += 1;
+        self.judge(job, share, before, after)
+    }
+
+    fn move_content(&self, from: &File, target: &Path, size: u64) -> io::Result<()> {
+        let to = transfer::create_file(target)?;
+        let step = |bytes| {
+            self.done_bytes.fetch_add(bytes, Ordering::Relaxed);
+            !self.is_late() && !self.stop.load(Ordering::Relaxed)
+        };
+        match self.mirror.method {
+            Method::Copy => transfer::copy_content(from, &to, size, &step)?,
+            Method::Reflink => {
+                transfer::clone_content(from, &to)?;
+                if !step(size) {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+            }
+        }
+        transfer::copy_metadata(from, &to)
+    }
+
+    fn copy_failed(&self, source: &Path, target: &Path, error: io::Error) -> VolumeError {
+        let cannot_clone = matches!(
+            error.raw_os_error(),
+            Some(libc::EXDEV | libc::EOPNOTSUPP | libc::EINVAL)
+        );
+        match self.mirror.method {
+            _ if error.kind() == io::ErrorKind::Interrupted => self.too_late(),
+            Method::Reflink if cannot_clone => VolumeError::refused(
+                format!(
+                    "{} can't be cloned to {}: {error}",
+                    source.display(),
+                    target.display()
+                ),
+                "Use backend = \"copy\", or a [snapshot] directory on the filesystem of the data.",
+            ),
+            Method::Reflink | Method::Copy => VolumeError::call("copy", source, error),
+        }
+    }
+
+    /// Whether the copy just made holds, by the stats around it.
+    fn judge(
+        &self,
+        job: &Job,
+        share: &mut Share,
+        before: Stamp,
+        after: Stamp,
+    ) -> Result<(), VolumeError> {
+        let mark = self.mirror.marker.mark(job.root, &job.relative, &before);
+        match self.mode {
+            Mode::Warm { settle_before_ns } => {
+                let settles = before == after
+                    && before.latest_ns() < settle_before_ns
+                    && self.mirror.trusted.contains(&before.device);
+                if settles {
+                    share.marks.push(mark);
+                } else {
+                    share.unsettled_bytes += before.size;
+                }
+                Ok(())
+            }
+            Mode::Final { .. } if before == after || may_change(&job.relative) => {
+                share.marks.push(mark);
+                Ok(())
+            }
+            Mode::Final { .. } => Err(self.torn(job.root, &job.relative, "it was written to")),
+        }
+    }
+
+    fn vanished(&self, job: &Job, source: &Path) -> Result<(), VolumeError> {
+        match self.mode {
+            Mode::Warm { .. } => Ok(()),
+            Mode::Final { .. } if may_change(&job.relative) => Ok(()),
+            Mode::Final { .. } => Err(VolumeError::Torn {
+                path: source.to_owned(),
+                detail: "it was removed".to_owned(),
+            }),
+        }
+    }
+
+    /// The stats of all files once more: those copied early may have changed later.
+    fn look_again(&self, shares: &[Share], files_seen: u64) -> Result<(), VolumeError> {
+        let copied: HashSet<u128> = shares
+            .iter()
+            .flat_map(|share| share.marks.iter().copied())
+            .collect();
+        let mut files = 0;
+        for index in 0..self.mirror.dirs.len() {
+            self.mirror.walk_root(index, &mut |met| {
+                let Met::File { relative, stat } = met else {
+                    return Ok(());
+                };
+                if self.is_late() {
+                    return Err(self.too_late());
+                }
+                if may_change(relative) {
+                    return Ok(());
+                }
+                files += 1;
+                let mark = self.mirror.marker.mark(index, relative, &Stamp::of(stat));
+                if copied.contains(&mark) || self.mirror.settled.contains(&mark) {
+                    return Ok(());
+                }
+                Err(self.torn(index, relative, "it was written to after it was copied"))
+            })?;
+        }
+        if files == files_seen {
+            return Ok(());
+        }
+        Err(self.torn(
+            0,
+            Path::new(""),
+            &format!("it had {files_seen} files, then {files}"),
+        ))
+    }
+
+    fn torn(&self, root: usize, relative: &Path, detail: &str) -> VolumeError {
+        let from = &self.mirror.roots.roots[root].from;
+        VolumeError::Torn {
+            path: if relative.as_os_str().is_empty() {
+                from.clone()
+            } else {
+                from.join(relative)
+            },
+            detail: detail.to_owned(),
+        }
+    }
+
+    fn is_late(&self) -> bool {
+        match self.mode {
+            Mode::Warm { .. } => false,
+            Mode::Final { deadline } => Instant::now() >= deadline,
+        }
+    }
+
+    fn too_late(&self) -> VolumeError {
+        VolumeError::call(
+            "copy within its time limit to",
+            &self.mirror.target,
+            io::Error::from(io::ErrorKind::TimedOut),
+        )
+    }
+}
+
+fn threads() -> usize {
+    thread::available_parallelism().map_or(2, |count| count.get().clamp(2, THREADS_MAX))
+}
+
+/// Makes the directory, and removes from it what the source hasn't any more.
+fn make_dir(path: &Path, stat: &FileStat, names: &[std::ffi::OsString]) -> Result<(), VolumeError> {
+    let failed = |error| VolumeError::call("make directory", path, error);
+    transfer::make_dir(path, (stat.st_uid, stat.st_gid), stat.st_mode).map_err(failed)?;
+    for there in files::list(path)? {
+        let name = there.file_name().unwrap_or_default();
+        if names.binary_search_by(|kept| (**kept).cmp(name)).is_err() {
+            transfer::remove_entry(&there)
+                .map_err(|error| VolumeError::call("remove", &there, error))?;
+        }
+    }
+    Ok(())
+}
