@@ -10,7 +10,7 @@ use super::manifest::{Manifest, Proof, State, Timing};
 use super::pause::{self, Held, PauseError, Sessions};
 use super::plan::{self, Observed, Plan};
 use super::{catalog, id, observe};
-use crate::config::ServerConfig;
+use crate::config::{Consistency, ServerConfig, SnapshotConfig};
 use crate::journal::lease::{ChannelBefore, Lease, Purpose};
 use crate::journal::recover::{self, Paused};
 use crate::journal::watchdog::Watchdog;
@@ -25,7 +25,7 @@ use crate::sys::process::ProcessRef;
 use crate::sys::{clock, failpoint};
 use crate::volume::freeze::Freezer;
 use crate::volume::layout::Layout;
-use crate::volume::{self, Backend, Prepared, TakeRequest};
+use crate::volume::{self, Backend, Prepared, Stillness, TakeRequest};
 
 /// What the user may say about one snapshot.
 #[derive(Debug, Clone, Default)]
@@ -126,7 +126,7 @@ fn observe_and_plan(ctx: &Context, name: &str, options: &Options) -> Result<Read
     let layout = observe::layout(&session, &facts, &settings.path_map)?;
     drop(session);
     let kind = volume::choose(settings.backend, &layout, settings.directory.as_deref())?;
-    let freeze = freeze_points(ctx, kind, &layout)?;
+    let freeze = freeze_points(ctx, settings, kind, &layout)?;
     let plan = plan::plan_create(&Observed {
         config: &server,
         facts: &facts,
@@ -173,13 +173,15 @@ fn refuse_unsupported(session: &Session, name: &str) -> Result<(), SnapshotError
 /// The mount points that have to stand still together, or why they can't.
 fn freeze_points(
     ctx: &Context,
+    settings: &SnapshotConfig,
     kind: volume::BackendKind,
     layout: &Layout,
 ) -> Result<Vec<PathBuf>, SnapshotError> {
-    if !volume::needs_freeze(kind, layout) {
+    let is_stopped = settings.consistency == Consistency::Stop;
+    if is_stopped || !volume::needs_freeze(kind, layout) {
         return Ok(Vec::new());
     }
-    if let Some(problem) = volume::freeze_problem(layout, ctx.state.root()) {
+    if let Some(problem) = volume::freeze_problem(kind, layout, ctx.state.root())? {
         return Err(problem.into());
     }
     let mut points: Vec<PathBuf> = layout
@@ -229,7 +231,17 @@ fn request(ready: &Ready, id: &str) -> TakeRequest {
         directory: ready.server.snapshot.directory.clone(),
         cow_size: ready.server.snapshot.cow_size,
         limit: STORAGE_LIMIT.min(ready.server.snapshot.max_pause),
-        frozen_together: !ready.plan.freeze.is_empty(),
+        stillness: stillness(&ready.plan),
+    }
+}
+
+fn stillness(plan: &Plan) -> Stillness {
+    if plan.stops_server() {
+        Stillness::Stopped
+    } else if plan.freeze.is_empty() {
+        Stillness::Live
+    } else {
+        Stillness::Frozen
     }
 }
 
