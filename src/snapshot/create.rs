@@ -268,15 +268,37 @@ fn take(
     failpoint::hit("leased");
     match pause_and_take(ctx, ready, prepared, &mut guard, sessions) {
         Ok(held) if ready.plan.stops_server() => restart(ctx, ready, guard, held),
+        Ok(held) if !ready.plan.quiet.is_empty() => {
+            // The appliers run again; what is left are the limits on dirty pages.
+            let back = guard.put_back();
+            back.map_err(|error| SnapshotError::left(&ready.server.name, &error, None))?;
+            failpoint::hit("released");
+            Ok(held)
+        }
         Ok(held) => {
             guard.release().map_err(lease_failed)?;
             failpoint::hit("released");
             Ok(held)
         }
-        Err(error) => match guard.put_back() {
-            Ok(_) => Err(error),
-            Err(left) => Err(SnapshotError::left(&ready.server.name, &left, Some(&error))),
-        },
+        Err(error) => Err(give_up(ready, guard, error)),
+    }
+}
+
+/// Puts things back after a failure; where another keeper did so already, that is the reason that
+/// counts, whatever its stepping in broke here.
+fn give_up(ready: &Ready, guard: Guard, error: SnapshotError) -> SnapshotError {
+    let error = if guard.is_intact() {
+        error
+    } else {
+        SnapshotError::Failed {
+            step: "pause",
+            reason: format!("held up past max_pause, so the watchdog resumed replication ({error})"),
+            hint: Some("Find out what stopped this process, and run it again.".to_owned()),
+        }
+    };
+    match guard.put_back() {
+        Ok(_) => error,
+        Err(left) => SnapshotError::left(&ready.server.name, &left, Some(&error)),
     }
 }
 
