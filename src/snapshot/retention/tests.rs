@@ -347,10 +347,7 @@ fn take_a_day(midnight: &Zoned, seed: usize, store: &mut Vec<Candidate>) {
     }
 }
 
-fn newest<'c>(
-    store: &'c [Candidate],
-    which: impl Fn(&&Candidate) -> bool,
-) -> Option<&'c Candidate> {
+fn newest(store: &[Candidate], which: impl Fn(&&Candidate) -> bool) -> Option<&Candidate> {
     store.iter().filter(which).max_by_key(|one| one.created)
 }
 
