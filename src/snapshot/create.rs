@@ -122,6 +122,10 @@ fn observe_and_plan(ctx: &Context, name: &str, options: &Options) -> Result<Read
     refuse_unsupported(&session, name)?;
     let identity = session.identity().clone();
     let (session, facts) = crate::server::facts::observe_server(session)?;
+    let refusals = plan::refusals(&server, &facts, options.allow_source);
+    if !refusals.is_empty() {
+        return Err(SnapshotError::Refused { refusals });
+    }
     let settings = &server.snapshot;
     let layout = observe::layout(&session, &facts, &settings.path_map)?;
     drop(session);
@@ -132,9 +136,7 @@ fn observe_and_plan(ctx: &Context, name: &str, options: &Options) -> Result<Read
         facts: &facts,
         backend: kind,
         freeze,
-        allow_source: options.allow_source,
-    })
-    .map_err(|refusals| SnapshotError::Refused { refusals })?;
+    });
     let backend = volume::open(kind)?;
     ctx.progress.step(
         "check",
@@ -292,7 +294,9 @@ fn give_up(ready: &Ready, guard: Guard, error: SnapshotError) -> SnapshotError {
     } else {
         SnapshotError::Failed {
             step: "pause",
-            reason: format!("held up past max_pause, so the watchdog resumed replication ({error})"),
+            reason: format!(
+                "held up past max_pause, so the watchdog resumed replication ({error})"
+            ),
             hint: Some("Find out what stopped this process, and run it again.".to_owned()),
         }
     };

@@ -23,7 +23,6 @@ pub struct Observed<'a> {
     pub backend: BackendKind,
     /// Mount points that must be frozen together for one moment; empty when none.
     pub freeze: Vec<PathBuf>,
-    pub allow_source: bool,
 }
 
 /// What will be done, in this order.
@@ -73,31 +72,34 @@ pub struct PlannedStep {
     pub detail: String,
 }
 
-/// The plan, or every rule that speaks against it.
-pub fn plan_create(observed: &Observed) -> Result<Plan, Vec<Refusal>> {
+/// Every rule that speaks against a snapshot of this server now, wherever its data is.
+pub fn refusals(config: &ServerConfig, facts: &ServerFacts, allow_source: bool) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    refuse_source(config, facts, allow_source, &mut refusals);
+    refuse_lag(config, facts, &mut refusals);
+    refuse_unknown_threads(&facts.channels, &mut refusals);
+    let stops = config.snapshot.consistency == Consistency::Stop;
+    if stops && control(config).is_none() {
+        refusals.push(Refusal::new(
+            format!("{} has no service to stop it with", config.name),
+            format!(
+                "Set unit, or start and stop, in [server.{}.service].",
+                config.name
+            ),
+        ));
+    }
+    refusals
+}
+
+/// What will be done with a server that no rule speaks against.
+pub fn plan_create(observed: &Observed) -> Plan {
     let facts = observed.facts;
     let settings = &observed.config.snapshot;
     let consistency = effective_consistency(observed);
-    let mut refusals = Vec::new();
-    refuse_source(observed, &mut refusals);
-    refuse_lag(observed, &mut refusals);
-    refuse_unknown_threads(&facts.channels, &mut refusals);
     let service = match consistency {
         Consistency::Stop => control(observed.config).cloned(),
         Consistency::Pause | Consistency::Lock => None,
     };
-    if consistency == Consistency::Stop && service.is_none() {
-        refusals.push(Refusal::new(
-            format!("{} has no service to stop it with", observed.config.name),
-            format!(
-                "Set unit, or start and stop, in [server.{}.service].",
-                observed.config.name
-            ),
-        ));
-    }
-    if !refusals.is_empty() {
-        return Err(refusals);
-    }
     let lock = lock_scope(consistency, facts);
     let mut plan = Plan {
         consistency,
@@ -118,7 +120,7 @@ pub fn plan_create(observed: &Observed) -> Result<Plan, Vec<Refusal>> {
     if plan.needs_quiet() {
         plan.quiet = dirty_page_limits(facts);
     }
-    Ok(plan)
+    plan
 }
 
 /// A server that is no replica has nothing to pause: with --allow-source its writes are locked.
@@ -129,30 +131,35 @@ fn effective_consistency(observed: &Observed) -> Consistency {
     }
 }
 
-fn refuse_source(observed: &Observed, refusals: &mut Vec<Refusal>) {
-    if observed.facts.is_replica() || observed.allow_source {
+fn refuse_source(
+    config: &ServerConfig,
+    facts: &ServerFacts,
+    allow_source: bool,
+    refusals: &mut Vec<Refusal>,
+) {
+    if facts.is_replica() || allow_source {
         return;
     }
     refusals.push(Refusal::new(
         format!(
             "{} is no replica: a snapshot of it would hold up its clients",
-            observed.config.name
+            config.name
         ),
         "Take the snapshot on the replica, or give --allow-source to lock writes for its moment.",
     ));
 }
 
 /// Refuses what is known to be too far behind; what can't be told is warned of.
-fn refuse_lag(observed: &Observed, refusals: &mut Vec<Refusal>) {
-    let limit = observed.config.snapshot.max_lag;
-    for channel in &observed.facts.channels {
+fn refuse_lag(config: &ServerConfig, facts: &ServerFacts, refusals: &mut Vec<Refusal>) {
+    let limit = config.snapshot.max_lag;
+    for channel in &facts.channels {
         let Some(lag_s) = channel.lag_s else { continue };
         if Duration::from_secs(lag_s) > limit {
             refusals.push(Refusal::new(
                 format!(
                     "the {} of {} is {} behind, more than max_lag {}",
                     channel.name,
-                    observed.config.name,
+                    config.name,
                     humantime::format_duration(Duration::from_secs(lag_s)),
                     humantime::format_duration(limit)
                 ),
