@@ -270,7 +270,7 @@ fn take(
     failpoint::hit("leased");
     match pause_and_take(ctx, ready, prepared, &mut guard, sessions) {
         Ok(held) if ready.plan.stops_server() => restart(ctx, ready, guard, held),
-        Ok(held) if !ready.plan.quiet.is_empty() => {
+        Ok(held) if ready.plan.needs_quiet() => {
             // The appliers run again; what is left are the limits on dirty pages.
             let back = guard.put_back();
             back.map_err(|error| SnapshotError::left(&ready.server.name, &error, None))?;
@@ -319,6 +319,7 @@ fn restart(ctx: &Context, ready: &Ready, guard: Guard, held: Held) -> Result<Hel
     let timing = Timing {
         start_ms,
         pause_ms: held.timing.pause_ms + start_ms,
+        pause_us: held.timing.pause_us + start_ms * 1000,
         ..held.timing
     };
     Ok(Held { timing, ..held })
@@ -358,7 +359,7 @@ fn lease(ready: &Ready, sessions: &Sessions, id: &str) -> Lease {
         server: ready.server.name.clone(),
         identity: ready.identity.clone(),
         channels: ready.plan.channels.clone(),
-        globals: ready.plan.quiet.clone(),
+        globals: ready.plan.globals.clone(),
         freezes: Vec::new(),
         connections,
         service: None,
@@ -380,7 +381,7 @@ fn pause_and_take(
     mut sessions: Sessions,
 ) -> Result<Held, SnapshotError> {
     let plan = &ready.plan;
-    if !plan.quiet.is_empty() {
+    if plan.needs_quiet() {
         sessions.control = flush_ahead(ctx, plan, sessions.control)?;
     }
     let freezer = match plan.freeze.as_slice() {
@@ -416,7 +417,7 @@ fn lease_failed(error: GuardError) -> SnapshotError {
 fn flush_ahead(ctx: &Context, plan: &Plan, mut control: Session) -> Result<Session, SnapshotError> {
     let since = Instant::now();
     // The low-water mark first: it may not exceed the percentage.
-    for global in plan.quiet.iter().rev() {
+    for global in plan.globals.iter().rev() {
         let statement = format!("SET GLOBAL {} = 0", quote_name(&global.name));
         control = control.execute(&statement, READ_LIMIT)?;
     }

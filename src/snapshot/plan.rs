@@ -38,8 +38,9 @@ pub struct Plan {
     pub lock: Option<LockScope>,
     /// (schema, table), locked by name where the scope is non-transactional.
     pub tables: Vec<(String, String)>,
-    /// InnoDB's own writing must be brought to rest and proven at rest: file by file, live server.
-    pub quiet: Vec<GlobalBefore>,
+    /// Global variables that the operation changes, or that its restart of the server forgets, in
+    /// the order in which they are set back.
+    pub globals: Vec<GlobalBefore>,
     pub freeze: Vec<PathBuf>,
     /// How the server is stopped and started, with `stop`.
     pub service: Option<ServiceControl>,
@@ -111,14 +112,16 @@ pub fn plan_create(observed: &Observed) -> Plan {
             Some(LockScope::Ddl | LockScope::Everything) | None => Vec::new(),
         },
         lock,
-        quiet: Vec::new(),
+        globals: Vec::new(),
         freeze: observed.freeze.clone(),
         service,
         max_pause: settings.max_pause,
         warnings: warnings(observed),
     };
     if plan.needs_quiet() {
-        plan.quiet = dirty_page_limits(facts);
+        plan.globals = globals(facts, &DIRTY_PAGE_LIMITS);
+    } else if plan.stops_server() {
+        plan.globals = globals(facts, &READ_ONLY);
     }
     plan
 }
@@ -204,21 +207,30 @@ fn lock_scope(consistency: Consistency, facts: &ServerFacts) -> Option<LockScope
 }
 
 /// The percentage first: the server lowers the low-water mark when it exceeds the percentage.
-fn dirty_page_limits(facts: &ServerFacts) -> Vec<GlobalBefore> {
-    [
-        "innodb_max_dirty_pages_pct",
-        "innodb_max_dirty_pages_pct_lwm",
-    ]
-    .into_iter()
-    .filter_map(|name| {
-        let value = facts.variable(name)?;
-        value.parse::<f64>().ok()?;
-        Some(GlobalBefore {
-            name: name.to_owned(),
-            value: value.to_owned(),
+const DIRTY_PAGE_LIMITS: [&str; 2] = [
+    "innodb_max_dirty_pages_pct",
+    "innodb_max_dirty_pages_pct_lwm",
+];
+
+/// Often set on the running server only: a restart must not make a replica writable.
+const READ_ONLY: [&str; 2] = ["read_only", "super_read_only"];
+
+/// As they are now, in the form in which `SELECT @@name` shows them.
+fn globals(facts: &ServerFacts, names: &[&str]) -> Vec<GlobalBefore> {
+    let number = |value: &str| match value {
+        "ON" => Some("1".to_owned()),
+        "OFF" => Some("0".to_owned()),
+        number => number.parse::<f64>().ok().map(|_| number.to_owned()),
+    };
+    names
+        .iter()
+        .filter_map(|name| {
+            Some(GlobalBefore {
+                name: (*name).to_owned(),
+                value: number(facts.variable(name)?)?,
+            })
         })
-    })
-    .collect()
+        .collect()
 }
 
 fn warnings(observed: &Observed) -> Vec<String> {
