@@ -312,6 +312,7 @@ impl Writer {
             AtomicU64::new(0),
         ));
         let (shared, data) = (state.clone(), data.to_owned());
+        std::fs::copy(data.join("shop/t2.ibd"), data.join("shop/t3.ibd")).unwrap();
         let thread = std::thread::spawn(move || {
             let open = |name: &str| {
                 std::fs::File::options()
@@ -343,6 +344,22 @@ impl Writer {
             state,
             thread: Some(thread),
         }
+    }
+
+    /// Each number goes to t2 and then to t3, so at any moment they differ in one place at most.
+    pub fn assert_one_moment(copy: &Path) {
+        let read = |name: &str| std::fs::read(copy.join(name)).unwrap();
+        let (one, other) = (read("shop/t2.ibd"), read("shop/t3.ibd"));
+        let differing: Vec<usize> = std::iter::zip(&one, &other)
+            .enumerate()
+            .filter(|(_, (one, other))| one != other)
+            .map(|(at, _)| at)
+            .collect();
+        let span = match (differing.first(), differing.last()) {
+            (Some(first), Some(last)) => last - first + 1,
+            _ => 0,
+        };
+        assert!(one.len() == other.len() && span <= 8, "{span} bytes apart");
     }
 
     /// Returns once nothing is written any more.
