@@ -12,17 +12,19 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::exec::{ExecError, Options, Program, end, render_argv};
+use super::exec::{ExecError, Options, Program, end, render_argv, wait_until};
 
 /// At most this much of one answer is kept.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
-/// How long the program may take to end by itself.
-const ENDING_LIMIT: Duration = Duration::from_secs(5);
+/// How long whoever drops a dialogue waits for the program's end.
+const PARTING: Duration = Duration::from_millis(200);
 
 /// A running program that answers questions. Dropping it ends the program.
 #[derive(Debug)]
 pub struct Dialogue {
-    child: Child,
+    /// `None` only while it is dropped.
+    child: Option<Child>,
+    grace: Duration,
     /// `None` once closed.
     input: Option<ChildStdin>,
     output: Receiver<Vec<u8>>,
@@ -51,7 +53,8 @@ impl Dialogue {
         Ok(Self {
             input: child.stdin.take(),
             output: read_in_background(reader),
-            child,
+            child: Some(child),
+            grace: program.grace(),
             argv,
         })
     }
@@ -95,8 +98,8 @@ impl Dialogue {
     }
 
     /// The process id, to be seen in tests and logs.
-    pub fn id(&self) -> u32 {
-        self.child.id()
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     fn broken(&self, source: std::io::Error) -> ExecError {
@@ -108,16 +111,18 @@ impl Dialogue {
 }
 
 impl Drop for Dialogue {
+    /// Closes its input and gives it a moment; one that is in the middle of something is asked to
+    /// end, and waited for elsewhere, so that whoever drops it in a pause isn't held up.
     fn drop(&mut self) {
         drop(self.input.take());
-        let deadline = Instant::now() + Duration::from_millis(200);
-        while Instant::now() < deadline {
-            if let Ok(Some(_)) = self.child.try_wait() {
-                return;
-            }
-            thread::sleep(Duration::from_millis(2));
+        let Some(mut child) = self.child.take() else {
+            return;
+        };
+        if let Ok(Some(_)) = wait_until(&mut child, Instant::now() + PARTING) {
+            return;
         }
-        end(&mut self.child, ENDING_LIMIT);
+        let grace = self.grace;
+        thread::spawn(move || end(&mut child, grace));
     }
 }
 
@@ -155,17 +160,52 @@ mod tests {
         let (_, second) = cat
             .ask("two\ndone-2\n", "done-2", Duration::from_secs(5))
             .unwrap();
-        assert_eq!(second, "\ntwo\n");
+        assert_eq!(second.trim(), "two");
     }
 
     #[test]
     fn a_silent_program_is_left_at_the_limit_and_ended() {
         let cat = cat();
-        let process = ProcessRef::of(cat.id()).unwrap();
+        let process = ProcessRef::of(cat.id().unwrap()).unwrap();
         let error = cat
             .ask("one\n", "never said", Duration::from_millis(50))
             .unwrap_err();
         assert!(matches!(error, ExecError::TimedOut { .. }));
         assert!(!process.is_alive());
+    }
+
+    #[test]
+    fn the_program_ends_when_its_parent_is_gone() {
+        let output = Program::at(std::env::current_exe().unwrap())
+            .run(
+                [
+                    "--exact",
+                    "sys::dialogue::tests::parent_that_dies",
+                    "--ignored",
+                    "--nocapture",
+                ],
+                Duration::from_secs(20),
+            )
+            .unwrap_err();
+        let ExecError::Failed { stdout, .. } = output else {
+            panic!("{output}");
+        };
+        let pid = stdout
+            .lines()
+            .find_map(|line| line.strip_prefix("pid "))
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while let Some(process) = ProcessRef::of(pid.parse().unwrap()) {
+            assert!(Instant::now() < deadline, "{process:?} outlived its parent");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    #[ignore = "run by the test above, in a process of its own"]
+    fn parent_that_dies() {
+        let cat = cat();
+        println!("\npid {}", cat.id().unwrap());
+        std::process::abort();
     }
 }

@@ -90,6 +90,10 @@ impl Program {
         &self.path
     }
 
+    pub(super) fn grace(&self) -> Duration {
+        self.grace
+    }
+
     /// Runs it to its end; an exit status other than 0 is `Failed`.
     pub fn run<I, S>(&self, args: I, limit: Duration) -> Result<Output, ExecError>
     where
@@ -247,7 +251,10 @@ fn wait(
 }
 
 /// `Ok(None)` when it still ran at the deadline.
-fn wait_until(child: &mut Child, deadline: Instant) -> std::io::Result<Option<ExitStatus>> {
+pub(super) fn wait_until(
+    child: &mut Child,
+    deadline: Instant,
+) -> std::io::Result<Option<ExitStatus>> {
     let mut nap = Duration::from_micros(500);
     loop {
         if let Some(status) = child.try_wait()? {

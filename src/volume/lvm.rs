@@ -10,6 +10,11 @@
 //!   message, and leaves LVM's metadata and the pool's apart. So a suspended origin is refused.
 //! - LVM blocks signals while devices are suspended, so it is asked to end (SIGTERM) long before it
 //!   is killed: a kill there leaves the server's volume suspended.
+//!
+//! `take` in the guest (2.03.16, emulated, shared machine; best of 4, in ms): thick by one
+//! `lvcreate -s` 2011; by attaching an area that was made before the pause 1482, from a shell that
+//! was started before it 1317, without waiting for udev and without backup files 342. Thin by
+//! `lvcreate -s` 912, from the shell 477, without udev and backup files 193. So all of it is kept.
 
 mod commands;
 mod plan;
@@ -47,6 +52,7 @@ pub struct Lvm {
     lvm: Program,
     env: Vec<(OsString, OsString)>,
     kind: BackendKind,
+    uses_shell: bool,
 }
 
 impl Lvm {
@@ -56,6 +62,14 @@ impl Lvm {
 
     pub fn find_thin() -> Result<Self, VolumeError> {
         Self::find(BackendKind::LvmThin)
+    }
+
+    /// The same with a process per command in the pause.
+    pub fn without_shell(self) -> Self {
+        Self {
+            uses_shell: false,
+            ..self
+        }
     }
 
     /// Which of the two fits the logical volume that a mount's source names; `NotFound` when the
@@ -77,6 +91,7 @@ impl Lvm {
             lvm: Program::find("lvm")?.with_grace(GRACE),
             env,
             kind,
+            uses_shell: true,
         })
     }
 

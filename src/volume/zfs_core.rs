@@ -85,21 +85,21 @@ impl Calls {
         // and the field it goes to has that function's type (see libnvpair.h, libzfs_core.h).
         let calls = unsafe {
             Self {
-                nvlist_alloc: std::mem::transmute(symbol(nvpair, c"nvlist_alloc")?),
-                nvlist_free: std::mem::transmute(symbol(nvpair, c"nvlist_free")?),
-                nvlist_add_boolean: std::mem::transmute(symbol(nvpair, c"nvlist_add_boolean")?),
-                nvlist_add_string: std::mem::transmute(symbol(nvpair, c"nvlist_add_string")?),
-                nvlist_next_nvpair: std::mem::transmute(symbol(nvpair, c"nvlist_next_nvpair")?),
-                nvpair_name: std::mem::transmute(symbol(nvpair, c"nvpair_name")?),
-                lzc_snapshot: std::mem::transmute(symbol(core, c"lzc_snapshot")?),
-                fini: std::mem::transmute(symbol(core, c"libzfs_core_fini")?),
+                nvlist_alloc: function(nvpair, c"nvlist_alloc")?,
+                nvlist_free: function(nvpair, c"nvlist_free")?,
+                nvlist_add_boolean: function(nvpair, c"nvlist_add_boolean")?,
+                nvlist_add_string: function(nvpair, c"nvlist_add_string")?,
+                nvlist_next_nvpair: function(nvpair, c"nvlist_next_nvpair")?,
+                nvpair_name: function(nvpair, c"nvpair_name")?,
+                lzc_snapshot: function(core, c"lzc_snapshot")?,
+                fini: function(core, c"libzfs_core_fini")?,
             }
         };
-        let init = symbol(core, c"libzfs_core_init")?;
-        // SAFETY: `int libzfs_core_init(void)`; it opens /dev/zfs and counts its callers.
+        // SAFETY: `int libzfs_core_init(void)`; it opens /dev/zfs and counts its callers. When it
+        // isn't there, `calls` must go without its `fini`.
         let status = unsafe {
-            let init: unsafe extern "C" fn() -> c_int = std::mem::transmute(init);
-            init()
+            let init: Option<unsafe extern "C" fn() -> c_int> = function(core, c"libzfs_core_init");
+            init.map_or(-1, |init| init())
         };
         if status == 0 {
             return Some(calls);
@@ -204,8 +204,14 @@ fn open(name: &CStr) -> Option<*mut c_void> {
     (!handle.is_null()).then_some(handle)
 }
 
-fn symbol(library: *mut c_void, name: &CStr) -> Option<*mut c_void> {
+/// The function of that name.
+///
+/// # Safety
+/// `F` must be the function pointer type that fits the C function.
+unsafe fn function<F: Copy>(library: *mut c_void, name: &CStr) -> Option<F> {
+    const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
     // SAFETY: a handle that `open` returned and that is never closed, and a C string.
     let address = unsafe { libc::dlsym(library, name.as_ptr()) };
-    (!address.is_null()).then_some(address)
+    // SAFETY: not null, of the same size, and of that type as the caller vouches.
+    (!address.is_null()).then(|| unsafe { std::mem::transmute_copy::<*mut c_void, F>(&address) })
 }

@@ -73,27 +73,30 @@ pub(super) fn deactivate_argv(target: &Target) -> Vec<String> {
     words(&["lvchange", "-an", &target.full_name()])
 }
 
-/// Thick, in the pause: that volume becomes the snapshot. No backup file in the pause (`-An`);
-/// `lvchange --addtag` in `seal` writes it.
+/// In the pause: no backup files (the `lvchange --addtag` of `seal` writes them), and no waiting
+/// for udev to have made nodes that nobody opens yet (`lvm` in the head has the figures).
+const IN_THE_PAUSE: [&str; 3] = [
+    "--noudevsync",
+    "--config",
+    "backup/backup=0 backup/archive=0",
+];
+
+/// Thick, in the pause: the area becomes the origin's snapshot. It is zeroed already (`-Zn`).
 pub(super) fn attach_cow_argv(target: &Target) -> Vec<String> {
-    words(&[
-        "lvconvert",
-        "-y",
-        "-An",
-        "-Zn",
-        "--type",
-        "snapshot",
-        &target.full_origin(),
-        &target.full_name(),
-    ])
+    let mut argv = words(&["lvconvert", "-y", "-Zn", "--type", "snapshot"]);
+    argv.extend(words(&IN_THE_PAUSE));
+    argv.extend([target.full_origin(), target.full_name()]);
+    argv
 }
 
 /// Thin, in the pause. Without a size, or LVM would make a thick one; it stays inactive and is
 /// skipped at activation, so that nothing mounts a filesystem with the same UUID by chance.
+/// `--ignoremonitoring`: the pool stays watched by dmeventd as it was.
 pub(super) fn create_thin_argv(id: &str, server: &str, target: &Target) -> Vec<String> {
-    let mut argv = words(&["lvcreate", "-An", "--ignoremonitoring", "-s", "-pr", "-n"]);
+    let mut argv = words(&["lvcreate", "-y", "--ignoremonitoring", "-s", "-pr", "-n"]);
     argv.push(target.name.clone());
     argv.extend(birth_tags(id, server, target));
+    argv.extend(words(&IN_THE_PAUSE));
     argv.push(target.full_origin());
     argv
 }
@@ -128,4 +131,57 @@ pub(super) fn remove_argv(full_name: &str) -> Vec<String> {
 
 pub(super) fn refresh_argv(full_name: &str) -> Vec<String> {
     words(&["lvchange", "--refresh", full_name])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target() -> Target {
+        Target {
+            vg: "vg0".to_owned(),
+            origin: "mysql".to_owned(),
+            name: "understudy-b".to_owned(),
+            path: "/srv/my sql".into(),
+            cow_extents: Some(52),
+        }
+    }
+
+    #[test]
+    fn thick_area_is_made_before_and_attached_in_the_pause() {
+        assert_eq!(
+            create_cow_argv("b", "db2", &target()).join(" "),
+            "lvcreate -y -Wy -Zy -l 52 -n understudy-b --addtag understudy.id=b \
+             --addtag understudy.server=db2 --addtag understudy.origin=mysql vg0"
+        );
+        assert_eq!(
+            attach_cow_argv(&target()).join(" "),
+            "lvconvert -y -Zn --type snapshot --noudevsync \
+             --config backup/backup=0 backup/archive=0 vg0/mysql vg0/understudy-b"
+        );
+    }
+
+    #[test]
+    fn thin_snapshot_never_has_a_size() {
+        let argv = create_thin_argv("b", "db2", &target());
+        assert!(
+            !argv
+                .iter()
+                .any(|arg| arg.starts_with("-L") || arg.starts_with("-l"))
+        );
+        assert_eq!(argv.last().map(String::as_str), Some("vg0/mysql"));
+    }
+
+    #[test]
+    fn tags_added_later_can_not_change_whose_it_is() {
+        let tags = Tags::from([
+            ("id".to_owned(), "other".to_owned()),
+            ("gtid".to_owned(), "0-1-100".to_owned()),
+        ]);
+        assert_eq!(
+            add_tags_argv(&target(), &tags).unwrap().join(" "),
+            "lvchange --addtag understudy.path=/srv/my&20sql \
+             --addtag understudy.gtid=0-1-100 vg0/understudy-b"
+        );
+    }
 }

@@ -329,3 +329,183 @@ fn check_fill(pool: &Lv, what: &str, percent: Option<f64>) -> Result<(), VolumeE
         format!("Extend it with `{extend}`, or free space with `understudy snapshot prune`."),
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::parse_lvs;
+    use super::super::report::tests::{HEALTHY, POOL_FULL, lv};
+    use super::*;
+
+    fn volume(fs_type: &str, source: &str, device: (u32, u32)) -> Volume {
+        Volume {
+            mount: Mount {
+                mount_point: "/srv/mysql".into(),
+                root: "/".into(),
+                device,
+                fs_type: fs_type.to_owned(),
+                source: source.to_owned(),
+                options: Vec::new(),
+            },
+            places: Vec::new(),
+        }
+    }
+
+    fn thick() -> Volume {
+        volume("ext4", "/dev/mapper/vg0-mysql", (253, 0))
+    }
+
+    fn plan(kind: BackendKind, volumes: &[Volume], name: &str) -> Result<Vec<Target>, VolumeError> {
+        let lvs = parse_lvs(HEALTHY).unwrap();
+        plan_targets(kind, &lvs, volumes, name, Stillness::Live)
+    }
+
+    fn refusal<T: std::fmt::Debug>(result: Result<T, VolumeError>) -> String {
+        match result.unwrap_err() {
+            VolumeError::Refused { reason, hint } => {
+                assert!(hint.ends_with('.'), "{hint}");
+                reason
+            }
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn sources_are_found_by_each_of_their_names() {
+        let lvs = parse_lvs(HEALTHY).unwrap();
+        for source in ["/dev/vg0/mysql", "/dev/mapper/vg0-mysql", "/dev/dm-0"] {
+            assert_eq!(find_source(&lvs, source).unwrap().full_name(), "vg0/mysql");
+        }
+        let thin = find_source(&lvs, "/dev/mapper/vg--thin-mysql").unwrap();
+        assert_eq!(kind_of(thin), BackendKind::LvmThin);
+        assert_eq!(find_source(&lvs, "/dev/sda1"), None);
+    }
+
+    #[test]
+    fn origin_and_name_come_from_the_device() {
+        let targets = plan(BackendKind::LvmThick, &[thick()], "understudy-b").unwrap();
+        assert_eq!(targets[0].full_origin(), "vg0/mysql");
+        assert_eq!(targets[0].full_name(), "vg0/understudy-b");
+    }
+
+    #[test]
+    fn several_volumes_need_stillness() {
+        let lvs = parse_lvs(HEALTHY).unwrap();
+        let other = volume("ext4", "/dev/mapper/vg0-other", (253, 11));
+        let plan = |stillness| {
+            let volumes = [thick(), other.clone(), thick()];
+            plan_targets(
+                BackendKind::LvmThick,
+                &lvs,
+                &volumes,
+                "understudy-b",
+                stillness,
+            )
+        };
+        let reason = refusal(plan(Stillness::Live));
+        assert!(
+            reason.contains("vg0/mysql, vg0/understudy-a-1+2"),
+            "{reason}"
+        );
+        let names: Vec<_> = plan(Stillness::Stopped)
+            .unwrap()
+            .into_iter()
+            .map(|target| target.name)
+            .collect();
+        assert_eq!(names, ["understudy-b", "understudy-b+2"]);
+    }
+
+    #[test]
+    fn what_can_not_be_taken_is_refused() {
+        let btrfs = volume("btrfs", "/dev/mapper/vg0-mysql", (0, 40));
+        let no_lv = volume("ext4", "/dev/sda1", (8, 1));
+        let snapshot = volume("ext4", "/dev/mapper/vg0-understudy--a--1", (253, 8));
+        for (bad, word) in [
+            (btrfs, "btrfs"),
+            (no_lv, "8:1"),
+            (snapshot, "itself a snapshot"),
+        ] {
+            let reason = refusal(plan(BackendKind::LvmThick, &[bad], "understudy-b"));
+            assert!(reason.contains(word), "{reason}");
+        }
+        let reason = refusal(plan(BackendKind::LvmThin, &[thick()], "understudy-b"));
+        assert!(reason.contains("thick volume"), "{reason}");
+    }
+
+    #[test]
+    fn bad_names_are_refused() {
+        let thick = [thick()];
+        let plan = |name: &str| refusal(plan(BackendKind::LvmThick, &thick, name));
+        assert!(plan("understudy-a-1").contains("exists already"));
+        assert!(plan("understudy-x_tdata").contains("_tdata"));
+        assert!(plan(&format!("understudy-{}", "-".repeat(60))).contains("hyphens doubled"));
+    }
+
+    #[test]
+    fn frozen_filesystems_need_a_kernel_that_nests_freezes() {
+        assert!(check_freeze_nests("6.1.0-56-amd64").is_err());
+        assert!(check_freeze_nests("5.15.0").is_err());
+        assert!(check_freeze_nests("").is_err());
+        assert!(check_freeze_nests("6.8.0-31-generic").is_ok());
+        assert!(check_freeze_nests("7.0.1").is_ok());
+    }
+
+    fn group(free_bytes: u64) -> Vg {
+        Vg {
+            name: "vg0".to_owned(),
+            free_bytes,
+            extent_bytes: 4 << 20,
+            is_partial: false,
+        }
+    }
+
+    #[test]
+    fn copy_on_write_area_is_sized_in_whole_extents() {
+        let lvs = parse_lvs(HEALTHY).unwrap();
+        let sized = |cow_size| {
+            let mut targets = plan(BackendKind::LvmThick, &[thick()], "understudy-b").unwrap();
+            plan_cow(&mut targets, &lvs, &group(1 << 30), cow_size).unwrap();
+            targets[0].cow_extents.unwrap()
+        };
+        assert_eq!(sized(CowSize::Percent(20)), 52);
+        assert_eq!(sized(CowSize::Bytes((100 << 20) + 1)), 26);
+        assert_eq!(sized(CowSize::Percent(1)), 4);
+        assert_eq!(sized(CowSize::Bytes(1)), 4);
+    }
+
+    #[test]
+    fn an_area_that_does_not_fit_is_refused_beforehand() {
+        let lvs = parse_lvs(HEALTHY).unwrap();
+        let mut targets = plan(BackendKind::LvmThick, &[thick()], "understudy-b").unwrap();
+        let group = group(100 << 20);
+        let reason = refusal(plan_cow(&mut targets, &lvs, &group, CowSize::Percent(20)));
+        assert!(
+            reason.contains("208 MiB") && reason.contains("100 MiB free"),
+            "{reason}"
+        );
+    }
+
+    #[test]
+    fn a_pool_that_is_nearly_full_is_refused() {
+        let targets = |text: &str| {
+            let lvs = parse_lvs(text).unwrap();
+            let volumes = [volume("ext4", "/dev/mapper/vg--thin-mysql", (253, 5))];
+            let kind = BackendKind::LvmThin;
+            let planned = plan_targets(kind, &lvs, &volumes, "understudy-b", Stillness::Live);
+            (lvs, planned.unwrap())
+        };
+        let (healthy, of_healthy) = targets(HEALTHY);
+        assert!(check_thin_pool(&healthy, &of_healthy[0]).is_ok());
+        let (full, of_full) = targets(POOL_FULL);
+        let reason = refusal(check_thin_pool(&full, &of_full[0]));
+        assert!(
+            reason.contains("95.68 %") && reason.contains("60 s"),
+            "{reason}"
+        );
+
+        let mut sick = lv(&healthy, "vg-thin/pool").clone();
+        sick.health = "metadata_read_only".to_owned();
+        let lvs = [lv(&healthy, "vg-thin/mysql").clone(), sick];
+        let reason = refusal(check_thin_pool(&lvs, &of_healthy[0]));
+        assert!(reason.contains("metadata_read_only"), "{reason}");
+    }
+}

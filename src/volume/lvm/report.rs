@@ -254,3 +254,81 @@ fn decode(value: &str) -> String {
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub const HEALTHY: &str =
+        include_str!("../../../tests/fixtures/lvm/lvs-healthy.lvm-2.03.16.json");
+    pub const OVERFLOWED: &str =
+        include_str!("../../../tests/fixtures/lvm/lvs-overflowed.lvm-2.03.16.json");
+    pub const INACTIVE: &str =
+        include_str!("../../../tests/fixtures/lvm/lvs-inactive.lvm-2.03.16.json");
+    pub const POOL_FULL: &str =
+        include_str!("../../../tests/fixtures/lvm/lvs-poolfull.lvm-2.03.16.json");
+    const GROUPS: &str = include_str!("../../../tests/fixtures/lvm/vgs-healthy.lvm-2.03.16.json");
+
+    pub fn lv<'a>(lvs: &'a [Lv], full_name: &str) -> &'a Lv {
+        lvs.iter().find(|lv| lv.full_name() == full_name).unwrap()
+    }
+
+    #[test]
+    fn thick_snapshot_is_read_whole() {
+        let lvs = parse_lvs(HEALTHY).unwrap();
+        let snapshot = lv(&lvs, "vg0/understudy-a-1");
+        assert!(snapshot.is_thick_snapshot() && !snapshot.is_thin());
+        assert_eq!(snapshot.origin, "mysql");
+        assert_eq!(snapshot.size_bytes, 20 * 1024 * 1024);
+        assert_eq!(snapshot.tag("id").as_deref(), Some("a-1"));
+        assert_eq!(snapshot.snap_percent, Some(0.06));
+        assert_eq!(snapshot.is_snapshot_invalid, Some(false));
+        assert_eq!(snapshot.device, Some((253, 8)));
+        assert_eq!(lv(&lvs, "vg0/mysql").is_open, Some(true));
+    }
+
+    #[test]
+    fn what_an_inactive_volume_can_not_tell_is_unknown() {
+        let lvs = parse_lvs(HEALTHY).unwrap();
+        let snapshot = lv(&lvs, "vg-thin/understudy-a-3");
+        assert!(snapshot.is_thin());
+        assert_eq!(snapshot.device, None);
+        assert_eq!(snapshot.is_open, None);
+        assert_eq!(snapshot.is_snapshot_invalid, None);
+        assert_eq!(snapshot.data_percent, None);
+    }
+
+    #[test]
+    fn groups_are_read() {
+        let groups = parse_vgs(GROUPS).unwrap();
+        assert_eq!(groups[1].name, "vg0");
+        assert_eq!(groups[1].free_bytes, 7_356_809_216);
+        assert_eq!(groups[1].extent_bytes, 4 * 1024 * 1024);
+        assert!(!groups[1].is_partial);
+    }
+
+    #[test]
+    fn what_is_no_report_is_an_error() {
+        assert!(parse_lvs("").is_err());
+        assert!(parse_lvs("{\"report\":[{\"vg\":[]}]}").is_err());
+        assert!(parse_lvs("{\"report\":[{\"lv\":[]}]}").unwrap().is_empty());
+    }
+
+    #[test]
+    fn any_value_survives_a_tag() {
+        for value in ["0-1-100", "a,b c", "&20&", "50% ünïcode\n", "&"] {
+            let tag = render_tag("gtid", value).unwrap();
+            let allowed = |c: char| c.is_ascii_alphanumeric() || "_+.-/=!:&#".contains(c);
+            assert!(tag.chars().all(allowed), "{tag}");
+            let encoded = tag.strip_prefix("understudy.gtid=").unwrap();
+            assert_eq!(decode(encoded), value);
+        }
+    }
+
+    #[test]
+    fn long_or_odd_tags_are_left_out() {
+        assert_eq!(render_tag("gtid", &"x".repeat(1100)), None);
+        assert_eq!(render_tag("a=b", "x"), None);
+        assert_eq!(render_tag("", "x"), None);
+    }
+}

@@ -169,3 +169,113 @@ fn parse_mount_points(table: &str, (major, minor): (u32, u32)) -> Vec<&str> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::parse_lvs;
+    use super::super::report::tests::{HEALTHY, INACTIVE, OVERFLOWED, lv};
+    use super::*;
+
+    fn thick_state(text: &str, name: &str) -> Fact<VolumeState> {
+        let lvs = parse_lvs(text).unwrap();
+        assess(BackendKind::LvmThick, lv(&lvs, name), &lvs)
+    }
+
+    #[test]
+    fn an_overflowed_area_is_invalid_and_an_inactive_one_unknown() {
+        let name = "vg0/understudy-a-1";
+        let good = VolumeState::Good {
+            bytes_used: Some(12_583),
+        };
+        assert_eq!(thick_state(HEALTHY, name), Fact::Known(good));
+        assert_eq!(
+            thick_state(OVERFLOWED, name),
+            Fact::Known(VolumeState::Invalid(
+                "its copy-on-write area overflowed (20 MiB)".to_owned()
+            ))
+        );
+        assert!(thick_state(INACTIVE, name).known().is_none());
+        let never = thick_state(HEALTHY, "vg0/understudy-a-2");
+        assert!(
+            matches!(never, Fact::Known(VolumeState::Invalid(_))),
+            "{never:?}"
+        );
+    }
+
+    #[test]
+    fn only_tagged_volumes_with_a_fitting_name_are_ours() {
+        let lvs = parse_lvs(HEALTHY).unwrap();
+        let ours = |kind| -> Vec<_> {
+            let found = lvs.iter().filter(|lv| plan::kind_of(lv) == kind);
+            found
+                .filter_map(|lv| found_volume(kind, lv, &lvs))
+                .collect()
+        };
+        let thick: Vec<_> = ours(BackendKind::LvmThick)
+            .into_iter()
+            .map(|v| v.id)
+            .collect();
+        assert_eq!(thick, ["a-1", "a-2"]);
+        let thin = ours(BackendKind::LvmThin);
+        assert_eq!(thin.len(), 1);
+        assert_eq!(thin[0].record.name, "vg-thin/understudy-a-3");
+        assert_eq!(thin[0].record.origin, "vg-thin/mysql");
+        assert_eq!(thin[0].state, VolumeState::Good { bytes_used: None });
+    }
+
+    #[test]
+    fn a_second_volume_bears_a_number() {
+        let lvs = parse_lvs(HEALTHY).unwrap();
+        let named = |name: &str| Lv {
+            name: name.to_owned(),
+            ..lv(&lvs, "vg0/understudy-a-1").clone()
+        };
+        assert_eq!(id_of(&named("understudy-a-1+2")).as_deref(), Some("a-1"));
+        for other in [
+            "understudy-a-1+",
+            "understudy-a-1+x",
+            "understudy-a-12",
+            "a-1",
+        ] {
+            assert_eq!(id_of(&named(other)), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn another_identity_tag_or_origin_is_not_ours() {
+        let lvs = parse_lvs(HEALTHY).unwrap();
+        let ours = lv(&lvs, "vg0/understudy-a-1");
+        let volume = VolumeRecord {
+            origin: "vg0/mysql".to_owned(),
+            name: "vg0/understudy-a-1".to_owned(),
+            path: PathBuf::new(),
+            bytes_used: None,
+            uuid: ours.uuid.clone(),
+        };
+        assert!(check_is_recorded(ours, "a-1", &volume).is_ok());
+        assert!(check_is_recorded(ours, "a-2", &volume).is_err());
+        let other_uuid = VolumeRecord {
+            uuid: "x".to_owned(),
+            ..volume.clone()
+        };
+        assert!(check_is_recorded(ours, "a-1", &other_uuid).is_err());
+        let other_origin = VolumeRecord {
+            origin: "vg0/redo".to_owned(),
+            ..volume
+        };
+        assert!(check_is_recorded(ours, "a-1", &other_origin).is_err());
+    }
+
+    #[test]
+    fn an_open_volume_is_busy_and_says_where() {
+        let lvs = parse_lvs(HEALTHY).unwrap();
+        let table = "36 35 253:8 / /mnt/with\\040space rw shared:1 - ext4 /dev/dm-8 rw\n\
+                     37 35 253:81 / /mnt/other rw - ext4 /dev/dm-81 rw\n";
+        assert_eq!(parse_mount_points(table, (253, 8)), ["/mnt/with\\040space"]);
+        assert!(check_unused(lv(&lvs, "vg0/understudy-a-1")).is_ok());
+        assert!(matches!(
+            check_unused(lv(&lvs, "vg0/mysql")),
+            Err(VolumeError::Busy { .. })
+        ));
+    }
+}

@@ -24,8 +24,9 @@ pub(super) struct PreparedLvm {
 
 impl PreparedLvm {
     pub(super) fn new(lvm: Lvm, request: &TakeRequest, targets: Vec<Target>) -> Self {
+        let start = || Shell::start(&lvm.lvm, &lvm.env, READ_LIMIT).ok();
         Self {
-            shell: Shell::start(&lvm.lvm, &lvm.env, READ_LIMIT).ok(),
+            shell: lvm.uses_shell.then(start).flatten(),
             lvm,
             id: request.id.clone(),
             server: request.server.clone(),

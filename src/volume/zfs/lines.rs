@@ -221,6 +221,34 @@ mod tests {
             .collect()
     }
 
+    const ALL: &str = include_str!("../../../tests/fixtures/zfs/zfs-get-all.zfs-2.1.11.txt");
+    const OURS: &str = include_str!("../../../tests/fixtures/zfs/zfs-get-ours.zfs-2.1.11.txt");
+    const HOLDS: &str = include_str!("../../../tests/fixtures/zfs/zfs-holds.zfs-2.1.11.txt");
+    const FILESYSTEMS: &str =
+        include_str!("../../../tests/fixtures/zfs/zfs-list-filesystems.zfs-2.1.11.txt");
+    const POOLS: &str = include_str!("../../../tests/fixtures/zfs/zpool-list.zfs-2.1.11.txt");
+
+    #[test]
+    fn captured_output_is_read() {
+        let all = parse_properties(ALL);
+        let ours = &all["tank/mysql@understudy-a-1"];
+        assert_eq!(ours.local(ID_PROPERTY), Some("a-1"));
+        assert_eq!(ours.value("guid"), Some("15066650253151207775"));
+        assert_eq!(ours.clones(), ["tank/clone"]);
+        assert_eq!(ours.number("userrefs"), Some(0));
+        assert_eq!(ours.tags().len(), 3);
+        let inherited = &all["tank/redo@understudy-inh"];
+        assert_eq!(inherited.value(ID_PROPERTY), Some("inh"));
+        assert_eq!(inherited.local(ID_PROPERTY), None);
+        let names = ["tank/mysql@understudy-a-1", "tank/redo@understudy-a-1"];
+        assert_eq!(parse_ours(OURS), names);
+        assert_eq!(parse_holds(HOLDS), ["keep2", "keep"]);
+        let datasets = parse_datasets(FILESYSTEMS).unwrap();
+        assert_eq!(datasets[0].mountpoint, "legacy");
+        assert!(!datasets[0].is_mounted && datasets[1].is_mounted);
+        assert_eq!(parse_pools(POOLS).unwrap()[0].health, "ONLINE");
+    }
+
     #[test]
     fn one_call_takes_all_datasets() {
         let names = [
