@@ -2,6 +2,7 @@
 //!
 //! One body per behaviour, run for every way to keep. Needs root and loop devices.
 
+#[cfg(test)]
 #[path = "volume_native/lab.rs"]
 mod lab;
 
@@ -91,8 +92,11 @@ fn settled_files_are_not_copied_again_and_changed_ones_are() {
         let mut prepared = scene.prepare().unwrap();
         prepared.warm_up(&mut quiet).unwrap();
         let copies = scene.place().join(ID).join("data/shop");
-        let inode = |name: &str| copies.join(name).metadata().unwrap().ino();
-        let before = (inode("t1.ibd"), inode("t2.ibd"));
+        let touched = |name: &str| {
+            let own = copies.join(name).metadata().unwrap();
+            (own.ino(), own.ctime(), own.ctime_nsec())
+        };
+        let before = (touched("t1.ibd"), touched("t2.ibd"));
         let file = std::fs::File::options()
             .write(true)
             .open(scene.data.join("shop/t2.ibd"))
@@ -108,8 +112,8 @@ fn settled_files_are_not_copied_again_and_changed_ones_are() {
         )
         .unwrap();
         prepared.take(&mut quiet).unwrap();
-        assert_eq!(inode("t1.ibd"), before.0, "{way:?}");
-        assert_ne!(inode("t2.ibd"), before.1, "{way:?}");
+        assert_eq!(touched("t1.ibd"), before.0, "{way:?}");
+        assert_ne!(touched("t2.ibd"), before.1, "{way:?}");
         assert_eq!(
             look(&scene.place().join(ID).join("data")),
             look(&scene.data),
@@ -743,4 +747,64 @@ fn mounts_inside_the_data_are_volumes_and_bind_mounts_are_refused() {
     let _mounted = Mounted(data.join("db"));
     let error = observe_layout(&paths, &BTreeMap::new()).unwrap_err();
     assert!(error.to_string().contains("bind mount"), "{error}");
+}
+
+/// Figures, not a check: `cargo test --release --test volume_native figures -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures for about a minute"]
+fn figures_of_the_pause() {
+    if !can_run() {
+        return;
+    }
+    for way in [Way::CopyExt4, Way::ReflinkXfs, Way::ReflinkBtrfs] {
+        for warm in [false, true] {
+            let scene = Scene::new(way);
+            lab::enlarge(&scene.data);
+            nix::unistd::sync();
+            std::thread::sleep(RACY_MARGIN + Duration::from_millis(500));
+            let mut prepared = scene.prepare().unwrap();
+            let started = std::time::Instant::now();
+            if warm {
+                prepared.warm_up(&mut quiet).unwrap();
+            }
+            let warmed = started.elapsed();
+            lab::touch_some(&scene.data);
+            let started = std::time::Instant::now();
+            prepared.take(&mut quiet).unwrap();
+            println!(
+                "{way:?}: take {:?}, after a warm-up of {warmed:?}",
+                started.elapsed()
+            );
+            prepared.discard().unwrap();
+        }
+    }
+    let scene = Scene::new(Way::Btrfs);
+    lab::enlarge(&scene.data);
+    nix::unistd::sync();
+    for round in 0..5 {
+        let mut prepared = scene.prepare().unwrap();
+        prepared.warm_up(&mut quiet).unwrap();
+        lab::touch_some(&scene.data);
+        let started = std::time::Instant::now();
+        prepared.take(&mut quiet).unwrap();
+        let by_call = started.elapsed();
+        prepared.discard().unwrap();
+        let target = scene.disk.mount.join(format!("by-program-{round}"));
+        lab::touch_some(&scene.data);
+        let started = std::time::Instant::now();
+        run(
+            "btrfs",
+            [
+                "subvolume",
+                "snapshot",
+                "-r",
+                scene.data.to_str().unwrap(),
+                target.to_str().unwrap(),
+            ],
+        );
+        println!(
+            "btrfs: by call {by_call:?}, by program {:?}",
+            started.elapsed()
+        );
+    }
 }
