@@ -269,7 +269,10 @@ fn look_alikes_are_left_alone() {
         std::fs::write(broken.join("understudy.json"), "{").unwrap();
         let backend = scene.backend();
         assert_eq!(
-            backend.discover(&[place.clone()]).unwrap().len(),
+            backend
+                .discover(std::slice::from_ref(&place))
+                .unwrap()
+                .len(),
             1,
             "{way:?}"
         );
@@ -683,7 +686,7 @@ fn filesystems_freeze_together_or_not_at_all() {
     std::fs::write(xfs.mount.join("x"), "x").unwrap();
 
     // One that is frozen already: what was frozen before it is thawed again.
-    let mut only_btrfs = Freezer::prepare(&[btrfs.mount.clone()]).unwrap();
+    let mut only_btrfs = Freezer::prepare(std::slice::from_ref(&btrfs.mount)).unwrap();
     only_btrfs.freeze_all().unwrap();
     assert!(matches!(
         freezer.freeze_all(),
@@ -781,30 +784,35 @@ fn figures_of_the_pause() {
     let scene = Scene::new(Way::Btrfs);
     lab::enlarge(&scene.data);
     nix::unistd::sync();
-    for round in 0..5 {
-        let mut prepared = scene.prepare().unwrap();
-        prepared.warm_up(&mut quiet).unwrap();
+    let place = std::fs::File::open(&scene.disk.mount).unwrap();
+    let source = std::fs::File::open(&scene.data).unwrap();
+    let (mut by_call, mut by_program) = (Vec::new(), Vec::new());
+    // Taking turns, and each the first as often, so that neither always meets the other's traces.
+    for round in 0..60 {
         lab::touch_some(&scene.data);
+        nix::unistd::syncfs(&source).unwrap();
+        let name = format!("figure-{round}");
+        let target = scene.disk.mount.join(&name);
         let started = std::time::Instant::now();
-        prepared.take(&mut quiet).unwrap();
-        let by_call = started.elapsed();
-        prepared.discard().unwrap();
-        let target = scene.disk.mount.join(format!("by-program-{round}"));
-        lab::touch_some(&scene.data);
-        let started = std::time::Instant::now();
-        run(
-            "btrfs",
-            [
-                "subvolume",
-                "snapshot",
-                "-r",
-                scene.data.to_str().unwrap(),
-                target.to_str().unwrap(),
-            ],
-        );
+        if (round / 2 + round) % 2 == 0 {
+            ioctl::btrfs_snapshot(&place, &name, &source).unwrap();
+            by_call.push(started.elapsed());
+        } else {
+            let args = ["subvolume", "snapshot", "-r"].map(std::ffi::OsStr::new);
+            run(
+                "btrfs",
+                args.into_iter()
+                    .chain([scene.data.as_os_str(), target.as_os_str()]),
+            );
+            by_program.push(started.elapsed());
+        }
+    }
+    for (name, times) in [("call", &mut by_call), ("program", &mut by_program)] {
+        times.sort();
+        let (low, middle, high) = (times[0], times[times.len() / 2], times[times.len() - 1]);
         println!(
-            "btrfs: by call {by_call:?}, by program {:?}",
-            started.elapsed()
+            "btrfs by {name}: {low:?} to {high:?}, median {middle:?} of {}",
+            times.len()
         );
     }
 }

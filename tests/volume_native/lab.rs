@@ -334,7 +334,7 @@ impl Writer {
                         .unwrap();
                 }
                 let fresh = data.join(format!("shop/new{}.ibd", count % 7));
-                if count % 500 == 0 && std::fs::remove_file(&fresh).is_err() {
+                if count.is_multiple_of(500) && std::fs::remove_file(&fresh).is_err() {
                     std::fs::write(&fresh, count.to_le_bytes()).unwrap();
                 }
                 shared.2.store(count, Ordering::SeqCst);
