@@ -352,6 +352,27 @@ fn leftovers_of_a_killed_snapshot_are_swept() {
 }
 
 #[test]
+fn interrupted_removal_is_never_good_and_is_taken_up_again() {
+    if !can_run() {
+        return;
+    }
+    for way in FILE_WAYS {
+        let scene = Scene::new(way);
+        let records = scene.snapshot();
+        let kept = scene.place().join(ID);
+        // As a kill after the move aside leaves it.
+        std::fs::rename(kept.join("data"), kept.join(".data.deleting")).unwrap();
+        let note = kept.join("understudy.json");
+        let text = std::fs::read_to_string(&note).unwrap();
+        std::fs::write(&note, text.replace("\"complete\"", "\"deleting\"")).unwrap();
+        let found = scene.backend().discover(&[scene.place()]).unwrap();
+        assert!(matches!(found[0].state, VolumeState::Invalid(_)), "{way:?}");
+        assert!(!scene.backend().delete(ID, &records[0]).unwrap(), "{way:?}");
+        assert!(!kept.exists(), "{way:?}");
+    }
+}
+
+#[test]
 fn discarding_removes_all_and_twice_is_fine() {
     if !can_run() {
         return;
@@ -436,6 +457,22 @@ fn full_filesystem_is_refused_before_anything_is_made() {
         assert!(text.contains("MiB free"), "{way:?}: {text}");
         assert!(!scene.place().join(ID).exists(), "{way:?}");
     }
+}
+
+#[test]
+fn more_files_than_the_filesystem_has_inodes_for_are_refused() {
+    if !can_run() {
+        return;
+    }
+    let mut scene = Scene::new(Way::CopyExt4);
+    // 512 MiB of ext4 hold 32768 inodes; the data has more.
+    let small = Disk::new("ext4", 512);
+    for number in 0..33_000 {
+        std::fs::write(scene.data.join(format!("shop/t_{number}.frm")), "").unwrap();
+    }
+    scene.directory = Some(small.mount.clone());
+    let error = scene.prepare().err().unwrap();
+    assert!(error.to_string().contains("inodes"), "{error}");
 }
 
 #[test]
@@ -815,4 +852,33 @@ fn figures_of_the_pause() {
             times.len()
         );
     }
+}
+
+/// As above: what many tables cost.
+#[test]
+#[ignore = "makes a hundred thousand files"]
+fn figures_of_many_tables() {
+    if !can_run() {
+        return;
+    }
+    let peak = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM"));
+        line.unwrap().to_owned()
+    };
+    let scene = Scene::new(Way::CopyExt4);
+    for number in 0..60_000 {
+        std::fs::write(scene.data.join(format!("shop/table_{number}.ibd")), "x").unwrap();
+    }
+    std::thread::sleep(RACY_MARGIN + Duration::from_millis(500));
+    println!("before: {}", peak());
+    let mut prepared = scene.prepare().unwrap();
+    prepared.warm_up(&mut quiet).unwrap();
+    let started = std::time::Instant::now();
+    prepared.take(&mut quiet).unwrap();
+    println!(
+        "take of 60000 settled files: {:?}, {}",
+        started.elapsed(),
+        peak()
+    );
 }

@@ -170,6 +170,19 @@ pub fn remove_entry(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes a whole tree, which is moved aside first (`.NAME.deleting`), so that half of one never
+/// bears the name of a whole one. Takes up an interrupted removal; what is gone is fine.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!(".{name}.deleting"));
+    remove_entry(&aside)?;
+    match std::fs::rename(path, &aside) {
+        Ok(()) => remove_entry(&aside),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Removes an empty directory; `Ok(false)` when it isn't there or isn't empty.
 pub fn remove_empty_dir(path: &Path) -> io::Result<bool> {
     match std::fs::remove_dir(path) {
