@@ -334,7 +334,7 @@ impl Writer {
                         .unwrap();
                 }
                 let fresh = data.join(format!("shop/new{}.ibd", count % 7));
-                if count % 500 == 0 && std::fs::remove_file(&fresh).is_err() {
+                if count.is_multiple_of(500) && std::fs::remove_file(&fresh).is_err() {
                     std::fs::write(&fresh, count.to_le_bytes()).unwrap();
                 }
                 shared.2.store(count, Ordering::SeqCst);
@@ -385,4 +385,23 @@ impl Drop for Writer {
             drop(thread.join());
         }
     }
+}
+
+/// 3000 tables of 96 KiB and a system tablespace of 256 MiB: about 540 MiB.
+pub fn enlarge(data: &Path) {
+    for number in 0..3000_u64 {
+        let path = data.join(format!("mysql/t{number}.ibd"));
+        std::fs::write(path, number.to_le_bytes().repeat(12 << 10)).unwrap();
+    }
+    std::fs::write(data.join("ibdata1"), vec![5; 256 << 20]).unwrap();
+}
+
+/// What a replica writes in a moment: a few tables, and pages of the system tablespace.
+pub fn touch_some(data: &Path) {
+    let write = |name: String, at: u64| {
+        let file = std::fs::File::options().write(true).open(data.join(name));
+        file.unwrap().write_all_at(&[8; 16384], at).unwrap();
+    };
+    (0..20).for_each(|number| write(format!("mysql/t{number}.ibd"), 16384));
+    (0..50).for_each(|page| write("ibdata1".to_owned(), page * (5 << 20)));
 }
