@@ -18,7 +18,7 @@ use understudy::sys::exec::Program;
 use understudy::volume::choose;
 use understudy::volume::layout::{Layout, ServerPaths, observe_layout};
 use understudy::volume::{
-    Backend, BackendKind, Prepared, Tags, TakeRequest, VolumeError, VolumeRecord,
+    Backend, BackendKind, Prepared, Stillness, Tags, TakeRequest, VolumeError, VolumeRecord,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -219,6 +219,7 @@ impl Scene {
             layout,
             directory: self.directory.clone(),
             cow_size: CowSize::Percent(20),
+            stillness: Stillness::Live,
             limit: LIMIT,
         }
     }
@@ -385,23 +386,4 @@ impl Drop for Writer {
             drop(thread.join());
         }
     }
-}
-
-/// 3000 tables of 96 KiB and a system tablespace of 256 MiB: about 540 MiB.
-pub fn enlarge(data: &Path) {
-    for number in 0..3000_u64 {
-        let path = data.join(format!("mysql/t{number}.ibd"));
-        std::fs::write(path, number.to_le_bytes().repeat(12 << 10)).unwrap();
-    }
-    std::fs::write(data.join("ibdata1"), vec![5; 256 << 20]).unwrap();
-}
-
-/// What a replica writes in a moment: a few tables, and pages of the system tablespace.
-pub fn touch_some(data: &Path) {
-    let write = |name: String, at: u64| {
-        let file = std::fs::File::options().write(true).open(data.join(name));
-        file.unwrap().write_all_at(&[8; 16384], at).unwrap();
-    };
-    (0..20).for_each(|number| write(format!("mysql/t{number}.ibd"), 16384));
-    (0..50).for_each(|page| write("ibdata1".to_owned(), page * (5 << 20)));
 }
