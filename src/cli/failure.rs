@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
 use serde_json::json;
 
 use crate::config::ConfigError;
@@ -23,7 +22,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn code(self) -> u8 {
+    pub fn code(self) -> u8 {
         match self {
             Self::Failed => 1,
             Self::Usage => 2,
@@ -79,34 +78,6 @@ impl Failure {
             "hints": self.hints,
         }})
     }
-}
-
-/// What clap has to say: help and version are no errors; the rest is exit 2, as JSON where asked.
-pub fn usage(error: &clap::Error) -> ExitCode {
-    if matches!(
-        error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-    ) {
-        drop(error.print());
-        return ExitCode::SUCCESS;
-    }
-    let words: Vec<String> = std::env::args().collect();
-    let wants_json = words
-        .iter()
-        .any(|word| word == "--output=json" || word == "-ojson")
-        || words
-            .windows(2)
-            .any(|pair| (pair[0] == "-o" || pair[0] == "--output") && pair[1] == "json");
-    if wants_json {
-        let text = error.render().to_string();
-        let message = text.lines().next().unwrap_or_default();
-        let failure = Failure::new(Kind::Usage, message.trim_start_matches("error: "))
-            .hint("See `understudy --help`.");
-        super::ui::print_json(&failure.json());
-    } else {
-        drop(error.print());
-    }
-    ExitCode::from(Kind::Usage.code())
 }
 
 impl From<ConfigError> for Failure {

@@ -15,10 +15,11 @@ mod ui;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::journal::watchdog;
-use failure::Failure;
+use failure::{Failure, Kind};
 use ui::Ui;
 
 /// Sets up and watches MySQL and MariaDB replicas, takes their snapshots with the SQL thread
@@ -94,7 +95,7 @@ pub fn main() -> ExitCode {
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return failure::usage(&error),
+        Err(error) => return usage(&error),
     };
     session::start_logging(&cli);
     let ui = Ui::new(&cli);
@@ -117,6 +118,34 @@ fn run(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }
+}
+
+/// What clap has to say: help and version are no errors; the rest is exit 2, as JSON where asked.
+fn usage(error: &clap::Error) -> ExitCode {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        drop(error.print());
+        return ExitCode::SUCCESS;
+    }
+    let words: Vec<String> = std::env::args().collect();
+    let wants_json = words
+        .iter()
+        .any(|word| word == "--output=json" || word == "-ojson")
+        || words
+            .windows(2)
+            .any(|pair| (pair[0] == "-o" || pair[0] == "--output") && pair[1] == "json");
+    if wants_json {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default();
+        let failure = Failure::new(Kind::Usage, message.trim_start_matches("error: "))
+            .hint("See `understudy --help`.");
+        ui::print_json(&failure.json());
+    } else {
+        drop(error.print());
+    }
+    ExitCode::from(Kind::Usage.code())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Versions are compared as numbers. Statements are those of the table in docs/SERVERS.md; the
 //! names of status columns are tried in turn, since versions rename them.
 
-use super::replication::ChannelName;
+use super::channel::ChannelName;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
