@@ -57,8 +57,7 @@ pub fn observe_and_plan(
         return Err(SnapshotError::Refused { refusals });
     }
     let settings = &server.snapshot;
-    let layout = observe::layout(&session, &facts, &settings.path_map)?;
-    drop(session);
+    let layout = observe::layout(session, &facts, &settings.path_map)?;
     let kind = volume::choose(settings.backend, &layout, settings.directory.as_deref())?;
     let freeze = freeze_points(ctx, settings, kind, &layout)?;
     let plan = plan::plan_create(&Observed {
