@@ -205,6 +205,7 @@ fn volume(error: &VolumeError) -> Failure {
         | VolumeError::Exec(_)
         | VolumeError::File(_)
         | VolumeError::Call { .. }
-        | VolumeError::Parse { .. } => Failure::new(Kind::Failed, error.to_string()),
+        | VolumeError::Parse { .. }
+        | VolumeError::Said { .. } => Failure::new(Kind::Failed, error.to_string()),
     }
 }

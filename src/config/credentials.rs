@@ -29,30 +29,36 @@ pub struct Credentials {
 /// Why an option file gives no credentials; always exit 3.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
+    /// The file isn't there.
     #[error("no option file {}", path.display())]
     Missing { path: PathBuf },
+    /// The system doesn't let us read it, or an included one.
     #[error("cannot read the option file {}: {source}", path.display())]
     Unreadable {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
+    /// A directory, a pipe or the like.
     #[error("the option file {} is no regular file", path.display())]
     NotAFile { path: PathBuf },
     /// Readable or writable for the group or others.
     #[error("the option file {} is open to others (mode {mode:04o})", path.display())]
     NotPrivate { path: PathBuf, mode: u32 },
+    /// Whoever owns it could change it.
     #[error("the option file {} belongs to user {owner}, neither to root nor to you", path.display())]
     WrongOwner { path: PathBuf, owner: u32 },
     /// Larger than any option file, or including more files than any does.
     #[error("the option file {} is too large: {what}", path.display())]
     TooLarge { path: PathBuf, what: String },
+    /// A line that is no line of an option file.
     #[error("{}:{line}: {what}", path.display())]
     Syntax {
         path: PathBuf,
         line: usize,
         what: &'static str,
     },
+    /// A client would ask on the terminal; nobody sits at ours.
     #[error("the option file {} gives {option} no value", path.display())]
     NoValue { path: PathBuf, option: &'static str },
 }

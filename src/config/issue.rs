@@ -68,14 +68,17 @@ pub enum ConfigError {
         path: PathBuf,
         named_by: &'static str,
     },
+    /// The system doesn't let us read it, or it isn't UTF-8.
     #[error("cannot read the configuration file {}: {source}", path.display())]
     Unreadable {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
+    /// Larger than any configuration.
     #[error("the configuration file {} is larger than {bytes_max} bytes", path.display())]
     TooLarge { path: PathBuf, bytes_max: u64 },
+    /// It was read, and is wrong.
     #[error(transparent)]
     Invalid(#[from] ConfigErrors),
 }

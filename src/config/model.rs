@@ -113,6 +113,7 @@ impl Default for SnapshotConfig {
     }
 }
 
+/// What takes a server's snapshots; `Auto` looks at what the data directory lies on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BackendChoice {
@@ -125,6 +126,7 @@ pub enum BackendChoice {
     Copy,
 }
 
+/// What keeps the data still while a snapshot is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Consistency {

@@ -6,6 +6,7 @@
 pub struct Secret(String);
 
 impl Secret {
+    /// Wraps it up.
     pub fn new(value: impl Into<String>) -> Self {
         Self(value.into())
     }

@@ -118,7 +118,9 @@ fn places(config: &Config, manifests: &[Manifest]) -> Vec<PathBuf> {
 /// `PLACE` of a volume named `PLACE/ID/…`; other back-ends' names are no paths.
 fn place_of(name: &str) -> Option<PathBuf> {
     let path = Path::new(name);
-    path.is_absolute().then(|| path.parent()?.parent().map(Path::to_owned)).flatten()
+    path.is_absolute()
+        .then(|| path.parent()?.parent().map(Path::to_owned))
+        .flatten()
 }
 
 fn is_of_interest(kind: BackendKind, config: &Config, manifests: &[Manifest]) -> bool {

@@ -10,7 +10,7 @@ use super::manifest::{Manifest, Proof, State, Timing};
 use super::pause::{self, Held, PauseError, Sessions};
 use super::plan::{self, Observed, Plan};
 use super::{catalog, id, observe};
-use crate::config::ServerConfig;
+use crate::config::{Consistency, ServerConfig, SnapshotConfig};
 use crate::journal::lease::{ChannelBefore, Lease, Purpose};
 use crate::journal::recover::{self, Paused};
 use crate::journal::watchdog::Watchdog;
@@ -25,7 +25,7 @@ use crate::sys::process::ProcessRef;
 use crate::sys::{clock, failpoint};
 use crate::volume::freeze::Freezer;
 use crate::volume::layout::Layout;
-use crate::volume::{self, Backend, Prepared, TakeRequest};
+use crate::volume::{self, Backend, Prepared, Stillness, TakeRequest};
 
 /// What the user may say about one snapshot.
 #[derive(Debug, Clone, Default)]
@@ -122,19 +122,21 @@ fn observe_and_plan(ctx: &Context, name: &str, options: &Options) -> Result<Read
     refuse_unsupported(&session, name)?;
     let identity = session.identity().clone();
     let (session, facts) = crate::server::facts::observe_server(session)?;
+    let refusals = plan::refusals(&server, &facts, options.allow_source);
+    if !refusals.is_empty() {
+        return Err(SnapshotError::Refused { refusals });
+    }
     let settings = &server.snapshot;
     let layout = observe::layout(&session, &facts, &settings.path_map)?;
     drop(session);
     let kind = volume::choose(settings.backend, &layout, settings.directory.as_deref())?;
-    let freeze = freeze_points(ctx, kind, &layout)?;
+    let freeze = freeze_points(ctx, settings, kind, &layout)?;
     let plan = plan::plan_create(&Observed {
         config: &server,
         facts: &facts,
         backend: kind,
         freeze,
-        allow_source: options.allow_source,
-    })
-    .map_err(|refusals| SnapshotError::Refused { refusals })?;
+    });
     let backend = volume::open(kind)?;
     ctx.progress.step(
         "check",
@@ -173,13 +175,15 @@ fn refuse_unsupported(session: &Session, name: &str) -> Result<(), SnapshotError
 /// The mount points that have to stand still together, or why they can't.
 fn freeze_points(
     ctx: &Context,
+    settings: &SnapshotConfig,
     kind: volume::BackendKind,
     layout: &Layout,
 ) -> Result<Vec<PathBuf>, SnapshotError> {
-    if !volume::needs_freeze(kind, layout) {
+    let is_stopped = settings.consistency == Consistency::Stop;
+    if is_stopped || !volume::needs_freeze(kind, layout) {
         return Ok(Vec::new());
     }
-    if let Some(problem) = volume::freeze_problem(layout, ctx.state.root()) {
+    if let Some(problem) = volume::freeze_problem(kind, layout, ctx.state.root())? {
         return Err(problem.into());
     }
     let mut points: Vec<PathBuf> = layout
@@ -229,7 +233,17 @@ fn request(ready: &Ready, id: &str) -> TakeRequest {
         directory: ready.server.snapshot.directory.clone(),
         cow_size: ready.server.snapshot.cow_size,
         limit: STORAGE_LIMIT.min(ready.server.snapshot.max_pause),
-        frozen_together: !ready.plan.freeze.is_empty(),
+        stillness: stillness(&ready.plan),
+    }
+}
+
+fn stillness(plan: &Plan) -> Stillness {
+    if plan.stops_server() {
+        Stillness::Stopped
+    } else if plan.freeze.is_empty() {
+        Stillness::Live
+    } else {
+        Stillness::Frozen
     }
 }
 
@@ -256,15 +270,39 @@ fn take(
     failpoint::hit("leased");
     match pause_and_take(ctx, ready, prepared, &mut guard, sessions) {
         Ok(held) if ready.plan.stops_server() => restart(ctx, ready, guard, held),
+        Ok(held) if ready.plan.needs_quiet() => {
+            // The appliers run again; what is left are the limits on dirty pages.
+            let back = guard.put_back();
+            back.map_err(|error| SnapshotError::left(&ready.server.name, &error, None))?;
+            failpoint::hit("released");
+            Ok(held)
+        }
         Ok(held) => {
             guard.release().map_err(lease_failed)?;
             failpoint::hit("released");
             Ok(held)
         }
-        Err(error) => match guard.put_back() {
-            Ok(_) => Err(error),
-            Err(left) => Err(SnapshotError::left(&ready.server.name, &left, Some(&error))),
-        },
+        Err(error) => Err(give_up(ready, guard, error)),
+    }
+}
+
+/// Puts things back after a failure; where another keeper did so already, that is the reason that
+/// counts, whatever its stepping in broke here.
+fn give_up(ready: &Ready, guard: Guard, error: SnapshotError) -> SnapshotError {
+    let error = if guard.is_intact() {
+        error
+    } else {
+        SnapshotError::Failed {
+            step: "pause",
+            reason: format!(
+                "held up past max_pause, so the watchdog resumed replication ({error})"
+            ),
+            hint: Some("Find out what stopped this process, and run it again.".to_owned()),
+        }
+    };
+    match guard.put_back() {
+        Ok(_) => error,
+        Err(left) => SnapshotError::left(&ready.server.name, &left, Some(&error)),
     }
 }
 
@@ -281,6 +319,7 @@ fn restart(ctx: &Context, ready: &Ready, guard: Guard, held: Held) -> Result<Hel
     let timing = Timing {
         start_ms,
         pause_ms: held.timing.pause_ms + start_ms,
+        pause_us: held.timing.pause_us + start_ms * 1000,
         ..held.timing
     };
     Ok(Held { timing, ..held })
@@ -320,7 +359,7 @@ fn lease(ready: &Ready, sessions: &Sessions, id: &str) -> Lease {
         server: ready.server.name.clone(),
         identity: ready.identity.clone(),
         channels: ready.plan.channels.clone(),
-        globals: ready.plan.quiet.clone(),
+        globals: ready.plan.globals.clone(),
         freezes: Vec::new(),
         connections,
         service: None,
@@ -342,7 +381,7 @@ fn pause_and_take(
     mut sessions: Sessions,
 ) -> Result<Held, SnapshotError> {
     let plan = &ready.plan;
-    if !plan.quiet.is_empty() {
+    if plan.needs_quiet() {
         sessions.control = flush_ahead(ctx, plan, sessions.control)?;
     }
     let freezer = match plan.freeze.as_slice() {
@@ -378,7 +417,7 @@ fn lease_failed(error: GuardError) -> SnapshotError {
 fn flush_ahead(ctx: &Context, plan: &Plan, mut control: Session) -> Result<Session, SnapshotError> {
     let since = Instant::now();
     // The low-water mark first: it may not exceed the percentage.
-    for global in plan.quiet.iter().rev() {
+    for global in plan.globals.iter().rev() {
         let statement = format!("SET GLOBAL {} = 0", quote_name(&global.name));
         control = control.execute(&statement, READ_LIMIT)?;
     }

@@ -66,6 +66,9 @@ pub struct Manifest {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
     pub pause_ms: u64,
+    /// The same in µs, for measurements.
+    #[serde(default)]
+    pub pause_us: u64,
     pub stop_ms: u64,
     /// Lock, gaps, waiting for InnoDB to be at rest, and reading the position.
     #[serde(default)]

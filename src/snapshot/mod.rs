@@ -15,8 +15,8 @@ pub mod pause;
 pub mod plan;
 pub mod progress;
 pub mod quiet;
+pub mod retention;
 
 pub use context::Context;
 pub use error::SnapshotError;
 pub use manifest::Manifest;
-pub mod retention;

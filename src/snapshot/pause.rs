@@ -132,6 +132,7 @@ pub fn hold(mut hands: Hands, sessions: Sessions) -> Result<Held, PauseError> {
     }
     let timing = Timing {
         pause_ms: ms(started - clock.started),
+        pause_us: (started - clock.started).as_micros() as u64,
         stop_ms: ms(stopped - clock.started),
         settle_ms: ms(settled - stopped),
         snapshot_ms: ms(taken - settled),

@@ -23,7 +23,6 @@ pub struct Observed<'a> {
     pub backend: BackendKind,
     /// Mount points that must be frozen together for one moment; empty when none.
     pub freeze: Vec<PathBuf>,
-    pub allow_source: bool,
 }
 
 /// What will be done, in this order.
@@ -39,8 +38,9 @@ pub struct Plan {
     pub lock: Option<LockScope>,
     /// (schema, table), locked by name where the scope is non-transactional.
     pub tables: Vec<(String, String)>,
-    /// InnoDB's own writing must be brought to rest and proven at rest: file by file, live server.
-    pub quiet: Vec<GlobalBefore>,
+    /// Global variables that the operation changes, or that its restart of the server forgets, in
+    /// the order in which they are set back.
+    pub globals: Vec<GlobalBefore>,
     pub freeze: Vec<PathBuf>,
     /// How the server is stopped and started, with `stop`.
     pub service: Option<ServiceControl>,
@@ -73,31 +73,34 @@ pub struct PlannedStep {
     pub detail: String,
 }
 
-/// The plan, or every rule that speaks against it.
-pub fn plan_create(observed: &Observed) -> Result<Plan, Vec<Refusal>> {
+/// Every rule that speaks against a snapshot of this server now, wherever its data is.
+pub fn refusals(config: &ServerConfig, facts: &ServerFacts, allow_source: bool) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    refuse_source(config, facts, allow_source, &mut refusals);
+    refuse_lag(config, facts, &mut refusals);
+    refuse_unknown_threads(&facts.channels, &mut refusals);
+    let stops = config.snapshot.consistency == Consistency::Stop;
+    if stops && control(config).is_none() {
+        refusals.push(Refusal::new(
+            format!("{} has no service to stop it with", config.name),
+            format!(
+                "Set unit, or start and stop, in [server.{}.service].",
+                config.name
+            ),
+        ));
+    }
+    refusals
+}
+
+/// What will be done with a server that no rule speaks against.
+pub fn plan_create(observed: &Observed) -> Plan {
     let facts = observed.facts;
     let settings = &observed.config.snapshot;
     let consistency = effective_consistency(observed);
-    let mut refusals = Vec::new();
-    refuse_source(observed, &mut refusals);
-    refuse_lag(observed, &mut refusals);
-    refuse_unknown_threads(&facts.channels, &mut refusals);
     let service = match consistency {
         Consistency::Stop => control(observed.config).cloned(),
         Consistency::Pause | Consistency::Lock => None,
     };
-    if consistency == Consistency::Stop && service.is_none() {
-        refusals.push(Refusal::new(
-            format!("{} has no service to stop it with", observed.config.name),
-            format!(
-                "Set unit, or start and stop, in [server.{}.service].",
-                observed.config.name
-            ),
-        ));
-    }
-    if !refusals.is_empty() {
-        return Err(refusals);
-    }
     let lock = lock_scope(consistency, facts);
     let mut plan = Plan {
         consistency,
@@ -109,16 +112,18 @@ pub fn plan_create(observed: &Observed) -> Result<Plan, Vec<Refusal>> {
             Some(LockScope::Ddl | LockScope::Everything) | None => Vec::new(),
         },
         lock,
-        quiet: Vec::new(),
+        globals: Vec::new(),
         freeze: observed.freeze.clone(),
         service,
         max_pause: settings.max_pause,
         warnings: warnings(observed),
     };
     if plan.needs_quiet() {
-        plan.quiet = dirty_page_limits(facts);
+        plan.globals = globals(facts, &DIRTY_PAGE_LIMITS);
+    } else if plan.stops_server() {
+        plan.globals = globals(facts, &READ_ONLY);
     }
-    Ok(plan)
+    plan
 }
 
 /// A server that is no replica has nothing to pause: with --allow-source its writes are locked.
@@ -129,30 +134,35 @@ fn effective_consistency(observed: &Observed) -> Consistency {
     }
 }
 
-fn refuse_source(observed: &Observed, refusals: &mut Vec<Refusal>) {
-    if observed.facts.is_replica() || observed.allow_source {
+fn refuse_source(
+    config: &ServerConfig,
+    facts: &ServerFacts,
+    allow_source: bool,
+    refusals: &mut Vec<Refusal>,
+) {
+    if facts.is_replica() || allow_source {
         return;
     }
     refusals.push(Refusal::new(
         format!(
             "{} is no replica: a snapshot of it would hold up its clients",
-            observed.config.name
+            config.name
         ),
         "Take the snapshot on the replica, or give --allow-source to lock writes for its moment.",
     ));
 }
 
 /// Refuses what is known to be too far behind; what can't be told is warned of.
-fn refuse_lag(observed: &Observed, refusals: &mut Vec<Refusal>) {
-    let limit = observed.config.snapshot.max_lag;
-    for channel in &observed.facts.channels {
+fn refuse_lag(config: &ServerConfig, facts: &ServerFacts, refusals: &mut Vec<Refusal>) {
+    let limit = config.snapshot.max_lag;
+    for channel in &facts.channels {
         let Some(lag_s) = channel.lag_s else { continue };
         if Duration::from_secs(lag_s) > limit {
             refusals.push(Refusal::new(
                 format!(
                     "the {} of {} is {} behind, more than max_lag {}",
                     channel.name,
-                    observed.config.name,
+                    config.name,
                     humantime::format_duration(Duration::from_secs(lag_s)),
                     humantime::format_duration(limit)
                 ),
@@ -197,21 +207,30 @@ fn lock_scope(consistency: Consistency, facts: &ServerFacts) -> Option<LockScope
 }
 
 /// The percentage first: the server lowers the low-water mark when it exceeds the percentage.
-fn dirty_page_limits(facts: &ServerFacts) -> Vec<GlobalBefore> {
-    [
-        "innodb_max_dirty_pages_pct",
-        "innodb_max_dirty_pages_pct_lwm",
-    ]
-    .into_iter()
-    .filter_map(|name| {
-        let value = facts.variable(name)?;
-        value.parse::<f64>().ok()?;
-        Some(GlobalBefore {
-            name: name.to_owned(),
-            value: value.to_owned(),
+const DIRTY_PAGE_LIMITS: [&str; 2] = [
+    "innodb_max_dirty_pages_pct",
+    "innodb_max_dirty_pages_pct_lwm",
+];
+
+/// Often set on the running server only: a restart must not make a replica writable.
+const READ_ONLY: [&str; 2] = ["read_only", "super_read_only"];
+
+/// As they are now, in the form in which `SELECT @@name` shows them.
+fn globals(facts: &ServerFacts, names: &[&str]) -> Vec<GlobalBefore> {
+    let number = |value: &str| match value {
+        "ON" => Some("1".to_owned()),
+        "OFF" => Some("0".to_owned()),
+        number => number.parse::<f64>().ok().map(|_| number.to_owned()),
+    };
+    names
+        .iter()
+        .filter_map(|name| {
+            Some(GlobalBefore {
+                name: (*name).to_owned(),
+                value: number(facts.variable(name)?)?,
+            })
         })
-    })
-    .collect()
+        .collect()
 }
 
 fn warnings(observed: &Observed) -> Vec<String> {

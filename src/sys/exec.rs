@@ -55,6 +55,8 @@ pub enum ExecError {
 #[derive(Debug, Clone)]
 pub struct Program {
     path: PathBuf,
+    /// How long it may take to end by itself (SIGTERM) once its time is up, before SIGKILL.
+    grace: Duration,
 }
 
 impl Program {
@@ -64,7 +66,7 @@ impl Program {
             .iter()
             .map(|place| Path::new(place).join(name))
             .find(|path| path.is_file())
-            .map(|path| Self { path })
+            .map(Self::at)
             .ok_or_else(|| ExecError::NotFound {
                 name: name.to_owned(),
             })
@@ -72,11 +74,24 @@ impl Program {
 
     /// A program that configuration named by its absolute path.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self {
+            path: path.into(),
+            grace: Duration::ZERO,
+        }
+    }
+
+    /// The same program, but asked to end before it is killed: for what must not be killed in the
+    /// middle, such as LVM between suspending a device and resuming it (it blocks SIGTERM there).
+    pub fn with_grace(self, grace: Duration) -> Self {
+        Self { grace, ..self }
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(super) fn grace(&self) -> Duration {
+        self.grace
     }
 
     /// Runs it to its end; an exit status other than 0 is `Failed`.
@@ -116,7 +131,7 @@ impl Program {
         });
         let stdout = drain(child.stdout.take());
         let stderr = drain(child.stderr.take());
-        let status = wait(&mut child, &argv, limit)?;
+        let status = wait(&mut child, &argv, limit, self.grace)?;
         // A grandchild (a server that was just started) may keep the pipes open: don't wait for it.
         let stdout = stdout.recv_timeout(AFTER_END).unwrap_or_default();
         let stderr = stderr.recv_timeout(AFTER_END).unwrap_or_default();
@@ -138,7 +153,7 @@ impl Program {
         }
     }
 
-    fn command(&self, args: &[OsString], options: &Options) -> Command {
+    pub(super) fn command(&self, args: &[OsString], options: &Options) -> Command {
         let mut command = Command::new(&self.path);
         command
             .args(args)
@@ -189,7 +204,7 @@ pub struct Output {
     pub elapsed: Duration,
 }
 
-fn render_argv(path: &Path, args: &[OsString]) -> String {
+pub(super) fn render_argv(path: &Path, args: &[OsString]) -> String {
     std::iter::once(path.as_os_str())
         .chain(args.iter().map(OsString::as_os_str))
         .map(OsStr::to_string_lossy)
@@ -215,33 +230,55 @@ fn drain<R: Read + Send + 'static>(stream: Option<R>) -> mpsc::Receiver<Vec<u8>>
     receiver
 }
 
-/// Waits with an end; past it the child's whole process group is killed and reaped.
-fn wait(child: &mut Child, argv: &str, limit: Duration) -> Result<ExitStatus, ExecError> {
-    let started = Instant::now();
+/// Waits with an end; past it the child's whole process group is ended and reaped.
+fn wait(
+    child: &mut Child,
+    argv: &str,
+    limit: Duration,
+    grace: Duration,
+) -> Result<ExitStatus, ExecError> {
+    let ended = wait_until(child, Instant::now() + limit).map_err(|source| ExecError::Start {
+        argv: argv.to_owned(),
+        source,
+    })?;
+    ended.ok_or_else(|| {
+        end(child, grace);
+        ExecError::TimedOut {
+            argv: argv.to_owned(),
+            limit,
+        }
+    })
+}
+
+/// `Ok(None)` when it still ran at the deadline.
+pub(super) fn wait_until(
+    child: &mut Child,
+    deadline: Instant,
+) -> std::io::Result<Option<ExitStatus>> {
     let mut nap = Duration::from_micros(500);
     loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Ok(status),
-            Ok(None) if started.elapsed() >= limit => {
-                let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
-                drop(child.wait());
-                return Err(ExecError::TimedOut {
-                    argv: argv.to_owned(),
-                    limit,
-                });
-            }
-            Ok(None) => {
-                thread::sleep(nap);
-                nap = (nap * 2).min(Duration::from_millis(4));
-            }
-            Err(source) => {
-                return Err(ExecError::Start {
-                    argv: argv.to_owned(),
-                    source,
-                });
-            }
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline {
+            return Ok(None);
+        }
+        thread::sleep(nap);
+        nap = (nap * 2).min(Duration::from_millis(4));
+    }
+}
+
+/// Ends a child and its process group, by SIGTERM if there is grace, then by SIGKILL; reaps it.
+pub(super) fn end(child: &mut Child, grace: Duration) {
+    let group = Pid::from_raw(child.id() as i32);
+    if !grace.is_zero() {
+        let _ = killpg(group, Signal::SIGTERM);
+        if let Ok(Some(_)) = wait_until(child, Instant::now() + grace) {
+            return;
         }
     }
+    let _ = killpg(group, Signal::SIGKILL);
+    drop(child.wait());
 }
 
 #[cfg(test)]
@@ -268,6 +305,22 @@ mod tests {
             .unwrap_err();
         assert!(matches!(error, ExecError::TimedOut { .. }));
         assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn with_grace_it_ends_by_itself_first() {
+        let error = Program::find("bash")
+            .unwrap()
+            .with_grace(Duration::from_secs(5))
+            .run(
+                [
+                    "-c",
+                    "trap 'exit 7' TERM; while :; do read -rt 0.05 <> <(:); done",
+                ],
+                Duration::from_millis(300),
+            )
+            .unwrap_err();
+        assert!(matches!(error, ExecError::TimedOut { .. }));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! nothing of databases or snapshots.
 
 pub mod clock;
+pub mod dialogue;
 pub mod exec;
 pub mod fact;
 pub mod failpoint;

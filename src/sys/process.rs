@@ -73,6 +73,13 @@ pub fn in_directory(directory: &Path) -> Vec<u32> {
         .collect()
 }
 
+/// The running kernel, such as `6.1.0-56-amd64`; empty when it can't be told.
+pub fn kernel_release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map(|release| release.trim().to_owned())
+        .unwrap_or_default()
+}
+
 /// `None` when there is no such process, or only its zombie.
 fn start_ticks(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

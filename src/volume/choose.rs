@@ -10,7 +10,9 @@ use super::btrfs::{Btrfs, refuse_nested};
 use super::copy::{FileByFile, no_directory};
 use super::kept::check_directory;
 use super::layout::{Layout, Mount, Volume, mount_of, observe_mounts};
+use super::lvm::Lvm;
 use super::mirror::Method;
+use super::zfs::Zfs;
 use super::{Backend, BackendKind, VolumeError, reflink};
 use crate::config::BackendChoice;
 use crate::sys::files;
@@ -54,12 +56,9 @@ pub fn choose(
 /// The one list of back-ends.
 pub fn open(kind: BackendKind) -> Result<Box<dyn Backend>, VolumeError> {
     match kind {
-        BackendKind::Zfs | BackendKind::LvmThick | BackendKind::LvmThin => {
-            Err(VolumeError::refused(
-                "this back-end isn't built in yet",
-                "Use backend = \"copy\" and a [snapshot] directory.",
-            ))
-        }
+        BackendKind::Zfs => Ok(Box::new(Zfs::find()?)),
+        BackendKind::LvmThick => Ok(Box::new(Lvm::find_thick()?)),
+        BackendKind::LvmThin => Ok(Box::new(Lvm::find_thin()?)),
         BackendKind::Btrfs => Ok(Box::new(Btrfs)),
         BackendKind::Reflink => Ok(Box::new(FileByFile::new(Method::Reflink))),
         BackendKind::Copy => Ok(Box::new(FileByFile::new(Method::Copy))),

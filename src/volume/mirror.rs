@@ -147,7 +147,10 @@ impl Mirror {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Round, VolumeError> {
         let deadline = Instant::now() + limit;
-        self.round(Mode::Final { deadline }, progress)
+        // So that the server's last write before this isn't in a tick in which one of now would hide.
+        std::thread::sleep(Duration::from_nanos(2 * stamp::TICK_NS as u64));
+        let from_ns = clock::now().as_nanosecond();
+        self.round(Mode::Final { deadline, from_ns }, progress)
     }
 
     /// Gives directories their times, and puts everything on disk.

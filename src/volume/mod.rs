@@ -88,10 +88,21 @@ pub struct TakeRequest {
     /// Where reflink, copy and btrfs snapshots go, when configured.
     pub directory: Option<PathBuf>,
     pub cow_size: crate::config::CowSize,
+    /// What holds the volumes still around `take`, for a back-end without an atomic call.
+    pub stillness: Stillness,
     /// How long one storage command may run.
     pub limit: Duration,
-    /// The caller freezes all volumes around `take`, so that they needn't be one atomic call.
-    pub frozen_together: bool,
+}
+
+/// Whether anything writes to the volumes while they are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stillness {
+    /// The server runs: several volumes need one atomic call.
+    Live,
+    /// The server is stopped for the whole of `take`.
+    Stopped,
+    /// The caller has frozen every filesystem of the layout (FIFREEZE) around `take`.
+    Frozen,
 }
 
 /// What travels with the volume, so that a lost manifest can be told from the volume alone.
@@ -195,6 +206,9 @@ pub enum VolumeError {
     /// File by file only: the copy isn't of one moment; `take` may be called again.
     #[error("{} changed while it was copied: {detail}", path.display())]
     Torn { path: PathBuf, detail: String },
+    /// A program that stays running, and so has no exit status, told of failure.
+    #[error("{program} said: {said}")]
+    Said { program: &'static str, said: String },
     /// Output of a program that we couldn't read.
     #[error("{program} said what we can't read: {detail}")]
     Parse {
@@ -223,15 +237,30 @@ impl VolumeError {
 /// The part of every name we make that says whose it is.
 pub const NAME_PREFIX: &str = "understudy-";
 
+/// The name of what is made for snapshot `id`. An id that storage names can't hold is refused.
+pub fn snapshot_name(id: &str) -> Result<String, VolumeError> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if id.is_empty() || !id.chars().all(is_plain) {
+        return Err(VolumeError::refused(
+            format!("the snapshot id {id:?} has characters that a volume's name can't hold"),
+            "Name the server with letters, digits, `_`, `.` and `-` only.",
+        ));
+    }
+    Ok(format!("{NAME_PREFIX}{id}"))
+}
+
 pub mod btrfs;
 pub mod choose;
 pub mod copy;
 pub mod freeze;
 pub mod kept;
 pub mod layout;
+pub mod lvm;
 pub mod mirror;
 pub mod mount;
 pub mod reflink;
 pub mod walk;
+pub mod zfs;
+mod zfs_core;
 
 pub use choose::{choose, freeze_problem, needs_freeze, open};

@@ -14,7 +14,7 @@ use nix::sys::stat::{FileStat, SFlag, fstat};
 
 use super::stamp::Stamp;
 use super::{Method, Mirror};
-use crate::sys::{files, transfer};
+use crate::sys::{clock, files, transfer};
 use crate::volume::VolumeError;
 use crate::volume::walk::{Met, is_gone, may_change};
 
@@ -29,8 +29,8 @@ const LEFT_OUT_MAX: usize = 50;
 pub(super) enum Mode {
     /// What has older times than this (ns of the epoch) may settle.
     Warm { settle_before_ns: i128 },
-    /// Nothing may change, and it must end by then.
-    Final { deadline: Instant },
+    /// Nothing may change from then on (ns of the epoch), and it must end by the deadline.
+    Final { deadline: Instant, from_ns: i128 },
 }
 
 /// What a round leaves behind beside the tree.
@@ -62,6 +62,8 @@ pub(super) struct Crew<'a> {
     mirror: &'a Mirror,
     mode: Mode,
     stop: AtomicBool,
+    /// The first one; what others meet after it is only that they were stopped.
+    failure: Mutex<Option<VolumeError>>,
     queued_bytes: AtomicU64,
     done_bytes: AtomicU64,
 }
@@ -72,6 +74,7 @@ impl<'a> Crew<'a> {
             mirror,
             mode,
             stop: AtomicBool::new(false),
+            failure: Mutex::new(None),
             queued_bytes: AtomicU64::new(0),
             done_bytes: AtomicU64::new(0),
         }
@@ -97,31 +100,29 @@ impl<'a> Crew<'a> {
                 .collect();
             drop(alive);
             let walked = self.walk_all(&send, &mut outcome, &mut files_seen, progress);
-            if walked.is_err() {
-                self.stop.store(true, Ordering::Relaxed);
+            if let Err(error) = walked {
+                self.fail(error);
             }
             drop(send);
             while ended.recv_timeout(PROGRESS_EVERY) == Err(RecvTimeoutError::Timeout) {
                 self.report(progress);
             }
-            let mut shares = Vec::new();
-            let mut failure = None;
-            for worker in workers {
-                match worker.join() {
-                    Ok(Ok(share)) => shares.push(share),
-                    Ok(Err(error)) => failure = failure.or(Some(error)),
+            let shares: Vec<Share> = workers
+                .into_iter()
+                .map(|worker| match worker.join() {
+                    Ok(share) => share,
                     Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            // The walker's error may only be that a worker failed.
-            match failure {
+                })
+                .collect();
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            match failure.take() {
                 Some(error) => Err(error),
-                None => walked.map(|()| shares),
+                None => Ok(shares),
             }
         })?;
         self.report(progress);
-        if let Mode::Final { .. } = self.mode {
-            self.look_again(&shares, files_seen)?;
+        if let Mode::Final { from_ns, .. } = self.mode {
+            self.look_again(&shares, files_seen, from_ns)?;
         }
         outcome.bytes = self.done_bytes.load(Ordering::Relaxed);
         for share in shares {
@@ -155,8 +156,8 @@ impl<'a> Crew<'a> {
         let mut reported = Instant::now();
         for index in 0..self.mirror.dirs.len() {
             self.mirror.walk_root(index, &mut |met| {
-                if self.stop.load(Ordering::Relaxed) {
-                    // A worker failed; its own error is the one that counts.
+                if self.stop.load(Ordering::SeqCst) {
+                    // A worker failed, whose error is the first and counts.
                     return Err(self.too_late());
                 }
                 if reported.elapsed() > PROGRESS_EVERY {
@@ -217,30 +218,29 @@ impl<'a> Crew<'a> {
             root,
             relative: relative.to_owned(),
         };
-        // All workers are gone only after one failed, which is what will be told.
+        // The workers outlive the queue, so this can't fail but for a panic of theirs.
         send.send(job).map_err(|_| self.too_late())
     }
 
-    fn work(&self, jobs: &Mutex<Receiver<Job>>) -> Result<Share, VolumeError> {
+    /// Keeps the first failure, and only then stops the others.
+    fn fail(&self, error: VolumeError) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(error);
+        self.stop.store(true, Ordering::SeqCst);
+    }
+
+    /// Goes on emptying the queue after a failure, or the walker would wait for ever.
+    fn work(&self, jobs: &Mutex<Receiver<Job>>) -> Share {
         let mut share = Share::default();
         loop {
             let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(job) = job else {
-                return Ok(share);
+                return share;
             };
-            if self.stop.load(Ordering::Relaxed) {
-                continue;
-            }
-            if let Err(error) = self.copy(&job, &mut share) {
-                self.stop.store(true, Ordering::Relaxed);
-                // Go on emptying the queue, or the walker would wait for ever.
-                while jobs
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .recv()
-                    .is_ok()
-                {}
-                return Err(error);
+            if !self.stop.load(Ordering::SeqCst)
+                && let Err(error) = self.copy(&job, &mut share)
+            {
+                self.fail(error);
             }
         }
     }
@@ -272,7 +272,7 @@ impl<'a> Crew<'a> {
         let to = transfer::create_file(target)?;
         let step = |bytes| {
             self.done_bytes.fetch_add(bytes, Ordering::Relaxed);
-            !self.is_late() && !self.stop.load(Ordering::Relaxed)
+            !self.is_late() && !self.stop.load(Ordering::SeqCst)
         };
         match self.mirror.method {
             Method::Copy => transfer::copy_content(from, &to, size, &step)?,
@@ -346,7 +346,12 @@ impl<'a> Crew<'a> {
     }
 
     /// The stats of all files once more: those copied early may have changed later.
-    fn look_again(&self, shares: &[Share], files_seen: u64) -> Result<(), VolumeError> {
+    fn look_again(
+        &self,
+        shares: &[Share],
+        files_seen: u64,
+        from_ns: i128,
+    ) -> Result<(), VolumeError> {
         let copied: HashSet<u128> = shares
             .iter()
             .flat_map(|share| share.marks.iter().copied())
@@ -364,7 +369,11 @@ impl<'a> Crew<'a> {
                     return Ok(());
                 }
                 files += 1;
-                let mark = self.mirror.marker.mark(index, relative, &Stamp::of(stat));
+                let stamp = Stamp::of(stat);
+                if stamp.may_hide_write(from_ns, clock::now().as_nanosecond()) {
+                    return Err(self.torn(index, relative, "it was written to just now"));
+                }
+                let mark = self.mirror.marker.mark(index, relative, &stamp);
                 if copied.contains(&mark) || self.mirror.settled.contains(&mark) {
                     return Ok(());
                 }
@@ -396,7 +405,7 @@ impl<'a> Crew<'a> {
     fn is_late(&self) -> bool {
         match self.mode {
             Mode::Warm { .. } => false,
-            Mode::Final { deadline } => Instant::now() >= deadline,
+            Mode::Final { deadline, .. } => Instant::now() >= deadline,
         }
     }
 

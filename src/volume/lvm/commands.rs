@@ -1,0 +1,187 @@
+//! The argv of each LVM command, as pure functions.
+
+use super::plan::Target;
+use super::report::{ID_TAG, LV_FIELDS, VG_FIELDS, render_tag};
+use crate::volume::Tags;
+
+/// The tag that keeps a thick snapshot's origin while it isn't one yet.
+pub(super) const ORIGIN_TAG: &str = "origin";
+pub(super) const PATH_TAG: &str = "path";
+pub(super) const SERVER_TAG: &str = "server";
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn report(command: &str, fields: &str) -> Vec<String> {
+    let format = [
+        "--reportformat",
+        "json",
+        "--units",
+        "b",
+        "--nosuffix",
+        "--binary",
+        "-o",
+    ];
+    let mut argv = words(&[command]);
+    argv.extend(words(&format));
+    argv.push(fields.to_owned());
+    argv
+}
+
+pub(super) fn lvs_argv() -> Vec<String> {
+    report("lvs", LV_FIELDS)
+}
+
+pub(super) fn vgs_argv() -> Vec<String> {
+    report("vgs", VG_FIELDS)
+}
+
+/// The tags that a volume of ours bears from its first moment.
+fn birth_tags(id: &str, server: &str, target: &Target) -> Vec<String> {
+    [
+        render_tag(ID_TAG, id),
+        render_tag(SERVER_TAG, server),
+        render_tag(ORIGIN_TAG, &target.origin),
+    ]
+    .into_iter()
+    .flatten()
+    .flat_map(|tag| ["--addtag".to_owned(), tag])
+    .collect()
+}
+
+/// Thick, before the pause: the copy-on-write area as a volume of its own, its start zeroed, which
+/// is what a new exception store must look like.
+pub(super) fn create_cow_argv(id: &str, server: &str, target: &Target) -> Vec<String> {
+    let extents = target.cow_extents.unwrap_or(1).to_string();
+    let mut argv = words(&[
+        "lvcreate",
+        "-y",
+        "-Wy",
+        "-Zy",
+        "-l",
+        &extents,
+        "-n",
+        &target.name,
+    ]);
+    argv.extend(birth_tags(id, server, target));
+    argv.push(target.vg.clone());
+    argv
+}
+
+pub(super) fn deactivate_argv(target: &Target) -> Vec<String> {
+    words(&["lvchange", "-an", &target.full_name()])
+}
+
+/// In the pause: no backup files (the `lvchange --addtag` of `seal` writes them), and no waiting
+/// for udev to have made nodes that nobody opens yet (`lvm` in the head has the figures).
+const IN_THE_PAUSE: [&str; 3] = [
+    "--noudevsync",
+    "--config",
+    "backup/backup=0 backup/archive=0",
+];
+
+/// Thick, in the pause: the area becomes the origin's snapshot. It is zeroed already (`-Zn`).
+pub(super) fn attach_cow_argv(target: &Target) -> Vec<String> {
+    let mut argv = words(&["lvconvert", "-y", "-Zn", "--type", "snapshot"]);
+    argv.extend(words(&IN_THE_PAUSE));
+    argv.extend([target.full_origin(), target.full_name()]);
+    argv
+}
+
+/// Thin, in the pause. Without a size, or LVM would make a thick one; it stays inactive and is
+/// skipped at activation, so that nothing mounts a filesystem with the same UUID by chance.
+/// `--ignoremonitoring`: the pool stays watched by dmeventd as it was.
+pub(super) fn create_thin_argv(id: &str, server: &str, target: &Target) -> Vec<String> {
+    let mut argv = words(&["lvcreate", "-y", "--ignoremonitoring", "-s", "-pr", "-n"]);
+    argv.push(target.name.clone());
+    argv.extend(birth_tags(id, server, target));
+    argv.extend(words(&IN_THE_PAUSE));
+    argv.push(target.full_origin());
+    argv
+}
+
+/// After the pause: the rest of the tags. `None` when there is none that fits.
+pub(super) fn add_tags_argv(target: &Target, tags: &Tags) -> Option<Vec<String>> {
+    let path = target
+        .path
+        .to_str()
+        .and_then(|path| render_tag(PATH_TAG, path));
+    let reserved = [ID_TAG, ORIGIN_TAG, PATH_TAG, SERVER_TAG];
+    let more = tags
+        .iter()
+        .filter(|(key, _)| !reserved.contains(&key.as_str()))
+        .filter_map(|(key, value)| render_tag(key, value));
+    let tags: Vec<_> = path.into_iter().chain(more).collect();
+    if tags.is_empty() {
+        return None;
+    }
+    let mut argv = words(&["lvchange"]);
+    argv.extend(
+        tags.into_iter()
+            .flat_map(|tag| ["--addtag".to_owned(), tag]),
+    );
+    argv.push(target.full_name());
+    Some(argv)
+}
+
+pub(super) fn remove_argv(full_name: &str) -> Vec<String> {
+    words(&["lvremove", "-f", full_name])
+}
+
+pub(super) fn refresh_argv(full_name: &str) -> Vec<String> {
+    words(&["lvchange", "--refresh", full_name])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target() -> Target {
+        Target {
+            vg: "vg0".to_owned(),
+            origin: "mysql".to_owned(),
+            name: "understudy-b".to_owned(),
+            path: "/srv/my sql".into(),
+            cow_extents: Some(52),
+        }
+    }
+
+    #[test]
+    fn thick_area_is_made_before_and_attached_in_the_pause() {
+        assert_eq!(
+            create_cow_argv("b", "db2", &target()).join(" "),
+            "lvcreate -y -Wy -Zy -l 52 -n understudy-b --addtag understudy.id=b \
+             --addtag understudy.server=db2 --addtag understudy.origin=mysql vg0"
+        );
+        assert_eq!(
+            attach_cow_argv(&target()).join(" "),
+            "lvconvert -y -Zn --type snapshot --noudevsync \
+             --config backup/backup=0 backup/archive=0 vg0/mysql vg0/understudy-b"
+        );
+    }
+
+    #[test]
+    fn thin_snapshot_never_has_a_size() {
+        let argv = create_thin_argv("b", "db2", &target());
+        assert!(
+            !argv
+                .iter()
+                .any(|arg| arg.starts_with("-L") || arg.starts_with("-l"))
+        );
+        assert_eq!(argv.last().map(String::as_str), Some("vg0/mysql"));
+    }
+
+    #[test]
+    fn tags_added_later_can_not_change_whose_it_is() {
+        let tags = Tags::from([
+            ("id".to_owned(), "other".to_owned()),
+            ("gtid".to_owned(), "0-1-100".to_owned()),
+        ]);
+        assert_eq!(
+            add_tags_argv(&target(), &tags).unwrap().join(" "),
+            "lvchange --addtag understudy.path=/srv/my&20sql \
+             --addtag understudy.gtid=0-1-100 vg0/understudy-b"
+        );
+    }
+}
