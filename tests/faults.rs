@@ -1,2 +1,4 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
-fn main() { Some(1).unwrap(); }
+fn main() {
+    Some(1).unwrap();
+}

@@ -48,7 +48,11 @@ impl Footprint {
     pub fn assert_nothing_left(&self, pair: &Pair) {
         self.assert_threads_come_back(pair, limit(15));
         let state = pair.state_dir();
-        assert_eq!(names_in(&state.join("leases")), Vec::<String>::new(), "leases");
+        assert_eq!(
+            names_in(&state.join("leases")),
+            Vec::<String>::new(),
+            "leases"
+        );
         let unfinished: Vec<String> = names_in(&state.join("journal"))
             .into_iter()
             .filter(|name| name != "done")
@@ -104,7 +108,10 @@ fn assert_only_catalogued(pair: &Pair) {
     for id in &ids {
         // Those of the source lie in a directory of their own.
         if id.contains(&pair.name()) {
-            assert!(kept.iter().any(|name| name.contains(id)), "{id} has no volume");
+            assert!(
+                kept.iter().any(|name| name.contains(id)),
+                "{id} has no volume"
+            );
         }
     }
 }
@@ -136,12 +143,16 @@ fn mounts(pair: &Pair) -> BTreeSet<String> {
 }
 
 fn globals(pair: &Pair) -> Vec<String> {
-    ["innodb_max_dirty_pages_pct", "innodb_max_dirty_pages_pct_lwm", "read_only"]
-        .map(|name| {
-            let value = pair.replica.value(&format!("SELECT @@GLOBAL.{name}"));
-            format!("{name} = {value}")
-        })
-        .to_vec()
+    [
+        "innodb_max_dirty_pages_pct",
+        "innodb_max_dirty_pages_pct_lwm",
+        "read_only",
+    ]
+    .map(|name| {
+        let value = pair.replica.value(&format!("SELECT @@GLOBAL.{name}"));
+        format!("{name} = {value}")
+    })
+    .to_vec()
 }
 
 /// On a frozen filesystem the write hangs, and nothing can end it: so on a thread. Should it hang,
@@ -156,7 +167,11 @@ fn assert_writable(dir: &Path) {
     });
     let answer = receiver.recv_timeout(limit(5));
     if answer.is_err() {
-        drop(try_sh(&["fsfreeze", "--unfreeze", &dir.display().to_string()]));
+        drop(try_sh(&[
+            "fsfreeze",
+            "--unfreeze",
+            &dir.display().to_string(),
+        ]));
     }
     let written = answer.unwrap_or_else(|_| panic!("{} is frozen", dir.display()));
     written.unwrap_or_else(|error| panic!("{}: {error}", dir.display()));

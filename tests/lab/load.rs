@@ -22,7 +22,9 @@ pub fn tables(flavour: Flavour) -> [String; 6] {
     [
         "CREATE DATABASE lab".to_owned(),
         "CREATE TABLE lab.t (id INT PRIMARY KEY, v VARCHAR(300) NOT NULL) ENGINE=InnoDB".to_owned(),
-        format!("CREATE TABLE lab.m (id INT PRIMARY KEY, v VARCHAR(300) NOT NULL) ENGINE={forgetful}"),
+        format!(
+            "CREATE TABLE lab.m (id INT PRIMARY KEY, v VARCHAR(300) NOT NULL) ENGINE={forgetful}"
+        ),
         "CREATE TABLE lab.c (id INT PRIMARY KEY, n INT NOT NULL) ENGINE=InnoDB".to_owned(),
         "CREATE TABLE lab.ping (id INT PRIMARY KEY AUTO_INCREMENT) ENGINE=InnoDB".to_owned(),
         "INSERT INTO lab.c VALUES (1, 0)".to_owned(),
@@ -91,13 +93,14 @@ impl Load {
             let mut round = before.counter;
             while !told.load(Ordering::SeqCst) && began.elapsed() < LONGEST {
                 round += 1;
-                let text = format!("REPEAT(MD5({round}), 9)");
+                let text = format!("REPEAT(SHA2({round}, 256), 4)");
                 for statement in [
                     format!("INSERT INTO lab.t VALUES ({round}, {text})"),
                     format!("INSERT INTO lab.m VALUES ({round}, {text})"),
                     format!("UPDATE lab.c SET n = {round} WHERE id = 1"),
                 ] {
-                    conn.query_drop(statement).unwrap();
+                    conn.query_drop(&statement)
+                        .unwrap_or_else(|error| panic!("{statement}: {error}"));
                 }
                 sleep(every);
             }
@@ -112,8 +115,11 @@ impl Load {
     /// Ends it between two rounds.
     pub fn stop(mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
+        if let Some(thread) = self.thread.take()
+            && let Err(error) = thread.join()
+        {
+            let words = error.downcast_ref::<String>();
+            panic!("the load failed: {}", words.map_or("", String::as_str));
         }
     }
 }

@@ -55,6 +55,10 @@ impl Pair {
         let base = scratch.path.clone();
         let size_mb = special.size_mb.unwrap_or(SIZE_MB);
         let volume = Volume::make(storage, &base, &scratch.name, size_mb);
+        let directories = [Some(base.join("skept")), volume.directory()];
+        for directory in directories.into_iter().flatten() {
+            std::fs::create_dir(directory).unwrap();
+        }
         let server = |name: &str, data_dir: &Path, server_id, extra: &[String]| {
             let start = Start {
                 server_id,

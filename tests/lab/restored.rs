@@ -71,10 +71,7 @@ impl<'a> Restored<'a> {
             sequence(gtid),
             "{progress:?} isn't what the source had at {gtid}"
         );
-        for (table, rows) in [
-            ("t", progress.transactional),
-            ("m", progress.forgetful),
-        ] {
+        for (table, rows) in [("t", progress.transactional), ("m", progress.forgetful)] {
             let statement = format!("SELECT id, v FROM lab.{table} WHERE id <= {rows} ORDER BY id");
             let (here, there) = (
                 self.server.rows(&statement),
@@ -94,6 +91,7 @@ impl<'a> Restored<'a> {
         };
         self.server.execute(forget);
         self.pair.follow(&self.server, &self.pair.source, "");
+        self.pair.source.execute("INSERT INTO lab.ping VALUES ()");
         self.pair.wait_equal(&self.server, limit(30));
         for table in ["t", "m", "c", "ping"] {
             let statement = format!("CHECKSUM TABLE lab.{table}");

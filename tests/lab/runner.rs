@@ -103,8 +103,7 @@ impl Wanted {
             true => name == word,
             false => name.contains(word.as_str()),
         };
-        (self.words.is_empty() || self.words.iter().any(matches))
-            && !self.skips.iter().any(matches)
+        (self.words.is_empty() || self.words.iter().any(matches)) && !self.skips.iter().any(matches)
     }
 }
 
@@ -145,9 +144,8 @@ pub fn main(groups: Vec<Group>) -> ExitCode {
     let threads = wanted.threads.unwrap_or(2);
     std::panic::set_hook(Box::new(|info| {
         PANIC.with_borrow_mut(|slot| {
-            let trace = std::backtrace::Backtrace::capture();
             let text = slot.take().unwrap_or_default();
-            *slot = Some(format!("{text}{info}\n{trace}\n"));
+            *slot = Some(format!("{text}{info}\n"));
         });
     }));
     let began = Instant::now();
@@ -168,7 +166,11 @@ pub fn main(groups: Vec<Group>) -> ExitCode {
 fn report(tally: &Tally, began: Instant) -> ExitCode {
     println!(
         "\n{}: {} passed, {} failed, {} skipped, in {} s",
-        if tally.failed.is_empty() { "ok" } else { "FAILED" },
+        if tally.failed.is_empty() {
+            "ok"
+        } else {
+            "FAILED"
+        },
         tally.passed,
         tally.failed.len(),
         tally.skipped,
@@ -227,4 +229,3 @@ fn failed(name: &str, took: u128, words: &str, tally: &Mutex<Tally>) {
     println!("test {name} ... FAILED ({took} ms)\n{text}{words}\n");
     tally.lock().unwrap().failed.push(name.to_owned());
 }
-

@@ -419,10 +419,11 @@ pub fn kill_servers_below(dir: &Path) {
 }
 
 fn kill(pid: i32) {
-    drop(nix::sys::signal::kill(
+    // It may be gone already.
+    let _ = nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(pid),
         nix::sys::signal::Signal::SIGKILL,
-    ));
+    );
 }
 
 /// Database servers work in their data directory.

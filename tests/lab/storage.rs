@@ -126,7 +126,13 @@ impl Volume {
                 sh(&["mkfs.btrfs", "-q", &image]);
                 sh(&["mount", "-o", "loop", &image, &mount]);
                 if self.storage == Storage::Btrfs {
-                    sh(&["btrfs", "-q", "subvolume", "create", &format!("{mount}/data")]);
+                    sh(&[
+                        "btrfs",
+                        "-q",
+                        "subvolume",
+                        "create",
+                        &format!("{mount}/data"),
+                    ]);
                 }
             }
             Storage::Reflink => {
@@ -157,9 +163,20 @@ impl Volume {
             sh(&["mount", &device, &mount]);
         } else {
             let pool = format!("{}m", size_mb * 2 / 3);
-            sh(&["lvcreate", "-q", "-y", "-L", &pool, "--thinpool", "pool", &name]);
+            sh(&[
+                "lvcreate",
+                "-q",
+                "-y",
+                "-L",
+                &pool,
+                "--thinpool",
+                "pool",
+                &name,
+            ]);
             let pool = format!("{name}/pool");
-            sh(&["lvcreate", "-q", "-y", "-V", &size, "--thin", "-n", "mysql", &pool]);
+            sh(&[
+                "lvcreate", "-q", "-y", "-V", &size, "--thin", "-n", "mysql", &pool,
+            ]);
             let device = format!("/dev/{name}/mysql");
             sh(&["mkfs.xfs", "-q", &device]);
             sh(&["mount", &device, &mount]);
