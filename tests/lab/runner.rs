@@ -90,6 +90,9 @@ impl Wanted {
                 "--list" => wanted.list = true,
                 "--exact" => wanted.exact = true,
                 "--skip" => wanted.skips.extend(args.next()),
+                threads if threads.starts_with("--test-threads=") => {
+                    wanted.threads = threads.split('=').nth(1).and_then(|n| n.parse().ok());
+                }
                 "--test-threads" => wanted.threads = args.next().and_then(|n| n.parse().ok()),
                 option if option.starts_with('-') => {}
                 word => wanted.words.push(word.to_owned()),
@@ -160,6 +163,7 @@ pub fn main(groups: Vec<Group>) -> ExitCode {
             });
         }
     });
+    super::scratch::release_root();
     report(&tally.into_inner().unwrap(), began)
 }
 

@@ -51,11 +51,26 @@ fn root() -> &'static Path {
         let root = PathBuf::from("/run/l");
         if !root.exists() {
             std::fs::create_dir(&root).unwrap();
-            sh(&["mkfs.ext4", "-q", "-O", "^has_journal", disk]);
+            sh(&["mkfs.ext4", "-q", "-F", "-O", "^has_journal", disk]);
             sh(&["mount", disk, "/run/l"]);
         }
         root
     })
+}
+
+/// Gives the guest's disk back to whoever comes next.
+pub fn release_root() {
+    if in_guest() && Path::new("/run/l").exists() {
+        sh(&["umount", "/run/l"]);
+        std::fs::remove_dir("/run/l").unwrap();
+        let disks = std::env::var("UNDERSTUDY_LAB_DISKS").unwrap();
+        sh(&[
+            "wipefs",
+            "-q",
+            "-a",
+            disks.split_whitespace().next().unwrap(),
+        ]);
+    }
 }
 
 /// Removes what runs of ours left that were killed themselves.
