@@ -32,6 +32,8 @@ impl StateDir {
 
     /// Makes the directories where they are missing.
     pub fn create(&self) -> Result<(), FileError> {
+        files::make_private_dir(&self.root)?;
+        files::make_private(&self.root)?;
         for name in ["locks", "leases", "journal/done", "snapshots"] {
             files::make_private_dir(&self.root.join(name))?;
         }

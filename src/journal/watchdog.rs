@@ -17,7 +17,7 @@ use super::state::StateDir;
 use crate::server::session::{Session, Target};
 use crate::sys::exec;
 use crate::sys::files;
-use crate::sys::lock::FileLock;
+use crate::sys::lock::{FileLock, LockError};
 use crate::sys::process::{self, ProcessRef};
 
 /// The hidden command under which the binary starts itself.
@@ -30,6 +30,9 @@ const READY_LIMIT: Duration = Duration::from_secs(15);
 const TRY_FOR: Duration = Duration::from_secs(60);
 const KEEP_TRYING_FOR: Duration = Duration::from_secs(24 * 3600);
 const TRY_AGAIN: Duration = Duration::from_secs(2);
+
+/// How long a watchdog stays that was never armed.
+const UNARMED_FOR: Duration = Duration::from_secs(3600);
 
 /// How often a watchdog without anything to do looks whether it is still needed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -157,11 +160,22 @@ pub fn run() {
         }
     };
     println!("ready");
-    let lease = keep(&messages);
+    let end = keep(&messages);
     drop(session);
-    if let Some(lease) = lease {
-        guard(&state, &target, lease, &messages);
+    match end {
+        End::Released => {}
+        End::Deadline(lease) => guard(&state, &target, &lease, Some(&messages)),
+        End::Alone(lease) => guard(&state, &target, &lease, None),
     }
+}
+
+/// How the watching ended.
+enum End {
+    Released,
+    /// The operation overran; it may be a stopped process that wakes up later.
+    Deadline(Lease),
+    /// The operation is gone, or has left the lease to us.
+    Alone(Lease),
 }
 
 /// Reads the pipe on a thread; its end closes the channel.
@@ -179,43 +193,45 @@ fn listen() -> Receiver<Message> {
     receiver
 }
 
-/// Waits while the operation is in time. `None`: released, or never armed; else the lease that
-/// must be put back.
-fn keep(messages: &Receiver<Message>) -> Option<Lease> {
+/// Waits while the operation is in time.
+fn keep(messages: &Receiver<Message>) -> End {
     let mut armed: Option<Lease> = None;
     loop {
-        let left = armed.as_ref().map_or(TRY_FOR * 60, Lease::time_left);
-        if armed.is_some() && left.is_zero() {
-            return armed;
+        let left = armed.as_ref().map_or(UNARMED_FOR, Lease::time_left);
+        if left.is_zero()
+            && let Some(lease) = armed
+        {
+            return End::Deadline(lease);
         }
-        match messages.recv_timeout(left) {
-            Ok(Message::Arm(lease)) => armed = Some(*lease),
-            Ok(Message::Release) => return None,
-            Ok(Message::Connect { .. }) | Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => match armed {
-                Some(lease) if lease.purpose == Purpose::Manual => return Some(lease),
-                armed => return armed,
-            },
+        match (messages.recv_timeout(left), armed.take()) {
+            (Ok(Message::Arm(lease)), _) => armed = Some(*lease),
+            (Ok(Message::Release), _) => return End::Released,
+            (Err(RecvTimeoutError::Disconnected), Some(lease)) => return End::Alone(lease),
+            (Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout), None) => {
+                return End::Released;
+            }
+            (Ok(Message::Connect { .. }) | Err(RecvTimeoutError::Timeout), lease) => armed = lease,
         }
     }
 }
 
-/// Puts back, and goes on guarding while the operation that overran is alive: it may be a stopped
-/// process that wakes up and sends its next statement.
-fn guard(state: &StateDir, target: &Target, lease: Lease, messages: &Receiver<Message>) {
+/// Puts back, until it has succeeded. While the operation that overran is alive it goes on guarding:
+/// a stopped process may wake up and send its next statement.
+fn guard(state: &StateDir, target: &Target, lease: &Lease, owner: Option<&Receiver<Message>>) {
     if lease.purpose == Purpose::Manual {
-        wait_for_deadline(state, &lease);
+        wait_for_deadline(state, lease);
     }
     let until = Instant::now() + KEEP_TRYING_FOR;
-    while Instant::now() < until && is_ours(state, &lease) {
-        let owner_alive = lease.purpose == Purpose::Snapshot && lease.owner.is_alive();
-        if put_back_once(state, target, &lease, owner_alive) && !owner_alive {
+    let mut owner = owner;
+    while Instant::now() < until && is_ours(state, lease) {
+        if put_back_once(state, target, lease, owner.is_some()) && owner.is_none() {
             return;
         }
-        match messages.recv_timeout(TRY_AGAIN) {
-            Ok(Message::Release) => return,
-            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => thread::sleep(LOOK_AGAIN),
+        match owner.map(|messages| messages.recv_timeout(TRY_AGAIN)) {
+            Some(Ok(Message::Release)) => return,
+            Some(Err(RecvTimeoutError::Disconnected)) => owner = None,
+            Some(Ok(_) | Err(RecvTimeoutError::Timeout)) => {}
+            None => thread::sleep(TRY_AGAIN),
         }
     }
 }
@@ -226,15 +242,23 @@ fn wait_for_deadline(state: &StateDir, lease: &Lease) {
     }
 }
 
-/// The lease on disk is still that of our operation: nobody else has put back and gone on.
+/// The lease on disk is still that of our operation: nobody else has put back and gone on. A state
+/// directory that is gone or unreadable is no reason to leave a replica stopped.
 fn is_ours(state: &StateDir, lease: &Lease) -> bool {
-    matches!(lease::read(state, &lease.server), Ok(Found::Lease(found)) if found.operation == lease.operation)
+    match lease::read(state, &lease.server) {
+        Ok(Found::Lease(found)) => found.operation == lease.operation,
+        Ok(Found::None) => !state.leases().is_dir(),
+        Ok(Found::Unreadable(_)) | Err(_) => true,
+    }
 }
 
 /// One try, alone. On success the lease goes, or is marked broken while its owner lives.
 fn put_back_once(state: &StateDir, target: &Target, lease: &Lease, owner_alive: bool) -> bool {
-    let Ok(_alone) = FileLock::take(&state.putback_lock(&lease.server), "watchdog") else {
-        return false;
+    let _alone = match FileLock::take(&state.putback_lock(&lease.server), "watchdog") {
+        Ok(lock) => Some(lock),
+        Err(LockError::Held { .. }) => return false,
+        // Without a usable state directory nobody else can be at it under the lock either.
+        Err(LockError::Failed { .. }) => None,
     };
     if !is_ours(state, lease) {
         return true;

@@ -16,6 +16,9 @@ use crate::volume::BackendKind;
 /// More non-transactional tables than this are locked all together, not by name.
 const NAMED_TABLES_MAX: usize = 500;
 
+/// Frozen filesystems hang everybody who writes to them: never for longer than this.
+const FREEZE_MAX: Duration = Duration::from_secs(15);
+
 /// All that the decision rests on.
 pub struct Observed<'a> {
     pub config: &'a ServerConfig,
@@ -115,7 +118,10 @@ pub fn plan_create(observed: &Observed) -> Plan {
         globals: Vec::new(),
         freeze: observed.freeze.clone(),
         service,
-        max_pause: settings.max_pause,
+        max_pause: match observed.freeze.as_slice() {
+            [] => settings.max_pause,
+            _ => settings.max_pause.min(FREEZE_MAX),
+        },
         warnings: warnings(observed),
     };
     if plan.needs_quiet() {

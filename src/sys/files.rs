@@ -1,8 +1,8 @@
 //! Files that are ours: written whole, durably, for their owner only.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// A file operation that failed, with the path it failed on.
@@ -31,6 +31,19 @@ pub fn make_private_dir(path: &Path) -> Result<(), FileError> {
         .mode(0o700)
         .create(path)
         .map_err(failed("make directory", path))
+}
+
+/// Takes everybody else's rights to a directory away, where there are any.
+pub fn make_private(path: &Path) -> Result<(), FileError> {
+    let permissions = path
+        .metadata()
+        .map_err(failed("look at", path))?
+        .permissions();
+    if permissions.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(0o700))
+        .map_err(failed("make private", path))
 }
 
 /// Replaces a file durably: temporary file beside it (0600), fsync, rename, fsync of the directory.
@@ -122,8 +135,6 @@ pub fn list(path: &Path) -> Result<Vec<PathBuf>, FileError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
