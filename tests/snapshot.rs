@@ -466,38 +466,9 @@ fn refuses_a_backend_that_does_not_fit(pair: &mut Pair) {
 }
 
 fn stops_and_starts_the_server_through_its_service(pair: &mut Pair) {
-    let script = |name: &str, text: &str| {
-        let path = pair.base().join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).unwrap();
-        path.display().to_string()
-    };
-    let place = pair.replica.place.display().to_string();
-    let start = script(
-        "start",
-        &format!(
-            "cd / && setsid '{}' >>{place}/log 2>&1 </dev/null &\n\
-             for i in $(seq 600); do [ -S {place}/sock ] && exit 0; sleep 0.1; done; exit 1",
-            pair.replica.argv().join("' '")
-        ),
-    );
-    let stop = script(
-        "stop",
-        &format!(
-            "pid=$(cat {place}/pid); kill $pid\n\
-             while [ -e /proc/$pid/exe ] && [ \"$(cut -d' ' -f3 /proc/$pid/stat)\" != Z ]; do sleep 0.1; done"
-        ),
-    );
-    pair.replica.shut_down();
-    sh(&[&start]);
-    pair.wait_caught_up();
+    let service = pair.put_under_a_service();
     let before = Footprint::of(pair);
-    let name = pair.name();
-    pair.configure(|settings| {
-        settings.snapshot = format!(
-            "consistency = \"stop\"\n[server.{name}.service]\nstart = [\"{start}\"]\nstop = [\"{stop}\"]"
-        );
-    });
+    pair.configure(|settings| settings.snapshot = service);
     let load = Load::start(&pair.source, Duration::from_millis(5));
     let offset = load.offset;
     let snapshot = pair.create(&[]);

@@ -58,7 +58,9 @@ impl Footprint {
             .filter(|name| name != "done")
             .collect();
         assert_eq!(unfinished, Vec::<String>::new(), "unfinished operations");
-        assert_writable(&pair.volume.mount);
+        for mount in pair.volume.mounts() {
+            assert_writable(mount);
+        }
         assert_writable(pair.base());
         assert_eq!(mounts(pair), self.mounts, "mounts");
         assert_eq!(globals(pair), self.globals, "global variables");

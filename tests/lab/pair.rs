@@ -10,7 +10,7 @@ use super::scratch::Scratch;
 use super::server::{Flavour, Server, Start};
 use super::storage::{Storage, Volume};
 use super::tool::Tool;
-use super::{eventually, limit, load};
+use super::{eventually, limit, load, sh};
 
 /// Enough for the data, the copies of a test, and the margin that the tool insists on.
 const SIZE_MB: u64 = 3000;
@@ -46,6 +46,8 @@ pub struct Special {
     /// Of the volume, when it shall be small.
     pub size_mb: Option<u64>,
     pub replica_args: Vec<String>,
+    /// The redo log on a volume of its own (LVM only), so that both have to be frozen.
+    pub redo_apart: bool,
     pub source_args: Vec<String>,
 }
 
@@ -54,7 +56,13 @@ impl Pair {
         let scratch = Scratch::new();
         let base = scratch.path.clone();
         let size_mb = special.size_mb.unwrap_or(SIZE_MB);
-        let volume = Volume::make(storage, &base, &scratch.name, size_mb);
+        let mut volume = Volume::make(storage, &base, &scratch.name, size_mb);
+        let mut extra = vec!["--read-only=1".to_owned()];
+        extra.extend(special.replica_args.iter().cloned());
+        if special.redo_apart {
+            let redo = volume.add_second(&base.join("redo"));
+            extra.push(format!("--innodb-log-group-home-dir={}", redo.display()));
+        }
         let directories = [Some(base.join("skept")), volume.directory()];
         for directory in directories.into_iter().flatten() {
             std::fs::create_dir(directory).unwrap();
@@ -68,8 +76,6 @@ impl Pair {
             Server::fresh(flavour, data_dir, &base.join(name), start)
         };
         let mut source = server("s", &base.join("sdata"), 11, &special.source_args);
-        let mut extra = vec!["--read-only=1".to_owned()];
-        extra.extend(special.replica_args.iter().cloned());
         let mut replica = server("p", &volume.data_dir(), 12, &extra);
         source.spawn();
         replica.spawn();
@@ -143,6 +149,41 @@ impl Pair {
             }
             self.tool.run(&["snapshot", "delete", id, "--yes"]).ok();
         }
+    }
+
+    /// Restarts the replica under a service of ours; the lines that configure it, with
+    /// `consistency = "stop"`.
+    pub fn put_under_a_service(&mut self) -> String {
+        let script = |name: &str, text: &str| {
+            let path = self.base().join(name);
+            std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).unwrap();
+            path.display().to_string()
+        };
+        let place = self.replica.place.display().to_string();
+        let argv = self.replica.argv().join("' '");
+        let start = script(
+            "start",
+            &format!(
+                "cd / && rm -f {place}/sock && setsid '{argv}' >>{place}/log 2>&1 </dev/null &\n\
+                 for i in $(seq 900); do [ -S {place}/sock ] && exit 0; sleep 0.1; done; exit 1"
+            ),
+        );
+        let stop = script(
+            "stop",
+            &format!(
+                "pid=$(cat {place}/pid); kill $pid\n\
+                 while [ -e /proc/$pid/exe ]; do sleep 0.1; done"
+            ),
+        );
+        self.replica.shut_down();
+        sh(&[&start]);
+        self.wait_caught_up();
+        format!(
+            "consistency = \"stop\"\n[server.{}.service]\nstart = [\"{start}\"]\n\
+             stop = [\"{stop}\"]",
+            self.name()
+        )
     }
 
     /// Adds a source with its own channel on the replica, and starts it.

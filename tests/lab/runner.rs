@@ -17,8 +17,8 @@ use super::storage::Storage;
 
 /// One behaviour.
 pub struct Case {
-    pub name: &'static str,
-    pub body: fn(&mut Pair),
+    pub name: String,
+    pub body: Box<dyn Fn(&mut Pair) + Send + Sync>,
     /// Also where a server needs half a minute to start.
     pub in_guest: bool,
 }
@@ -28,8 +28,8 @@ pub struct Case {
 macro_rules! cases {
     ($($in_guest:literal $body:ident),* $(,)?) => {
         vec![$($crate::lab::runner::Case {
-            name: stringify!($body),
-            body: $body,
+            name: stringify!($body).to_owned(),
+            body: Box::new($body),
             in_guest: $in_guest,
         }),*]
     };

@@ -95,6 +95,7 @@ pub struct Volume {
     pub name: String,
     pub mount: PathBuf,
     loop_device: Option<String>,
+    second: Option<PathBuf>,
 }
 
 impl Volume {
@@ -105,6 +106,7 @@ impl Volume {
             name: name.to_owned(),
             mount: base.join("vol"),
             loop_device: None,
+            second: None,
         };
         std::fs::create_dir(&volume.mount).unwrap();
         if storage != Storage::Copy {
@@ -183,6 +185,40 @@ impl Volume {
         }
     }
 
+    /// Another logical volume beside the first, mounted at `mount`: a directory on it.
+    pub fn add_second(&mut self, mount: &Path) -> PathBuf {
+        std::fs::create_dir(mount).unwrap();
+        let device = format!("/dev/{}/redo", self.name);
+        match self.storage {
+            Storage::LvmThick => {
+                sh(&[
+                    "lvcreate", "-q", "-y", "-L", "200m", "-n", "redo", &self.name,
+                ]);
+            }
+            Storage::LvmThin => {
+                let pool = format!("{}/pool", self.name);
+                sh(&[
+                    "lvcreate", "-q", "-y", "-V", "200m", "--thin", "-n", "redo", &pool,
+                ]);
+            }
+            _ => panic!("only LVM volumes have a second one"),
+        }
+        sh(&["mkfs.ext4", "-q", &device]);
+        sh(&["mount", &device, &mount.display().to_string()]);
+        self.second = Some(mount.to_owned());
+        let dir = mount.join("log");
+        std::fs::create_dir(&dir).unwrap();
+        dir
+    }
+
+    /// Everywhere that something may be frozen.
+    pub fn mounts(&self) -> Vec<&Path> {
+        let second = self.second.as_deref();
+        std::iter::once(self.mount.as_path())
+            .chain(second)
+            .collect()
+    }
+
     /// Where the server's data goes.
     pub fn data_dir(&self) -> PathBuf {
         self.mount.join("data")
@@ -227,6 +263,7 @@ impl Volume {
             self.name.clone(),
             format!("{}/mysql", self.name),
             "mysql".to_owned(),
+            "redo".to_owned(),
             "pool".to_owned(),
         ];
         listed
@@ -245,15 +282,17 @@ impl Volume {
 
 impl Drop for Volume {
     fn drop(&mut self) {
-        let mount = self.mount.display().to_string();
         if self.storage == Storage::Zfs {
             retry(&["zpool", "destroy", "-f", &self.name]);
             return;
         }
         if self.storage != Storage::Copy {
-            // Never leave it frozen.
-            drop(try_sh(&["fsfreeze", "--unfreeze", &mount]));
-            retry(&["umount", "-R", &mount]);
+            for mount in self.mounts().into_iter().rev() {
+                let mount = mount.display().to_string();
+                // Never leave it frozen.
+                drop(try_sh(&["fsfreeze", "--unfreeze", &mount]));
+                retry(&["umount", "-R", &mount]);
+            }
         }
         if let Some(device) = &self.loop_device {
             retry(&["vgremove", "-q", "-f", &self.name]);

@@ -26,6 +26,12 @@ pub struct Tool {
     pub base: PathBuf,
 }
 
+/// Cargo's build, or another one to be tested, which must have the failpoints.
+fn binary() -> PathBuf {
+    std::env::var_os("UNDERSTUDY_TEST_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_understudy").into(), PathBuf::from)
+}
+
 /// A run that has ended.
 #[derive(Debug)]
 pub struct Run {
@@ -111,7 +117,7 @@ impl Tool {
         let number = NEXT.fetch_add(1, Ordering::SeqCst);
         let out = self.base.join(format!("out{number}"));
         let err = self.base.join(format!("err{number}"));
-        let child = Command::new(env!("CARGO_BIN_EXE_understudy"))
+        let child = Command::new(binary())
             .args(["--output", "json", "--config"])
             .arg(self.base.join("understudy.toml"))
             .args(args)
