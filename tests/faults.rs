@@ -29,7 +29,7 @@ use lab::{eventually, in_guest, limit, sh, try_sh};
 use mysql::prelude::Queryable;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use understudy::sys::failpoint::PLACES;
+use understudy::sys::failpoint::{DELETE_PLACES, PLACES};
 
 /// Reached only where several volumes are frozen together.
 const WITH_FREEZE: [&str; 2] = ["frozen", "thawed"];
@@ -530,7 +530,7 @@ fn resumes_when_the_state_directory_fills_up_in_the_pause(pair: &mut Pair) {
 }
 
 fn finishes_a_deletion_that_was_killed(pair: &mut Pair) {
-    for place in ["delete-begun", "volume-deleted"] {
+    for place in DELETE_PLACES {
         let before = Footprint::of(pair);
         let snapshot = pair.create(&[]);
         let id = snapshot["id"].as_str().unwrap();
@@ -542,7 +542,8 @@ fn finishes_a_deletion_that_was_killed(pair: &mut Pair) {
         let whole = shown.iter().any(|one| one["state"] == "complete");
         assert_eq!(whole, place == "delete-begun", "{shown:?}");
         recover(pair);
-        pair.delete_all();
+        assert_eq!(pair.list(), Vec::<Value>::new(), "after recover");
+        assert_eq!(pair.volume.kept_of(id), Vec::<String>::new());
         before.assert_nothing_new(pair);
     }
 }
