@@ -263,7 +263,7 @@ fn resumes_when_stopped_past_the_deadline_at(pair: &mut Pair, place: &str) {
     before.assert_threads_come_back(pair, limit(2) + limit(8));
     pair.wait_caught_up();
     // Past the deadline also where the place is before the first STOP.
-    sleep(limit(3) / 2);
+    sleep(limit(2) + Duration::from_millis(1500));
     running.signal(Signal::SIGCONT);
     let run = running.wait();
     assert_code_in(&run, &[1]);
@@ -472,7 +472,12 @@ impl SmallState {
     }
 
     fn fill(&self) {
-        let mut file = std::fs::File::create(Path::new(&self.dir).join("filler")).unwrap();
+        let filler = Path::new(&self.dir).join("filler");
+        let mut file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(filler)
+            .unwrap();
         let mut length = 4096;
         while length > 0 {
             if file.write_all(&vec![0; length]).is_err() {
@@ -519,7 +524,11 @@ fn resumes_when_the_state_directory_fills_up_in_the_pause(pair: &mut Pair) {
     let before = Footprint::of(pair);
     let mut running = create(pair, "positioned=sleep:2000");
     wait_paused(pair, &mut running);
-    state.fill();
+    // What becomes free is taken at once.
+    while !running.has_ended() {
+        state.fill();
+        sleep(Duration::from_millis(1));
+    }
     let run = running.wait();
     assert_code_in(&run, &[1, 5]);
     before.assert_threads_come_back(pair, limit(8));
