@@ -56,3 +56,10 @@ pub fn try_sh(argv: &[&str]) -> Result<String, String> {
 pub fn sh(argv: &[&str]) -> String {
     try_sh(argv).unwrap()
 }
+
+/// With UNDERSTUDY_TEST_TRACE set, says how long something took.
+pub fn trace(what: &str, since: Instant) {
+    if std::env::var_os("UNDERSTUDY_TEST_TRACE").is_some() {
+        eprintln!("  {:>7} ms {what}", since.elapsed().as_millis());
+    }
+}

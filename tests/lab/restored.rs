@@ -8,7 +8,7 @@ use super::load::Progress;
 use super::pair::Pair;
 use super::server::{Flavour, Server, Start, sequence};
 use super::storage::Storage;
-use super::{limit, sh, try_sh};
+use super::{limit, sh, trace, try_sh};
 
 /// Dropped in this order: the server, then what it stands on.
 pub struct Restored<'a> {
@@ -25,7 +25,9 @@ impl<'a> Restored<'a> {
 
     /// As `boot`, for a snapshot of another server than the replica.
     pub fn boot_as(pair: &'a Pair, snapshot: &Value, of: &Server, index: usize) -> Self {
+        let since = std::time::Instant::now();
         let copy = Copy::make(pair, &snapshot["volumes"][index], &of.data_dir);
+        trace("made a writable copy", since);
         let data_dir = copy.data_dir.clone();
         drop(std::fs::remove_file(data_dir.join("auto.cnf")));
         let place = pair.base().join("r");
@@ -85,6 +87,7 @@ impl<'a> Restored<'a> {
     /// in the checksums.
     #[track_caller]
     pub fn assert_catches_up(&self) {
+        let since = std::time::Instant::now();
         let forget = match self.pair.flavour {
             Flavour::Mysql97 => "RESET REPLICA ALL",
             Flavour::Mariadb | Flavour::Mysql56 => "RESET SLAVE ALL",
@@ -93,6 +96,7 @@ impl<'a> Restored<'a> {
         self.pair.follow(&self.server, &self.pair.source, "");
         self.pair.source.execute("INSERT INTO lab.ping VALUES ()");
         self.pair.wait_equal(&self.server, limit(30));
+        trace("caught up", since);
         for table in ["t", "m", "c", "ping"] {
             let statement = format!("CHECKSUM TABLE lab.{table}");
             assert_eq!(

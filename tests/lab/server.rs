@@ -209,7 +209,8 @@ impl Server {
 
     /// Waits until it answers.
     pub fn wait_ready(&mut self) {
-        let until = Instant::now() + limit(60);
+        let since = Instant::now();
+        let until = since + limit(60);
         while self.try_connect("root").is_none() {
             if let Some(child) = &mut self.child
                 && let Ok(Some(status)) = child.try_wait()
@@ -223,6 +224,7 @@ impl Server {
             );
             sleep(Duration::from_millis(30));
         }
+        super::trace("waited for a server", since);
     }
 
     pub fn restart(&mut self) {

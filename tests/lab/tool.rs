@@ -194,6 +194,7 @@ impl Running {
                 }
             }
         };
+        super::trace(&self.argv, self.began);
         let text = |path| {
             let bytes = std::fs::read(path).unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()
