@@ -2,6 +2,7 @@
 //!
 //! One body per behaviour, run for every way to keep. Needs root and loop devices.
 
+#[cfg(test)]
 #[path = "volume_native/lab.rs"]
 mod lab;
 
@@ -91,8 +92,11 @@ fn settled_files_are_not_copied_again_and_changed_ones_are() {
         let mut prepared = scene.prepare().unwrap();
         prepared.warm_up(&mut quiet).unwrap();
         let copies = scene.place().join(ID).join("data/shop");
-        let inode = |name: &str| copies.join(name).metadata().unwrap().ino();
-        let before = (inode("t1.ibd"), inode("t2.ibd"));
+        let touched = |name: &str| {
+            let own = copies.join(name).metadata().unwrap();
+            (own.ino(), own.ctime(), own.ctime_nsec())
+        };
+        let before = (touched("t1.ibd"), touched("t2.ibd"));
         let file = std::fs::File::options()
             .write(true)
             .open(scene.data.join("shop/t2.ibd"))
@@ -108,8 +112,8 @@ fn settled_files_are_not_copied_again_and_changed_ones_are() {
         )
         .unwrap();
         prepared.take(&mut quiet).unwrap();
-        assert_eq!(inode("t1.ibd"), before.0, "{way:?}");
-        assert_ne!(inode("t2.ibd"), before.1, "{way:?}");
+        assert_eq!(touched("t1.ibd"), before.0, "{way:?}");
+        assert_ne!(touched("t2.ibd"), before.1, "{way:?}");
         assert_eq!(
             look(&scene.place().join(ID).join("data")),
             look(&scene.data),
@@ -265,7 +269,10 @@ fn look_alikes_are_left_alone() {
         std::fs::write(broken.join("understudy.json"), "{").unwrap();
         let backend = scene.backend();
         assert_eq!(
-            backend.discover(&[place.clone()]).unwrap().len(),
+            backend
+                .discover(std::slice::from_ref(&place))
+                .unwrap()
+                .len(),
             1,
             "{way:?}"
         );
@@ -341,6 +348,27 @@ fn leftovers_of_a_killed_snapshot_are_swept() {
             assert!(backend.sweep(ID, &planned).unwrap().is_empty(), "{way:?}");
         }
         assert_eq!(look(&scene.data), before, "{way:?}");
+    }
+}
+
+#[test]
+fn interrupted_removal_is_never_good_and_is_taken_up_again() {
+    if !can_run() {
+        return;
+    }
+    for way in FILE_WAYS {
+        let scene = Scene::new(way);
+        let records = scene.snapshot();
+        let kept = scene.place().join(ID);
+        // As a kill after the move aside leaves it.
+        std::fs::rename(kept.join("data"), kept.join(".data.deleting")).unwrap();
+        let note = kept.join("understudy.json");
+        let text = std::fs::read_to_string(&note).unwrap();
+        std::fs::write(&note, text.replace("\"complete\"", "\"deleting\"")).unwrap();
+        let found = scene.backend().discover(&[scene.place()]).unwrap();
+        assert!(matches!(found[0].state, VolumeState::Invalid(_)), "{way:?}");
+        assert!(!scene.backend().delete(ID, &records[0]).unwrap(), "{way:?}");
+        assert!(!kept.exists(), "{way:?}");
     }
 }
 
@@ -429,6 +457,22 @@ fn full_filesystem_is_refused_before_anything_is_made() {
         assert!(text.contains("MiB free"), "{way:?}: {text}");
         assert!(!scene.place().join(ID).exists(), "{way:?}");
     }
+}
+
+#[test]
+fn more_files_than_the_filesystem_has_inodes_for_are_refused() {
+    if !can_run() {
+        return;
+    }
+    let mut scene = Scene::new(Way::CopyExt4);
+    // 512 MiB of ext4 hold 32768 inodes; the data has more.
+    let small = Disk::new("ext4", 512);
+    for number in 0..33_000 {
+        std::fs::write(scene.data.join(format!("shop/t_{number}.frm")), "").unwrap();
+    }
+    scene.directory = Some(small.mount.clone());
+    let error = scene.prepare().err().unwrap();
+    assert!(error.to_string().contains("inodes"), "{error}");
 }
 
 #[test]
@@ -679,7 +723,7 @@ fn filesystems_freeze_together_or_not_at_all() {
     std::fs::write(xfs.mount.join("x"), "x").unwrap();
 
     // One that is frozen already: what was frozen before it is thawed again.
-    let mut only_btrfs = Freezer::prepare(&[btrfs.mount.clone()]).unwrap();
+    let mut only_btrfs = Freezer::prepare(std::slice::from_ref(&btrfs.mount)).unwrap();
     only_btrfs.freeze_all().unwrap();
     assert!(matches!(
         freezer.freeze_all(),

@@ -68,7 +68,7 @@ pub enum PauseError {
 /// The connections of the pause, made before it.
 pub struct Sessions {
     pub control: Session,
-    /// Only for STOP, which may hang: it is never used for anything else.
+    /// For STOP, which may hang, and what is asked beside the rest once it has answered.
     pub stop: Session,
     pub lock: Option<LockSession>,
 }
@@ -96,12 +96,12 @@ pub fn hold(mut hands: Hands, sessions: Sessions) -> Result<Held, PauseError> {
     let clock = Clock::start(hands.plan.max_pause);
     let lock = sessions.lock;
     failpoint::hit("stopping");
-    stop_appliers(&hands, sessions.stop, &clock)?;
+    let aside = stop_appliers(&hands, sessions.stop, &clock)?;
     let stopped = Instant::now();
     failpoint::hit("stopped");
     let control = see_stopped(&hands, sessions.control)?;
     let control = close_gaps(&hands, control, &clock)?;
-    let control = refuse_temp_tables(&hands, control)?;
+    let temp_tables = count_temp_tables(&hands, aside);
     let lock = take_lock(&hands, lock, &clock)?;
     failpoint::hit("locked");
     let (control, position) = replication::observe_position(control)?;
@@ -110,6 +110,7 @@ pub fn hold(mut hands: Hands, sessions: Sessions) -> Result<Held, PauseError> {
     let settled = Instant::now();
     let taken;
     if let Some(service) = &hands.plan.service {
+        refuse_temp_tables(temp_tables)?;
         stop_server(service, control)?;
         take_frozen(&mut hands)?;
         clock.left("taking the snapshot", hands.cancel)?;
@@ -119,6 +120,7 @@ pub fn hold(mut hands: Hands, sessions: Sessions) -> Result<Held, PauseError> {
         let control = take(&mut hands, control, &clock)?;
         taken = Instant::now();
         failpoint::hit("taken");
+        refuse_temp_tables(temp_tables)?;
         let (control, lock) = check(&hands, control, lock, &position)?;
         failpoint::hit("checked");
         drop(lock.map(BackupLock::unlock).transpose()?);
@@ -201,7 +203,7 @@ impl Clock {
 
 /// Sends the STOPs on their own connection, on a thread: a transaction in hand can make them hang,
 /// and then we must be able to leave.
-fn stop_appliers(hands: &Hands, session: Session, clock: &Clock) -> Result<(), PauseError> {
+fn stop_appliers(hands: &Hands, session: Session, clock: &Clock) -> Result<Session, PauseError> {
     const STEP: &str = "stopping the applier";
     let statements: Vec<String> = hands
         .plan
@@ -209,7 +211,7 @@ fn stop_appliers(hands: &Hands, session: Session, clock: &Clock) -> Result<(), P
         .map(|channel| session.flavour().stop_sql_thread(channel))
         .collect();
     if statements.is_empty() {
-        return Ok(());
+        return Ok(session);
     }
     let limit = clock.left(STEP, hands.cancel)? + Duration::from_secs(1);
     let (sender, receiver) = mpsc::channel();
@@ -223,17 +225,16 @@ fn stop_appliers(hands: &Hands, session: Session, clock: &Clock) -> Result<(), P
         let left = clock.left(STEP, hands.cancel)?;
         match receiver.recv_timeout(left.min(Duration::from_millis(20))) {
             Ok(Ok(session)) => {
-                drop(session);
-                break;
+                hands
+                    .progress
+                    .step("stop", "SQL threads stopped", clock.started);
+                return Ok(session);
             }
             Ok(Err(error)) => return Err(error.into()),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => return Err(PauseError::Overrun(STEP)),
         }
     }
-    let since = clock.started;
-    hands.progress.step("stop", "SQL threads stopped", since);
-    Ok(())
 }
 
 fn see_stopped(hands: &Hands, control: Session) -> Result<Session, PauseError> {
@@ -284,16 +285,28 @@ fn close_gaps(hands: &Hands, mut control: Session, clock: &Clock) -> Result<Sess
     }
 }
 
+/// An answer that is computed on a thread of its own, for a while that nothing can change it.
+type Aside<T> = thread::JoinHandle<Result<T, SessionError>>;
+
+/// Counts replicated temporary tables beside the rest of the pause: the server takes a millisecond
+/// to sum up its status, and with the appliers stopped the number stands.
+fn count_temp_tables(hands: &Hands, session: Session) -> Option<Aside<u64>> {
+    if hands.plan.channels.is_empty() {
+        return None;
+    }
+    Some(thread::spawn(move || {
+        replication::observe_open_temp_tables(session).map(|(_, open)| open)
+    }))
+}
+
 /// Temporary tables that a replicated session left open are in no snapshot: a restart from it
 /// would break replication.
-fn refuse_temp_tables(hands: &Hands, control: Session) -> Result<Session, PauseError> {
-    if hands.plan.channels.is_empty() {
-        return Ok(control);
-    }
-    let (control, open) = replication::observe_open_temp_tables(control)?;
-    match open {
-        0 => Ok(control),
-        count => Err(PauseError::TempTables(count)),
+fn refuse_temp_tables(count: Option<Aside<u64>>) -> Result<(), PauseError> {
+    match count.map(thread::JoinHandle::join) {
+        None | Some(Ok(Ok(0))) => Ok(()),
+        Some(Ok(Ok(open))) => Err(PauseError::TempTables(open)),
+        Some(Ok(Err(error))) => Err(error.into()),
+        Some(Err(_)) => Err(PauseError::Overrun("counting temporary tables")),
     }
 }
 

@@ -13,7 +13,7 @@ use std::os::unix::fs::{
 use std::path::{Component, Path};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, copy_file_range, openat};
+use nix::fcntl::{FallocateFlags, OFlag, copy_file_range, fallocate, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{Whence, lseek64};
 
@@ -96,6 +96,30 @@ pub fn create_file(path: &Path) -> io::Result<File> {
     }
 }
 
+/// Opens the copy made of `from` before, to be written over in place, which is several times
+/// quicker than a new file; a new one where that can't give an equal file.
+pub fn reopen_file(path: &Path, from: &File) -> io::Result<File> {
+    let there = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path);
+    let Ok(file) = there else {
+        return create_file(path);
+    };
+    let own = file.metadata()?;
+    // An attribute that the source has lost meanwhile would stay.
+    let wanted = ioctl::xattrs(from)?;
+    let has_more = ioctl::xattrs(&file)?
+        .iter()
+        .any(|(name, _)| wanted.iter().all(|(other, _)| other != name));
+    if own.is_file() && own.nlink() == 1 && !has_more {
+        Ok(file)
+    } else {
+        create_file(path)
+    }
+}
+
 /// A directory with this owner and mode; one that is there is kept, anything else is replaced.
 pub fn make_dir(path: &Path, owner: (u32, u32), mode: u32) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
@@ -146,6 +170,19 @@ pub fn remove_entry(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes a whole tree, which is moved aside first (`.NAME.deleting`), so that half of one never
+/// bears the name of a whole one. Takes up an interrupted removal; what is gone is fine.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!(".{name}.deleting"));
+    remove_entry(&aside)?;
+    match std::fs::rename(path, &aside) {
+        Ok(()) => remove_entry(&aside),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Removes an empty directory; `Ok(false)` when it isn't there or isn't empty.
 pub fn remove_empty_dir(path: &Path) -> io::Result<bool> {
     match std::fs::remove_dir(path) {
@@ -162,7 +199,7 @@ pub fn remove_empty_dir(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Copies `size` bytes, leaving holes out, and sets the length. `step` hears of each chunk's bytes
+/// Copies `size` bytes, holes as holes, over what is in `to`, and sets the length. `step` hears of each chunk's bytes
 /// and says whether to go on; Interrupted when it said no. A file that ends early is no error: the
 /// caller compares its stat.
 pub fn copy_content(
@@ -171,17 +208,41 @@ pub fn copy_content(
     size: u64,
     step: &dyn Fn(u64) -> bool,
 ) -> io::Result<()> {
+    let old_size = to.metadata()?.len();
     let mut position = 0;
     while position < size {
-        let Some((start, end)) = next_data(from, position, size)? else {
-            break;
-        };
-        step(start - position);
+        let (start, end) = next_data(from, position, size)?.unwrap_or((size, size));
+        if start > position {
+            make_hole(to, position..start.min(old_size))?;
+            step(start - position);
+        }
         copy_range(from, to, start..end, step)?;
         position = end;
     }
-    step(size.saturating_sub(position));
     to.set_len(size)
+}
+
+/// An empty range is fine: nothing was there.
+fn make_hole(file: &File, range: std::ops::Range<u64>) -> io::Result<()> {
+    if range.is_empty() {
+        return Ok(());
+    }
+    let length = range.end - range.start;
+    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    match fallocate(file, flags, range.start as i64, length as i64) {
+        Ok(()) => Ok(()),
+        Err(Errno::EOPNOTSUPP) => {
+            let zeros = vec![0; BUFFER_BYTES];
+            let mut at = range.start;
+            while at < range.end {
+                let want = (range.end - at).min(zeros.len() as u64);
+                file.write_all_at(&zeros[..want as usize], at)?;
+                at += want;
+            }
+            Ok(())
+        }
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// The next stretch of data at or after `position`; `None` when only a hole is left.
@@ -308,6 +369,38 @@ mod tests {
         );
         assert!(a == b);
         assert!(to.metadata().unwrap().blocks() * 512 < 1 << 20);
+    }
+
+    #[test]
+    fn writing_over_an_older_copy_gives_an_equal_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let from = create_file(&dir.path().join("a")).unwrap();
+        from.write_all_at(&[1; 5000], 1 << 20).unwrap();
+        from.set_len(2 << 20).unwrap();
+        let path = dir.path().join("b");
+        std::fs::write(&path, vec![9; 3 << 20]).unwrap();
+        let inode = path.metadata().unwrap().ino();
+        let to = reopen_file(&path, &from).unwrap();
+        copy_content(&from, &to, 2 << 20, &|_| true).unwrap();
+        let equal = std::fs::read(dir.path().join("a")).unwrap() == std::fs::read(&path).unwrap();
+        assert!(equal);
+        let own = path.metadata().unwrap();
+        assert_eq!(own.ino(), inode);
+        assert!(own.blocks() * 512 < 1 << 20, "the hole is filled");
+    }
+
+    #[test]
+    fn link_in_place_of_an_older_copy_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "keep").unwrap();
+        symlink(&victim, dir.path().join("b")).unwrap();
+        let from = create_file(&dir.path().join("a")).unwrap();
+        from.write_all_at(b"new!", 0).unwrap();
+        let to = reopen_file(&dir.path().join("b"), &from).unwrap();
+        copy_content(&from, &to, 4, &|_| true).unwrap();
+        assert_eq!(std::fs::read(&victim).unwrap(), b"keep");
+        assert_eq!(std::fs::read(dir.path().join("b")).unwrap(), b"new!");
     }
 
     #[test]

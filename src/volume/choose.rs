@@ -79,9 +79,9 @@ pub fn decide(
         },
         BackendChoice::Zfs | BackendChoice::Lvm | BackendChoice::Btrfs => {
             // Another refusal than "not snapshottable" is about this very back-end.
-            let kind = native.or_else(|error| match error {
-                Native::Refused(error) => Err(error),
-                Native::None(reason) => Err(misfit(choice, &reason, facts)),
+            let kind = native.map_err(|error| match error {
+                Native::Refused(error) => error,
+                Native::None(reason) => misfit(choice, &reason, facts),
             })?;
             if fits(choice, kind) {
                 Ok(kind)

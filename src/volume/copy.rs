@@ -46,7 +46,8 @@ impl Backend for FileByFile {
         let kept = Kept::at(&place, &request.id)?;
         let roots = plan_roots(&request.layout, &Path::is_dir)?;
         let mut mirror = Mirror::open(roots, kept.dir.clone(), self.method)?;
-        let bytes = mirror.measure()?;
+        let (bytes, inodes) = mirror.measure()?;
+        kept::check_free_inodes(&place, inodes)?;
         match self.method {
             Method::Copy => kept::check_free_space(&place, bytes)?,
             Method::Reflink => {
@@ -254,17 +255,8 @@ fn mark_deleting(kept: &Kept, note: &mut Note) -> Result<(), VolumeError> {
     }
 }
 
-/// Moves the tree aside first, so that half of one never bears the name of a whole one.
 fn remove_tree(path: &Path) -> Result<(), VolumeError> {
-    let failed = |error| VolumeError::call("remove", path, error);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = path.with_file_name(format!(".{name}.deleting"));
-    transfer::remove_entry(&aside).map_err(failed)?;
-    match std::fs::rename(path, &aside) {
-        Ok(()) => transfer::remove_entry(&aside).map_err(failed),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(failed(error)),
-    }
+    transfer::remove_tree(path).map_err(|error| VolumeError::call("remove", path, error))
 }
 
 /// Inode and birth time: a directory made later under the same name differs. `Ok(None)` when

@@ -304,6 +304,23 @@ pub fn check_free_space(path: &Path, needed: u64) -> Result<(), VolumeError> {
     ))
 }
 
+/// Refuses when the filesystem of `path` hasn't `needed` inodes free. Those that make inodes as they
+/// go (btrfs) name none in all, and are never short of them.
+pub fn check_free_inodes(path: &Path, needed: u64) -> Result<(), VolumeError> {
+    let stat = statfs(path).map_err(|errno| VolumeError::call("statfs", path, errno))?;
+    if stat.files() == 0 || stat.files_free() >= needed {
+        return Ok(());
+    }
+    Err(VolumeError::refused(
+        format!(
+            "{} has {} inodes free and needs {needed}",
+            path.display(),
+            stat.files_free()
+        ),
+        "Remove snapshots with `understudy snapshot prune`, or make that filesystem with more inodes.",
+    ))
+}
+
 /// Bytes that an ordinary writer may still use, and bytes in all.
 pub fn free_space(path: &Path) -> Result<(u64, u64), VolumeError> {
     let stat = statfs(path).map_err(|errno| VolumeError::call("statfs", path, errno))?;

@@ -105,12 +105,14 @@ impl Mirror {
         &self.left_out
     }
 
-    /// Bytes on disk that would be copied.
-    pub fn measure(&mut self) -> Result<u64, VolumeError> {
+    /// Bytes on disk and inodes that a copy needs.
+    pub fn measure(&mut self) -> Result<(u64, u64), VolumeError> {
         let mut on_disk = 0;
         let mut apparent = 0;
+        let mut inodes = 0;
         for index in 0..self.dirs.len() {
             self.walk_root(index, &mut |met| {
+                inodes += u64::from(!matches!(met, Met::Left { .. }));
                 if let Met::File { stat, .. } = met {
                     on_disk += stat.st_blocks as u64 * 512;
                     apparent += stat.st_size as u64;
@@ -119,7 +121,7 @@ impl Mirror {
             })?;
         }
         self.expected_bytes = apparent;
-        Ok(on_disk)
+        Ok((on_disk, inodes))
     }
 
     /// Copies all while the server goes on writing, then what changed meanwhile, and so on while

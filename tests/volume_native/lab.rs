@@ -18,7 +18,7 @@ use understudy::sys::exec::Program;
 use understudy::volume::choose;
 use understudy::volume::layout::{Layout, ServerPaths, observe_layout};
 use understudy::volume::{
-    Backend, BackendKind, Prepared, Tags, TakeRequest, VolumeError, VolumeRecord,
+    Backend, BackendKind, Prepared, Stillness, Tags, TakeRequest, VolumeError, VolumeRecord,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -219,6 +219,7 @@ impl Scene {
             layout,
             directory: self.directory.clone(),
             cow_size: CowSize::Percent(20),
+            stillness: Stillness::Live,
             limit: LIMIT,
         }
     }
@@ -334,7 +335,7 @@ impl Writer {
                         .unwrap();
                 }
                 let fresh = data.join(format!("shop/new{}.ibd", count % 7));
-                if count % 500 == 0 && std::fs::remove_file(&fresh).is_err() {
+                if count.is_multiple_of(500) && std::fs::remove_file(&fresh).is_err() {
                     std::fs::write(&fresh, count.to_le_bytes()).unwrap();
                 }
                 shared.2.store(count, Ordering::SeqCst);

@@ -58,7 +58,13 @@ fn decided(
 fn auto_goes_by_where_the_data_is() {
     use BackendKind as K;
     use Storage as S;
-    let table: [(&[&str], &[S], Option<bool>, Option<K>); 12] = [
+    type Row = (
+        &'static [&'static str],
+        &'static [S],
+        Option<bool>,
+        Option<K>,
+    );
+    let table: [Row; 12] = [
         (&["/tank"], &[S::Zfs], Some(true), Some(K::Zfs)),
         (
             &["/tank", "/tank/redo"],

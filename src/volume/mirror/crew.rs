@@ -269,20 +269,25 @@ impl<'a> Crew<'a> {
     }
 
     fn move_content(&self, from: &File, target: &Path, size: u64) -> io::Result<()> {
-        let to = transfer::create_file(target)?;
         let step = |bytes| {
             self.done_bytes.fetch_add(bytes, Ordering::Relaxed);
             !self.is_late() && !self.stop.load(Ordering::SeqCst)
         };
-        match self.mirror.method {
-            Method::Copy => transfer::copy_content(from, &to, size, &step)?,
+        let to = match self.mirror.method {
+            Method::Copy => {
+                let to = transfer::reopen_file(target, from)?;
+                transfer::copy_content(from, &to, size, &step)?;
+                to
+            }
             Method::Reflink => {
+                let to = transfer::create_file(target)?;
                 transfer::clone_content(from, &to)?;
                 if !step(size) {
                     return Err(io::ErrorKind::Interrupted.into());
                 }
+                to
             }
-        }
+        };
         transfer::copy_metadata(from, &to)
     }
 

@@ -1,6 +1,6 @@
 //! What tells whether a file is still as it was, in 16 bytes.
 
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::path::Path;
 
 use nix::sys::stat::FileStat;
@@ -55,11 +55,7 @@ pub struct Marker(RandomState, RandomState);
 
 impl Marker {
     pub fn mark(&self, root: usize, relative: &Path, stamp: &Stamp) -> u128 {
-        let half = |keys: &RandomState| {
-            let mut hasher = keys.build_hasher();
-            (root, relative, stamp).hash(&mut hasher);
-            hasher.finish()
-        };
+        let half = |keys: &RandomState| keys.hash_one((root, relative, stamp));
         u128::from(half(&self.0)) << 64 | u128::from(half(&self.1))
     }
 }

@@ -33,7 +33,8 @@ fn shape(roots: &Roots) -> Vec<String> {
 
 #[test]
 fn roots_cover_each_place_once() {
-    let table: [(&[(Role, &str)], &[&str]); 5] = [
+    type Row = (&'static [(Role, &'static str)], &'static [&'static str]);
+    let table: [Row; 5] = [
         (
             &[(Role::Redo, "/d"), (Role::Undo, "/d/undo")],
             &["data <- /d"],
