@@ -82,14 +82,21 @@ impl Log {
             path,
             file,
         };
-        log.append(&Entry::Begin {
+        let begun = log.append(&Entry::Begin {
             at: now(),
             operation: operation.to_owned(),
             kind,
             server: server.to_owned(),
             owner: ProcessRef::current(),
-        })?;
-        Ok(log)
+        });
+        match begun {
+            Ok(()) => Ok(log),
+            // On a full disk: a log without a first line would be nobody's, and stay for ever.
+            Err(error) => {
+                drop(files::remove(&log.path));
+                Err(error)
+            }
+        }
     }
 
     /// Goes on with the log of an operation that was interrupted.

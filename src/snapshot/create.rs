@@ -83,6 +83,8 @@ fn keep(
     held: Held,
     begun: Instant,
 ) -> Result<Manifest, SnapshotError> {
+    // From the signal on, nothing new is kept, also when it came after the snapshot was taken.
+    ctx.cancel.check("keeping the snapshot")?;
     let since = Instant::now();
     let mut manifest = manifest(ctx, ready, id, options, held);
     manifest.volumes = prepared.seal(&catalog::travelling_tags(&manifest))?;
