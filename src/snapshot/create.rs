@@ -87,7 +87,7 @@ fn keep(
     ctx.cancel.check("keeping the snapshot")?;
     let since = Instant::now();
     let mut manifest = manifest(ctx, ready, id, options, held);
-    manifest.volumes = prepared.seal(&catalog::travelling_tags(&manifest))?;
+    manifest.volumes = prepared.seal(&catalog::travelling_tags(&ctx.state, &manifest))?;
     failpoint::hit("sealed");
     manifest.timing = manifest.timing.map(|timing| Timing {
         total_ms: pause::ms(begun.elapsed()),
