@@ -145,7 +145,7 @@ impl Log {
         })?;
         let done = self.state.journal_done();
         if let Some(name) = self.path.file_name()
-            && std::fs::rename(&self.path, done.join(name)).is_ok()
+            && files::rename(&self.path, &done.join(name)).is_ok()
         {
             forget_oldest(&done);
         }
@@ -169,7 +169,7 @@ fn forget_oldest(done: &Path) {
     dated.sort();
     let surplus = dated.len().saturating_sub(DONE_MAX);
     for (_, path) in dated.into_iter().take(surplus) {
-        drop(std::fs::remove_file(path));
+        drop(files::remove(&path));
     }
 }
 

@@ -261,7 +261,8 @@ impl Server {
             .socket(Some(self.socket().display().to_string()))
             .user(Some(user))
             .prefer_socket(false)
-            .tcp_connect_timeout(Some(Duration::from_secs(5)));
+            .tcp_connect_timeout(Some(Duration::from_secs(5)))
+            .read_timeout(Some(limit(60)));
         Conn::new(options).ok()
     }
 
