@@ -8,6 +8,7 @@ use crate::config::ConfigError;
 use crate::server::SessionError;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::error::Refusal;
+use crate::sys::files::FileError;
 use crate::volume::VolumeError;
 
 /// The exit codes of docs/EXIT-CODES.md.
@@ -116,9 +117,10 @@ impl From<SnapshotError> for Failure {
             }
             SnapshotError::Session(error) => session(&error),
             SnapshotError::Volume(error) => volume(&error),
-            SnapshotError::Interrupted { .. }
-            | SnapshotError::File(_)
-            | SnapshotError::Watchdog(_) => Self::new(Kind::Failed, message),
+            SnapshotError::File(error) => file(&error),
+            SnapshotError::Interrupted { .. } | SnapshotError::Watchdog(_) => {
+                Self::new(Kind::Failed, message)
+            }
         }
     }
 }
@@ -158,6 +160,20 @@ fn session(error: &SessionError) -> Failure {
         SessionError::Server { .. }
         | SessionError::Lost { .. }
         | SessionError::Unexpected { .. } => failure,
+    }
+}
+
+fn file(error: &FileError) -> Failure {
+    let failure = Failure::new(Kind::Failed, error.to_string());
+    match error.source.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            failure.hint("Run it as root, on the replica's host.")
+        }
+        std::io::ErrorKind::StorageFull => failure.hint("Make room on the disk of state_dir."),
+        std::io::ErrorKind::ReadOnlyFilesystem => {
+            failure.hint("Mount the disk of state_dir writable, or set another state_dir.")
+        }
+        _ => failure,
     }
 }
 

@@ -22,8 +22,11 @@ use crate::journal::watchdog;
 use failure::{Failure, Kind};
 use ui::Ui;
 
-/// Sets up and watches MySQL and MariaDB replicas, takes their snapshots with the SQL thread
-/// paused, proves that the snapshots boot, and restores from them.
+/// Behind a command's own options in its help.
+const GLOBAL: &str = "Global options";
+
+/// Takes snapshots of MySQL and MariaDB replicas with the SQL thread paused, on ZFS, LVM, btrfs or
+/// as plain copies, and puts replication back whatever happens to this command.
 ///
 /// Exit codes: 0 done; 1 failed, and what had been changed was put back; 2 wrong usage; 3 invalid
 /// configuration; 4 refused by a safety rule, nothing was changed; 5 failed, and something needs an
@@ -33,27 +36,27 @@ use ui::Ui;
 pub struct Cli {
     /// Configuration file [default: $UNDERSTUDY_CONFIG, ./understudy.toml,
     /// /etc/understudy/understudy.toml]
-    #[arg(short, long, global = true, value_name = "FILE")]
+    #[arg(short, long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     config: Option<PathBuf>,
 
     /// What stdout holds: text for people, or exactly one JSON document
-    #[arg(short, long, global = true, value_enum, default_value_t = Output::Text)]
+    #[arg(short, long, global = true, help_heading = GLOBAL, value_enum, default_value_t = Output::Text)]
     output: Output,
 
     /// Say more on stderr; twice for even more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = GLOBAL, action = clap::ArgAction::Count)]
     verbose: u8,
 
     /// Say nothing on stderr but errors
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     quiet: bool,
 
     /// How log lines on stderr look
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 
     /// Answer yes to every question; needed where there is no terminal to ask on
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     yes: bool,
 
     #[command(subcommand)]
