@@ -16,7 +16,7 @@
 //! was started before it 1317, without waiting for udev and without backup files 342. Thin by
 //! `lvcreate -s` 912, from the shell 477, without udev and backup files 193. So all of it is kept.
 //! The whole `take` with the shell and without it, eight rounds on a busier machine, medians: thick
-//! 1598 and 2360, thin 685 and 1572 (tests/volume_guest.rs, measure_lvm_take).
+//! 1598 and 2360, thin 685 and 1572.
 
 mod commands;
 mod plan;
