@@ -59,8 +59,10 @@ impl Pair {
         let mut volume = Volume::make(storage, &base, &scratch.name, size_mb);
         let mut extra = vec!["--read-only=1".to_owned()];
         extra.extend(special.replica_args.iter().cloned());
-        if special.redo_apart {
-            let redo = volume.add_second(&base.join("redo"));
+        let redo = special
+            .redo_apart
+            .then(|| volume.add_second(&base.join("redo")));
+        if let Some(redo) = &redo {
             extra.push(format!("--innodb-log-group-home-dir={}", redo.display()));
         }
         let directories = [Some(base.join("skept")), volume.directory()];
@@ -77,6 +79,14 @@ impl Pair {
         };
         let mut source = server("s", &base.join("sdata"), 11, &special.source_args);
         let mut replica = server("p", &volume.data_dir(), 12, &extra);
+        if let Some(redo) = &redo {
+            let log = volume.data_dir().join("ib_logfile0");
+            sh(&[
+                "mv",
+                &log.display().to_string(),
+                &redo.display().to_string(),
+            ]);
+        }
         source.spawn();
         replica.spawn();
         source.wait_ready();
