@@ -8,7 +8,7 @@ use super::context::Context;
 use super::error::SnapshotError;
 use super::manifest::Timing;
 use super::pause::{self, Held, PauseError, Sessions};
-use super::plan::Plan;
+use super::plan::{Plan, QUIET_SETTINGS};
 use super::ready::Ready;
 use crate::journal::lease::{ChannelBefore, Lease, Purpose};
 use crate::journal::watchdog::Watchdog;
@@ -194,10 +194,12 @@ fn lease_failed(error: GuardError) -> SnapshotError {
 /// the pause. The limits are set back with the lease.
 fn flush_ahead(ctx: &Context, plan: &Plan, mut control: Session) -> Result<Session, SnapshotError> {
     let since = Instant::now();
-    // The low-water mark first: it may not exceed the percentage.
-    for global in plan.globals.iter().rev() {
-        let statement = format!("SET GLOBAL {} = 0", quote_name(&global.name));
-        control = control.execute(&statement, READ_LIMIT)?;
+    for (name, value) in QUIET_SETTINGS {
+        // Only what can be set back.
+        if plan.globals.iter().any(|before| before.name == name) {
+            let statement = format!("SET GLOBAL {} = {value}", quote_name(name));
+            control = control.execute(&statement, READ_LIMIT)?;
+        }
     }
     let mut last = u64::MAX;
     while since.elapsed() < SETTLE_AHEAD {

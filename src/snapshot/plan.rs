@@ -125,9 +125,9 @@ pub fn plan_create(observed: &Observed) -> Plan {
         warnings: warnings(observed),
     };
     if plan.needs_quiet() {
-        plan.globals = globals(facts, &DIRTY_PAGE_LIMITS);
+        plan.globals = globals(facts, QUIET_SETTINGS.iter().rev().map(|(name, _)| *name));
     } else if plan.stops_server() {
-        plan.globals = globals(facts, &READ_ONLY);
+        plan.globals = globals(facts, READ_ONLY.into_iter());
     }
     plan
 }
@@ -212,27 +212,30 @@ fn lock_scope(consistency: Consistency, facts: &ServerFacts) -> Option<LockScope
     }
 }
 
-/// The percentage first: the server lowers the low-water mark when it exceeds the percentage.
-const DIRTY_PAGE_LIMITS: [&str; 2] = [
-    "innodb_max_dirty_pages_pct",
-    "innodb_max_dirty_pages_pct_lwm",
+/// What brings InnoDB's dirty pages to zero, and fast, in the order of setting; set back in the
+/// reverse order. The low-water mark may not exceed the percentage, nor the capacity its maximum. By
+/// default InnoDB writes 200 pages a second when nothing presses it: a second for each 3 MiB.
+pub const QUIET_SETTINGS: [(&str, &str); 4] = [
+    ("innodb_max_dirty_pages_pct_lwm", "0"),
+    ("innodb_max_dirty_pages_pct", "0"),
+    ("innodb_io_capacity_max", "40000"),
+    ("innodb_io_capacity", "20000"),
 ];
 
 /// Often set on the running server only: a restart must not make a replica writable.
 const READ_ONLY: [&str; 2] = ["read_only", "super_read_only"];
 
 /// As they are now, in the form in which `SELECT @@name` shows them.
-fn globals(facts: &ServerFacts, names: &[&str]) -> Vec<GlobalBefore> {
+fn globals<'a>(facts: &ServerFacts, names: impl Iterator<Item = &'a str>) -> Vec<GlobalBefore> {
     let number = |value: &str| match value {
         "ON" => Some("1".to_owned()),
         "OFF" => Some("0".to_owned()),
         number => number.parse::<f64>().ok().map(|_| number.to_owned()),
     };
     names
-        .iter()
         .filter_map(|name| {
             Some(GlobalBefore {
-                name: (*name).to_owned(),
+                name: name.to_owned(),
                 value: number(facts.variable(name)?)?,
             })
         })
