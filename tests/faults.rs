@@ -135,7 +135,7 @@ fn guest_groups() -> Vec<Group> {
     };
     let mut groups = Vec::new();
     for storage in [Storage::Zfs, Storage::LvmThin, Storage::LvmThick] {
-        let mut cases = killed_at(["stopped", "taken", "sealed"].into_iter());
+        let mut cases = killed_at(["stopped", "taken"].into_iter());
         cases.extend(stopped_past_the_deadline_at(["taken"]));
         cases.extend(cases![
             true rejects_a_snapshot_when_its_command_fails,
