@@ -4,7 +4,6 @@
 
 pub mod cli;
 pub mod config;
-pub mod health;
 pub mod journal;
 pub mod server;
 pub mod snapshot;

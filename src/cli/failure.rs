@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
 use serde_json::json;
 
 use crate::config::ConfigError;
 use crate::server::SessionError;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::error::Refusal;
+use crate::sys::files::FileError;
 use crate::volume::VolumeError;
 
 /// The exit codes of docs/EXIT-CODES.md.
@@ -23,7 +23,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn code(self) -> u8 {
+    pub fn code(self) -> u8 {
         match self {
             Self::Failed => 1,
             Self::Usage => 2,
@@ -81,34 +81,6 @@ impl Failure {
     }
 }
 
-/// What clap has to say: help and version are no errors; the rest is exit 2, as JSON where asked.
-pub fn usage(error: &clap::Error) -> ExitCode {
-    if matches!(
-        error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-    ) {
-        drop(error.print());
-        return ExitCode::SUCCESS;
-    }
-    let words: Vec<String> = std::env::args().collect();
-    let wants_json = words
-        .iter()
-        .any(|word| word == "--output=json" || word == "-ojson")
-        || words
-            .windows(2)
-            .any(|pair| (pair[0] == "-o" || pair[0] == "--output") && pair[1] == "json");
-    if wants_json {
-        let text = error.render().to_string();
-        let message = text.lines().next().unwrap_or_default();
-        let failure = Failure::new(Kind::Usage, message.trim_start_matches("error: "))
-            .hint("See `understudy --help`.");
-        super::ui::print_json(&failure.json());
-    } else {
-        drop(error.print());
-    }
-    ExitCode::from(Kind::Usage.code())
-}
-
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let failure = Self::new(Kind::Config, error.to_string());
@@ -145,9 +117,10 @@ impl From<SnapshotError> for Failure {
             }
             SnapshotError::Session(error) => session(&error),
             SnapshotError::Volume(error) => volume(&error),
-            SnapshotError::Interrupted { .. }
-            | SnapshotError::File(_)
-            | SnapshotError::Watchdog(_) => Self::new(Kind::Failed, message),
+            SnapshotError::File(error) => file(&error),
+            SnapshotError::Interrupted { .. } | SnapshotError::Watchdog(_) => {
+                Self::new(Kind::Failed, message)
+            }
         }
     }
 }
@@ -187,6 +160,20 @@ fn session(error: &SessionError) -> Failure {
         SessionError::Server { .. }
         | SessionError::Lost { .. }
         | SessionError::Unexpected { .. } => failure,
+    }
+}
+
+fn file(error: &FileError) -> Failure {
+    let failure = Failure::new(Kind::Failed, error.to_string());
+    match error.source.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            failure.hint("Run it as root, on the replica's host.")
+        }
+        std::io::ErrorKind::StorageFull => failure.hint("Make room on the disk of state_dir."),
+        std::io::ErrorKind::ReadOnlyFilesystem => {
+            failure.hint("Mount the disk of state_dir writable, or set another state_dir.")
+        }
+        _ => failure,
     }
 }
 

@@ -15,14 +15,18 @@ mod ui;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::journal::watchdog;
-use failure::Failure;
+use failure::{Failure, Kind};
 use ui::Ui;
 
-/// Sets up and watches MySQL and MariaDB replicas, takes their snapshots with the SQL thread
-/// paused, proves that the snapshots boot, and restores from them.
+/// Behind a command's own options in its help.
+const GLOBAL: &str = "Global options";
+
+/// Takes snapshots of MySQL and MariaDB replicas with the SQL thread paused, on ZFS, LVM, btrfs or
+/// as plain copies, and puts replication back whatever happens to this command.
 ///
 /// Exit codes: 0 done; 1 failed, and what had been changed was put back; 2 wrong usage; 3 invalid
 /// configuration; 4 refused by a safety rule, nothing was changed; 5 failed, and something needs an
@@ -32,27 +36,27 @@ use ui::Ui;
 pub struct Cli {
     /// Configuration file [default: $UNDERSTUDY_CONFIG, ./understudy.toml,
     /// /etc/understudy/understudy.toml]
-    #[arg(short, long, global = true, value_name = "FILE")]
+    #[arg(short, long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     config: Option<PathBuf>,
 
     /// What stdout holds: text for people, or exactly one JSON document
-    #[arg(short, long, global = true, value_enum, default_value_t = Output::Text)]
+    #[arg(short, long, global = true, help_heading = GLOBAL, value_enum, default_value_t = Output::Text)]
     output: Output,
 
     /// Say more on stderr; twice for even more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = GLOBAL, action = clap::ArgAction::Count)]
     verbose: u8,
 
     /// Say nothing on stderr but errors
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     quiet: bool,
 
     /// How log lines on stderr look
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 
     /// Answer yes to every question; needed where there is no terminal to ask on
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     yes: bool,
 
     #[command(subcommand)]
@@ -94,7 +98,7 @@ pub fn main() -> ExitCode {
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return failure::usage(&error),
+        Err(error) => return usage(&error),
     };
     session::start_logging(&cli);
     let ui = Ui::new(&cli);
@@ -117,6 +121,34 @@ fn run(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }
+}
+
+/// What clap has to say: help and version are no errors; the rest is exit 2, as JSON where asked.
+fn usage(error: &clap::Error) -> ExitCode {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        drop(error.print());
+        return ExitCode::SUCCESS;
+    }
+    let words: Vec<String> = std::env::args().collect();
+    let wants_json = words
+        .iter()
+        .any(|word| word == "--output=json" || word == "-ojson")
+        || words
+            .windows(2)
+            .any(|pair| (pair[0] == "-o" || pair[0] == "--output") && pair[1] == "json");
+    if wants_json {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default();
+        let failure = Failure::new(Kind::Usage, message.trim_start_matches("error: "))
+            .hint("See `understudy --help`.");
+        ui::print_json(&failure.json());
+    } else {
+        drop(error.print());
+    }
+    ExitCode::from(Kind::Usage.code())
 }
 
 #[cfg(test)]

@@ -82,14 +82,21 @@ impl Log {
             path,
             file,
         };
-        log.append(&Entry::Begin {
+        let begun = log.append(&Entry::Begin {
             at: now(),
             operation: operation.to_owned(),
             kind,
             server: server.to_owned(),
             owner: ProcessRef::current(),
-        })?;
-        Ok(log)
+        });
+        match begun {
+            Ok(()) => Ok(log),
+            // On a full disk: a log without a first line would be nobody's, and stay for ever.
+            Err(error) => {
+                drop(files::remove(&log.path));
+                Err(error)
+            }
+        }
     }
 
     /// Goes on with the log of an operation that was interrupted.
@@ -138,7 +145,7 @@ impl Log {
         })?;
         let done = self.state.journal_done();
         if let Some(name) = self.path.file_name()
-            && std::fs::rename(&self.path, done.join(name)).is_ok()
+            && files::rename(&self.path, &done.join(name)).is_ok()
         {
             forget_oldest(&done);
         }
@@ -162,7 +169,7 @@ fn forget_oldest(done: &Path) {
     dated.sort();
     let surplus = dated.len().saturating_sub(DONE_MAX);
     for (_, path) in dated.into_iter().take(surplus) {
-        drop(std::fs::remove_file(path));
+        drop(files::remove(&path));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::session::Row;
+use super::row::Row;
 
 /// What makes a server itself. MariaDB has no uuid of its own, so its id, host and port serve.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,11 +20,14 @@ pub struct LockSession {
 }
 
 impl LockSession {
-    /// Bounds every lock wait of this session on the server itself, so that a statement we gave up
-    /// on can't go on queueing everybody behind it.
+    /// Does what can be done of the lock before the pause. Bounds every lock wait of this session on
+    /// the server itself, so that a statement we gave up on can't go on queueing everybody behind it.
     pub fn prepare(session: Session, wait: Duration) -> Result<Self, SessionError> {
         let statement = session.flavour().session_limits(wait.as_secs());
-        let session = session.execute(&statement, READ_LIMIT)?;
+        let mut session = session.execute(&statement, READ_LIMIT)?;
+        for statement in session.flavour().lock_preparation() {
+            session = session.execute(statement, limit(wait))?;
+        }
         Ok(Self { session, wait })
     }
 
@@ -38,14 +41,18 @@ impl LockSession {
         scope: LockScope,
         tables: &[(String, String)],
     ) -> Result<BackupLock, SessionError> {
-        // The server gives up first; a little more on our side tells a hang from a wait.
-        let limit = self.wait.max(Duration::from_secs(1)) + Duration::from_secs(2);
+        let limit = limit(self.wait);
         let mut session = self.session;
         for statement in session.flavour().lock_statements(scope, tables) {
             session = session.execute(&statement, limit)?;
         }
         Ok(BackupLock { session })
     }
+}
+
+/// The server gives up first; a little more on our side tells a hang from a wait.
+fn limit(wait: Duration) -> Duration {
+    wait.max(Duration::from_secs(1)) + Duration::from_secs(2)
 }
 
 impl BackupLock {

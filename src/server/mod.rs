@@ -3,12 +3,14 @@
 //! Differences between MySQL and MariaDB, and between their versions, are met in `flavour` and
 //! nowhere else.
 
+pub mod channel;
 pub mod facts;
 pub mod flavour;
 pub mod gtid;
 pub mod identity;
 pub mod lock;
 pub mod replication;
+pub mod row;
 pub mod session;
 
 pub use flavour::{Family, Flavour};

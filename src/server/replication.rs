@@ -5,34 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::session::{READ_LIMIT, Row, Session, SessionError};
+use super::row::Row;
+use super::session::{READ_LIMIT, Session, SessionError};
 
-/// A channel's name; the default one is empty.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ChannelName(String);
-
-impl ChannelName {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&str> for ChannelName {
-    fn from(name: &str) -> Self {
-        Self(name.to_owned())
-    }
-}
-
-impl std::fmt::Display for ChannelName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0.is_empty() {
-            f.write_str("default channel")
-        } else {
-            write!(f, "channel {}", self.0)
-        }
-    }
-}
+pub use super::channel::ChannelName;
 
 /// What a replication thread does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +57,7 @@ impl Channel {
         let text = |names: &[&str]| row.get_any(names).unwrap_or_default().to_owned();
         let number = |names: &[&str]| row.get_any(names).and_then(|v| v.parse::<u64>().ok());
         Self {
-            name: ChannelName(text(&["Channel_Name", "Connection_name"])),
+            name: ChannelName::from(text(&["Channel_Name", "Connection_name"]).as_str()),
             source_host: text(&["Source_Host", "Master_Host"]),
             source_port: number(&["Source_Port", "Master_Port"])
                 .and_then(|port| u16::try_from(port).ok())

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::flavour::Flavour;
 use super::identity::Identity;
+use super::row::Row;
 use crate::config::{Address, Secret, TlsMode};
 use crate::sys::socket::set_receive_limit;
 
@@ -103,42 +104,6 @@ impl SessionError {
             | Self::Lost { .. }
             | Self::Unexpected { .. } => None,
         }
-    }
-}
-
-/// One row; columns are read by name, whatever their order and case.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Row {
-    columns: Vec<(String, Option<String>)>,
-}
-
-impl Row {
-    /// A row from names and values, for tests of the parsers.
-    pub fn of<'a>(columns: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Self {
-        Self {
-            columns: columns
-                .into_iter()
-                .map(|(name, value)| (name.to_ascii_lowercase(), value.map(str::to_owned)))
-                .collect(),
-        }
-    }
-
-    /// The value of a column; `None` when it is NULL or absent.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.columns
-            .iter()
-            .find(|(column, _)| column.eq_ignore_ascii_case(name))
-            .and_then(|(_, value)| value.as_deref())
-    }
-
-    /// The first of several names that is there and not NULL: versions rename columns.
-    pub fn get_any(&self, names: &[&str]) -> Option<&str> {
-        names.iter().find_map(|name| self.get(name))
-    }
-
-    /// The value at a place, from 0.
-    pub fn at(&self, index: usize) -> Option<&str> {
-        self.columns.get(index).and_then(|(_, v)| v.as_deref())
     }
 }
 
@@ -236,7 +201,7 @@ impl Session {
         let answer = self.conn.query_iter(statement).and_then(|mut result| {
             let mut rows = Vec::new();
             for row in result.by_ref() {
-                rows.push(read_row(row?));
+                rows.push(Row::from(row?));
             }
             Ok(rows)
         });
@@ -304,22 +269,6 @@ impl Session {
 /// connection or session killed, 4031 idle too long: the server says it and hangs up.
 fn ends_the_connection(code: u16) -> bool {
     matches!(code, 1053 | 1077 | 1152 | 1184 | 1927 | 3169 | 4031)
-}
-
-fn read_row(row: mysql::Row) -> Row {
-    let names: Vec<String> = row
-        .columns_ref()
-        .iter()
-        .map(|column| column.name_str().to_ascii_lowercase())
-        .collect();
-    let values = row.unwrap_raw().into_iter().map(|value| match value {
-        Some(mysql::Value::Bytes(bytes)) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-        Some(mysql::Value::NULL) | None => None,
-        Some(other) => Some(other.as_sql(true).trim_matches('\'').to_owned()),
-    });
-    Row {
-        columns: names.into_iter().zip(values).collect(),
-    }
 }
 
 /// What went wrong, without what the driver adds about itself.

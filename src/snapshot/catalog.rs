@@ -55,7 +55,7 @@ pub fn list(
     for manifest in &mut manifests {
         judge(manifest, &found);
     }
-    manifests.extend(orphans(&manifests, &found));
+    manifests.extend(orphans(state, &manifests, &found));
     manifests.retain(|manifest| server.is_none_or(|server| manifest.server == server));
     manifests.sort_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
     Ok(manifests)
@@ -173,11 +173,12 @@ fn judge(manifest: &mut Manifest, found: &[Discovered]) {
 }
 
 /// Volumes that bear our mark and belong to no manifest, one entry per id.
-fn orphans(manifests: &[Manifest], found: &[Discovered]) -> Vec<Manifest> {
+fn orphans(state: &StateDir, manifests: &[Manifest], found: &[Discovered]) -> Vec<Manifest> {
     let mut orphans: BTreeMap<&str, Manifest> = BTreeMap::new();
     for discovered in found {
         for volume in discovered.volumes.iter().flatten() {
-            if manifests.iter().any(|manifest| manifest.id == volume.id) {
+            let known = manifests.iter().any(|manifest| manifest.id == volume.id);
+            if known || is_catalogued_elsewhere(state, volume) {
                 continue;
             }
             let Some((server, created)) = id::parse(&volume.id) else {
@@ -200,6 +201,14 @@ fn orphans(manifests: &[Manifest], found: &[Discovered]) -> Vec<Manifest> {
         }
     }
     orphans.into_values().collect()
+}
+
+/// Another configuration on this host, with a state directory of its own, has its manifest.
+fn is_catalogued_elsewhere(state: &StateDir, volume: &FoundVolume) -> bool {
+    volume.tags.get("state_dir").is_some_and(|other| {
+        let other = StateDir::at(Path::new(other));
+        other.root() != state.root() && other.manifest(&volume.id).exists()
+    })
 }
 
 fn orphan(volume: &FoundVolume, kind: BackendKind) -> Manifest {
@@ -232,7 +241,7 @@ fn orphan(volume: &FoundVolume, kind: BackendKind) -> Manifest {
 }
 
 /// The essential part of a manifest, to travel with the volumes.
-pub fn travelling_tags(manifest: &Manifest) -> Tags {
+pub fn travelling_tags(state: &StateDir, manifest: &Manifest) -> Tags {
     let mut tags = Tags::new();
     let mut put = |name: &str, value: Option<&str>| {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
@@ -240,6 +249,7 @@ pub fn travelling_tags(manifest: &Manifest) -> Tags {
         }
     };
     put("server", Some(&manifest.server));
+    put("state_dir", state.root().to_str());
     put("pair", manifest.pair.as_deref());
     put(
         "created",

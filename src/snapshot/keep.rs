@@ -11,6 +11,7 @@ use super::retention::{self, Candidate, ProofRank};
 use crate::journal::log::DELETE_PREFIX;
 use crate::journal::{Log, OperationKind, recover};
 use crate::sys::clock;
+use crate::sys::failpoint;
 use crate::sys::files;
 use crate::volume::{self, PlannedVolume};
 
@@ -84,6 +85,9 @@ fn remove(ctx: &Context, manifest: &Manifest) -> Result<(), SnapshotError> {
             return Err(error.into());
         }
     };
+    // Before anything goes: killed from here on, the rest is for `recover`.
+    log.volumes(manifest.backend_kind, planned)?;
+    failpoint::hit("delete-begun");
     for (index, volume) in manifest.volumes.iter().enumerate() {
         match backend.delete(&manifest.id, volume) {
             Ok(_) => {}
@@ -93,11 +97,8 @@ fn remove(ctx: &Context, manifest: &Manifest) -> Result<(), SnapshotError> {
             }
             Err(error) => return Err(half_deleted(manifest, &error)),
         }
-        if index == 0 {
-            // From the first volume on there is no way back, so the rest is for `recover`.
-            log.volumes(manifest.backend_kind, Clone::clone(&planned))?;
-        }
     }
+    failpoint::hit("volume-deleted");
     files::remove(&ctx.state.manifest(&manifest.id))?;
     log.end("done")?;
     Ok(())

@@ -10,11 +10,13 @@ pub mod id;
 pub mod keep;
 pub mod manifest;
 pub mod manual;
+pub mod moment;
 pub mod observe;
 pub mod pause;
 pub mod plan;
 pub mod progress;
 pub mod quiet;
+pub mod ready;
 pub mod retention;
 
 pub use context::Context;

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::error::SnapshotError;
 use crate::server::Session;
 use crate::server::facts::ServerFacts;
+use crate::server::session::READ_LIMIT;
 use crate::sys::files;
 use crate::sys::process;
 use crate::volume::layout::{self, Layout, ServerPaths};
@@ -13,15 +15,15 @@ use crate::volume::layout::{self, Layout, ServerPaths};
 /// Every place that must be in the snapshot, after making sure that the data directory on this
 /// host really is this server's: a snapshot of somebody else's files would look good and be wrong.
 pub fn layout(
-    session: &Session,
+    session: Session,
     facts: &ServerFacts,
     map: &BTreeMap<PathBuf, PathBuf>,
 ) -> Result<Layout, SnapshotError> {
     let layout = layout::observe_layout(&server_paths(facts), map)?;
-    if is_its_data_dir(session, &layout.data_dir)? {
+    let name = session.target().server.clone();
+    if is_its_data_dir(session, facts, &layout.data_dir)? {
         return Ok(layout);
     }
-    let name = &session.target().server;
     Err(SnapshotError::refused(
         format!(
             "{} on this host isn't the data directory of {name}",
@@ -56,13 +58,30 @@ fn server_paths(facts: &ServerFacts) -> ServerPaths {
     }
 }
 
-/// MySQL's auto.cnf holds the server's uuid. MariaDB has nothing of the kind: there a process that
-/// works in the directory and was started for the server's own port or socket is looked for by the
-/// process id that the server wrote.
-fn is_its_data_dir(session: &Session, data_dir: &Path) -> Result<bool, SnapshotError> {
+/// How far a server's own idea of its start may be from its process's.
+const START_TOLERANCE: Duration = Duration::from_secs(30);
+
+/// MySQL's auto.cnf holds the server's uuid. MariaDB has nothing of the kind: there a process must
+/// work in the directory, and the server must be of this host by name, or of that process's age (a
+/// tunnel leads to another server with the same path; a container has another name).
+fn is_its_data_dir(
+    session: Session,
+    facts: &ServerFacts,
+    data_dir: &Path,
+) -> Result<bool, SnapshotError> {
     if let Some(uuid) = &session.identity().server_uuid {
         let text = files::read_text(&data_dir.join("auto.cnf"))?.unwrap_or_default();
         return Ok(text.to_ascii_lowercase().contains(uuid.as_str()));
     }
-    Ok(process::runs_in(data_dir))
+    let processes = process::in_directory(data_dir);
+    if !processes.is_empty() && facts.variable("hostname") == Some(process::host_name().as_str()) {
+        return Ok(true);
+    }
+    let (_, rows) = session.query("SHOW GLOBAL STATUS LIKE 'Uptime'", READ_LIMIT)?;
+    let up_s = rows.first().and_then(|row| row.at(1)?.parse().ok());
+    let up = up_s.map(Duration::from_secs);
+    Ok(processes
+        .into_iter()
+        .filter_map(process::age)
+        .any(|age| up.is_some_and(|up| age.abs_diff(up) <= START_TOLERANCE)))
 }

@@ -25,6 +25,9 @@ pub const PLACES: [&str; 17] = [
     "sealed",
 ];
 
+/// The places of a deletion.
+pub const DELETE_PLACES: [&str; 2] = ["delete-begun", "volume-deleted"];
+
 /// Does what `UNDERSTUDY_FAILPOINT` says for this place: `place=kill`, `place=stop`,
 /// `place=sleep:MS`; several are separated by commas.
 #[cfg(feature = "failpoints")]

@@ -84,6 +84,11 @@ pub fn remove(path: &Path) -> Result<bool, FileError> {
     }
 }
 
+/// Gives a file another name on the same filesystem.
+pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+    std::fs::rename(from, to).map_err(failed("rename", from))
+}
+
 /// Opens a log that is only ever appended to, mode 0600.
 pub fn open_append(path: &Path) -> Result<File, FileError> {
     let file = OpenOptions::new()

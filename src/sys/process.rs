@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,20 @@ pub fn kernel_release() -> String {
     std::fs::read_to_string("/proc/sys/kernel/osrelease")
         .map(|release| release.trim().to_owned())
         .unwrap_or_default()
+}
+
+/// This machine's name; empty when it can't be told.
+pub fn host_name() -> String {
+    nix::unistd::gethostname()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+/// How long ago a process was started.
+pub fn age(pid: u32) -> Option<Duration> {
+    let ticks_per_s = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
+    let start_ms = start_ticks(pid)?.checked_mul(1000)? / u64::try_from(ticks_per_s).ok()?;
+    Some(super::clock::since_boot().saturating_sub(Duration::from_millis(start_ms)))
 }
 
 /// `None` when there is no such process, or only its zombie.

@@ -399,7 +399,7 @@ fn default_place(root: &Path, layout: &Layout, mounts: &[Mount]) -> Result<PathB
     beside
         .into_iter()
         .chain([within])
-        .find(|place| layout.places().all(|used| !kept::is_inside(place, used)))
+        .find(|place| layout.places().all(|used| !used.covers(place)))
         .ok_or_else(|| {
             VolumeError::refused(
                 format!(

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::statfs::statfs;
 use serde::{Deserialize, Serialize};
 
-use super::layout::{Layout, Mount, Role, mount_of};
+use super::layout::{Layout, Mount, mount_of};
 use super::{BackendKind, PlannedVolume, Tags, VolumeError, VolumeRecord};
 use crate::sys::{files, transfer};
 
@@ -256,7 +256,7 @@ pub fn check_directory(directory: &Path, layout: &Layout) -> Result<PathBuf, Vol
                 ),
             )
         })?;
-    match layout.places().find(|place| is_inside(&resolved, place)) {
+    match layout.places().find(|place| place.covers(&resolved)) {
         None => Ok(resolved),
         Some(place) => Err(VolumeError::refused(
             format!(
@@ -266,22 +266,6 @@ pub fn check_directory(directory: &Path, layout: &Layout) -> Result<PathBuf, Vol
             ),
             "Choose a [snapshot] directory outside of the server's directories.",
         )),
-    }
-}
-
-/// Whether a directory is within what a place covers.
-pub fn is_inside(directory: &Path, place: &super::layout::Place) -> bool {
-    match place.role {
-        // Only a prefix of file names: the directory beside them is free.
-        Role::BinaryLog | Role::RelayLog => false,
-        Role::Data
-        | Role::InnodbData
-        | Role::Redo
-        | Role::Undo
-        | Role::Doublewrite
-        | Role::AriaLog
-        | Role::Tables
-        | Role::KeyRing => directory.starts_with(&place.path),
     }
 }
 

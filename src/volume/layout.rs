@@ -44,6 +44,24 @@ pub struct Place {
     pub path: PathBuf,
 }
 
+impl Place {
+    /// Whether a path is within what this place covers.
+    pub fn covers(&self, path: &Path) -> bool {
+        match self.role {
+            // Only a prefix of file names: the directory beside them is free.
+            Role::BinaryLog | Role::RelayLog => false,
+            Role::Data
+            | Role::InnodbData
+            | Role::Redo
+            | Role::Undo
+            | Role::Doublewrite
+            | Role::AriaLog
+            | Role::Tables
+            | Role::KeyRing => path.starts_with(&self.path),
+        }
+    }
+}
+
 /// A filesystem with all the places on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Volume {
@@ -73,11 +91,7 @@ impl Layout {
         self.volumes.iter().enumerate().find_map(|(index, volume)| {
             volume.places.iter().find(|inner| {
                 self.volumes.iter().enumerate().any(|(other, around)| {
-                    other != index
-                        && around
-                            .places
-                            .iter()
-                            .any(|outer| super::kept::is_inside(&inner.path, outer))
+                    other != index && around.places.iter().any(|outer| outer.covers(&inner.path))
                 })
             })
         })

@@ -15,6 +15,8 @@
 //! `lvcreate -s` 2011; by attaching an area that was made before the pause 1482, from a shell that
 //! was started before it 1317, without waiting for udev and without backup files 342. Thin by
 //! `lvcreate -s` 912, from the shell 477, without udev and backup files 193. So all of it is kept.
+//! The whole `take` with the shell and without it, eight rounds on a busier machine, medians: thick
+//! 1598 and 2360, thin 685 and 1572.
 
 mod commands;
 mod plan;

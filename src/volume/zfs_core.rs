@@ -3,6 +3,9 @@
 //! All `unsafe` of the ZFS back-end is here. The library's header calls its interface stable; its
 //! two functions and libnvpair's six are declared below as in OpenZFS 0.8 to 2.3. It is never
 //! unloaded, so the function pointers stay good.
+//!
+//! `take` of two datasets in the guest (OpenZFS 2.1.11, emulated, shared machine; ten rounds):
+//! the library median 249 ms, best 198; `zfs snapshot` median 636 ms, best 409. So it is kept.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::io;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::volume::VolumeError;
 
 pub(super) const LV_FIELDS: &str = "vg_name,lv_name,lv_uuid,lv_tags,lv_path,lv_dm_path,\
-    lv_kernel_major,lv_kernel_minor,lv_size,origin,origin_size,pool_lv,lv_role,\
+    lv_kernel_major,lv_kernel_minor,lv_size,origin,pool_lv,\
     data_percent,metadata_percent,snap_percent,lv_snapshot_invalid,lv_merging,\
     lv_when_full,lv_health_status,lv_check_needed,lv_device_open,lv_suspended";
 
@@ -35,7 +35,6 @@ pub(super) struct Lv {
     pub origin: String,
     /// Empty when it isn't thin.
     pub pool: String,
-    pub roles: Vec<String>,
     pub data_percent: Option<f64>,
     pub metadata_percent: Option<f64>,
     pub snap_percent: Option<f64>,
@@ -117,7 +116,6 @@ struct LvRow {
     lv_size: String,
     origin: String,
     pool_lv: String,
-    lv_role: String,
     data_percent: String,
     metadata_percent: String,
     snap_percent: String,
@@ -184,7 +182,6 @@ fn parse_lv(row: LvRow) -> Result<Lv, VolumeError> {
         device,
         size_bytes: parse_number("lvs", &row.lv_size)?,
         tags: list(&row.lv_tags),
-        roles: list(&row.lv_role),
         data_percent: row.data_percent.parse().ok(),
         metadata_percent: row.metadata_percent.parse().ok(),
         snap_percent: row.snap_percent.parse().ok(),

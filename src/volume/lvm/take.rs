@@ -49,10 +49,11 @@ impl PreparedLvm {
             BackendKind::LvmThin => commands::create_thin_argv(&self.id, &self.server, target),
             _ => commands::attach_cow_argv(target),
         };
-        match self.shell.as_mut() {
+        let done = match self.shell.as_mut() {
             Some(shell) => shell.change(&argv, self.limit),
             None => self.lvm.run(argv, self.limit).map(drop),
-        }
+        };
+        done.map_err(|error| explain(error, target))
     }
 
     fn seal_one(&self, target: &Target, tags: &Tags) -> Result<VolumeRecord, VolumeError> {
@@ -85,6 +86,21 @@ impl PreparedLvm {
             }
             Fact::Known(VolumeState::Missing) => Err(VolumeError::NotFound { name }),
         }
+    }
+}
+
+/// LVM doesn't say that the suspend was refused because somebody else froze the filesystem.
+fn explain(error: VolumeError, target: &Target) -> VolumeError {
+    let said = error.to_string();
+    if !said.contains("suspend ioctl") || !said.contains("resource busy") {
+        return error;
+    }
+    VolumeError::Busy {
+        name: target.full_origin(),
+        reason: format!(
+            "the filesystem at {} is frozen, so LVM can't suspend it",
+            target.path.display()
+        ),
     }
 }
 

@@ -1,0 +1,261 @@
+//! From the last preparation to the replica applying again: connections, watchdog, lease, pause; and
+//! the way back when any of that fails.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::context::Context;
+use super::error::SnapshotError;
+use super::manifest::Timing;
+use super::pause::{self, Held, PauseError, Sessions};
+use super::plan::Plan;
+use super::ready::Ready;
+use crate::journal::lease::{ChannelBefore, Lease, Purpose};
+use crate::journal::watchdog::Watchdog;
+use crate::journal::{Guard, GuardError};
+use crate::server::flavour::quote_name;
+use crate::server::lock::LockSession;
+use crate::server::replication;
+use crate::server::session::{READ_LIMIT, Session};
+use crate::sys::process::ProcessRef;
+use crate::sys::{clock, failpoint};
+use crate::volume::Prepared;
+use crate::volume::freeze::Freezer;
+
+/// How long the part between arming the lease and the pause may take (InnoDB flushing ahead).
+const SETTLE_AHEAD: Duration = Duration::from_secs(10);
+
+/// Everything between the last preparation and the replica applying again.
+pub fn take(
+    ctx: &Context,
+    ready: &mut Ready,
+    prepared: &mut dyn Prepared,
+    id: &str,
+) -> Result<Held, SnapshotError> {
+    failpoint::hit("prepared");
+    let since = Instant::now();
+    let progress = ctx.progress.clone();
+    prepared.warm_up(&mut |done, total| progress.bytes(done, total))?;
+    ctx.progress.step("prepare", "storage is ready", since);
+    failpoint::hit("warmed-up");
+    ctx.cancel.check("preparing")?;
+
+    let sessions = connect(ready)?;
+    let watchdog = Watchdog::start(&ready.target, &ready.identity, &ctx.state)?;
+    failpoint::hit("watchdog-ready");
+    let lease = lease(ready, &sessions, id);
+    let mut guard = Guard::arm(&ctx.state, &ready.target, watchdog, lease).map_err(lease_failed)?;
+    failpoint::hit("leased");
+    match pause_and_take(ctx, ready, prepared, &mut guard, sessions) {
+        Ok(held) if ready.plan.stops_server() => restart(ctx, ready, guard, held),
+        Ok(held) if ready.plan.needs_quiet() => {
+            // The appliers run again; what is left are the limits on dirty pages.
+            let back = guard.put_back();
+            back.map_err(|error| SnapshotError::left(&ready.server.name, &error, None))?;
+            failpoint::hit("released");
+            Ok(held)
+        }
+        Ok(held) => {
+            guard.release().map_err(lease_failed)?;
+            failpoint::hit("released");
+            Ok(held)
+        }
+        Err(error) => Err(give_up(ready, guard, error)),
+    }
+}
+
+/// Puts things back after a failure; where another keeper did so already, that is the reason that
+/// counts, whatever its stepping in broke here.
+fn give_up(ready: &Ready, guard: Guard, error: SnapshotError) -> SnapshotError {
+    let error = if guard.is_intact() {
+        error
+    } else {
+        SnapshotError::Failed {
+            step: "pause",
+            reason: format!(
+                "held up past max_pause, so the watchdog resumed replication ({error})"
+            ),
+            hint: Some("Find out what stopped this process, and run it again.".to_owned()),
+        }
+    };
+    match guard.put_back() {
+        Ok(_) => error,
+        Err(left) => SnapshotError::left(&ready.server.name, &left, Some(&error)),
+    }
+}
+
+/// Starts the server that was stopped for the moment, and its threads as they were.
+fn restart(ctx: &Context, ready: &Ready, guard: Guard, held: Held) -> Result<Held, SnapshotError> {
+    let since = Instant::now();
+    let name = &ready.server.name;
+    guard
+        .put_back()
+        .map_err(|error| SnapshotError::left(name, &error, None))?;
+    ctx.progress
+        .step("start", format!("{name} is up and as it was"), since);
+    let start_ms = pause::ms(since.elapsed());
+    let timing = Timing {
+        start_ms,
+        pause_ms: held.timing.pause_ms + start_ms,
+        pause_us: held.timing.pause_us + start_ms * 1000,
+        ..held.timing
+    };
+    Ok(Held { timing, ..held })
+}
+
+fn pause_and_take(
+    ctx: &Context,
+    ready: &Ready,
+    prepared: &mut dyn Prepared,
+    guard: &mut Guard,
+    mut sessions: Sessions,
+) -> Result<Held, SnapshotError> {
+    let plan = &ready.plan;
+    if plan.needs_quiet() {
+        sessions.control = flush_ahead(ctx, plan, sessions.control)?;
+    }
+    let freezer = match plan.freeze.as_slice() {
+        [] => None,
+        points => Some(Freezer::prepare(points)?),
+    };
+    guard
+        .renew(plan.max_pause, |lease| {
+            lease.freezes = plan.freeze.clone();
+            lease.service = plan.service.clone();
+        })
+        .map_err(lease_failed)?;
+    let hands = pause::Hands {
+        plan,
+        guard,
+        prepared,
+        freezer,
+        progress: &ctx.progress,
+        cancel: &ctx.cancel,
+    };
+    pause::hold(hands, sessions).map_err(|error| explain(ready, error))
+}
+
+/// The three connections of the pause, and the channels as they are *now*: a pre-copy can take
+/// hours.
+fn connect(ready: &mut Ready) -> Result<Sessions, SnapshotError> {
+    let new = || Session::connect_to(&ready.target, &ready.identity);
+    let (control, channels) = replication::observe_channels(new()?)?;
+    let stop = new()?;
+    let lock = match ready.plan.lock {
+        Some(_) => Some(LockSession::prepare(
+            new()?,
+            ready.server.snapshot.lock_wait,
+        )?),
+        None => None,
+    };
+    ready.plan.channels = channels.iter().map(ChannelBefore::from).collect();
+    Ok(Sessions {
+        control,
+        stop,
+        lock,
+    })
+}
+
+fn lease(ready: &Ready, sessions: &Sessions, id: &str) -> Lease {
+    let mut connections = vec![
+        sessions.stop.connection_id(),
+        sessions.control.connection_id(),
+    ];
+    connections.extend(sessions.lock.as_ref().map(LockSession::connection_id));
+    let (now, boot) = (clock::now(), clock::since_boot());
+    Lease {
+        operation: id.to_owned(),
+        purpose: Purpose::Snapshot,
+        server: ready.server.name.clone(),
+        identity: ready.identity.clone(),
+        channels: ready.plan.channels.clone(),
+        globals: ready.plan.globals.clone(),
+        freezes: Vec::new(),
+        connections,
+        service: None,
+        taken: now,
+        deadline: now + SETTLE_AHEAD * 2,
+        taken_boot_ms: boot.as_millis() as u64,
+        deadline_boot_ms: (boot + SETTLE_AHEAD * 2).as_millis() as u64,
+        owner: ProcessRef::current(),
+        watchdog: None,
+        broken: false,
+    }
+}
+
+fn lease_failed(error: GuardError) -> SnapshotError {
+    match error {
+        GuardError::Watchdog(error) => error.into(),
+        GuardError::File(error) => error.into(),
+    }
+}
+
+/// Lets InnoDB write out its dirty pages while replication still runs, so that little is left for
+/// the pause. The limits are set back with the lease.
+fn flush_ahead(ctx: &Context, plan: &Plan, mut control: Session) -> Result<Session, SnapshotError> {
+    let since = Instant::now();
+    // The low-water mark first: it may not exceed the percentage.
+    for global in plan.globals.iter().rev() {
+        let statement = format!("SET GLOBAL {} = 0", quote_name(&global.name));
+        control = control.execute(&statement, READ_LIMIT)?;
+    }
+    let mut last = u64::MAX;
+    while since.elapsed() < SETTLE_AHEAD {
+        ctx.cancel.check("flushing dirty pages")?;
+        let statement = "SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_dirty'";
+        let (back, rows) = control.query(statement, READ_LIMIT)?;
+        control = back;
+        let dirty = rows
+            .first()
+            .and_then(|row| row.at(1)?.parse().ok())
+            .unwrap_or(0);
+        if dirty == 0 || (dirty >= last && since.elapsed() > Duration::from_secs(2)) {
+            break;
+        }
+        last = dirty;
+        sleep(Duration::from_millis(200));
+    }
+    ctx.progress
+        .step("flush", "dirty pages written ahead", since);
+    Ok(control)
+}
+
+/// What a broken pause means to the user.
+fn explain(ready: &Ready, error: PauseError) -> SnapshotError {
+    let name = &ready.server.name;
+    let reason = error.to_string();
+    let hint = match error {
+        PauseError::Cancelled(step) => return SnapshotError::Interrupted { step },
+        PauseError::Session(error) => return SnapshotError::Session(error),
+        PauseError::Volume(error) => return SnapshotError::Volume(error),
+        PauseError::TempTables(_) => {
+            "Let the sessions on the source drop them, or raise temp_table_wait.".to_owned()
+        }
+        PauseError::Overrun(_) => format!(
+            "Raise max_pause of {name} (now {}), or find the transaction that takes so long.",
+            humantime::format_duration(ready.plan.max_pause)
+        ),
+        PauseError::NotQuiet(_) => format!(
+            "Keep clients off {name}, raise max_pause, use consistency = \"stop\", or a back-end \
+             that snapshots in one moment (zfs, lvm, btrfs)."
+        ),
+        PauseError::Moved { .. } => {
+            format!("Somebody writes to {name}: find out who, and set read_only.")
+        }
+        PauseError::StillRunning { .. } | PauseError::Disturbed { .. } => {
+            "Find out who else starts replication on this server.".to_owned()
+        }
+        PauseError::NotRunning { .. } => "Look at the replica's last SQL error.".to_owned(),
+        PauseError::LeaseBroken => {
+            "The operation was held up past max_pause; run it again.".to_owned()
+        }
+        PauseError::Service(_) | PauseError::StillUp => {
+            format!("Look at the service of {name}: its stop command must end the server.")
+        }
+    };
+    SnapshotError::Failed {
+        step: "pause",
+        reason,
+        hint: Some(hint),
+    }
+}

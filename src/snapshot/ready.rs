@@ -1,0 +1,181 @@
+//! What stands before anything is changed: the server observed, the plan decided, the back-end found.
+
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::context::Context;
+use super::create::Options;
+use super::error::SnapshotError;
+use super::observe;
+use super::plan::{self, Observed, Plan};
+use crate::config::{Consistency, ServerConfig, SnapshotConfig};
+use crate::server::facts::ServerFacts;
+use crate::server::replication;
+use crate::server::session::Session;
+use crate::server::{Identity, Target};
+use crate::volume::layout::Layout;
+use crate::volume::{self, Backend, Stillness, TakeRequest};
+
+/// What stands before anything is changed.
+pub struct Ready {
+    pub plan: Plan,
+    pub server: ServerConfig,
+    pub target: Target,
+    pub identity: Identity,
+    pub facts: ServerFacts,
+    pub layout: Layout,
+    pub backend: Box<dyn Backend>,
+}
+
+impl Ready {
+    /// Where the volumes are mounted that the snapshot is taken of.
+    pub fn mount_points(&self) -> Vec<&Path> {
+        self.layout
+            .volumes
+            .iter()
+            .map(|volume| volume.mount.mount_point.as_path())
+            .collect()
+    }
+}
+
+/// Observes and decides; changes nothing.
+pub fn observe_and_plan(
+    ctx: &Context,
+    name: &str,
+    options: &Options,
+) -> Result<Ready, SnapshotError> {
+    let since = Instant::now();
+    let server = ctx.server(name)?.clone();
+    let target = ctx.target(&server)?;
+    let session = Session::connect(&target)?;
+    refuse_unsupported(&session, name)?;
+    let identity = session.identity().clone();
+    let (session, facts) = crate::server::facts::observe_server(session)?;
+    let refusals = plan::refusals(&server, &facts, options.allow_source);
+    if !refusals.is_empty() {
+        return Err(SnapshotError::Refused { refusals });
+    }
+    let settings = &server.snapshot;
+    let layout = observe::layout(session, &facts, &settings.path_map)?;
+    let kind = volume::choose(settings.backend, &layout, settings.directory.as_deref())?;
+    let freeze = freeze_points(ctx, settings, kind, &layout)?;
+    let plan = plan::plan_create(&Observed {
+        config: &server,
+        facts: &facts,
+        backend: kind,
+        freeze,
+    });
+    let backend = volume::open(kind)?;
+    ctx.progress.step(
+        "check",
+        format!(
+            "{} {}, {} snapshot",
+            name,
+            facts.version,
+            plan::kind_word(kind)
+        ),
+        since,
+    );
+    Ok(Ready {
+        plan,
+        server,
+        target,
+        identity,
+        facts,
+        layout,
+        backend,
+    })
+}
+
+fn refuse_unsupported(session: &Session, name: &str) -> Result<(), SnapshotError> {
+    if session.flavour().is_supported() {
+        return Ok(());
+    }
+    Err(SnapshotError::refused(
+        format!(
+            "{name} is {}, a version this tool doesn't know",
+            session.flavour().text
+        ),
+        "Use MySQL 5.6 or later, or MariaDB 10.5 or later.",
+    ))
+}
+
+/// The mount points that have to stand still together, or why they can't.
+fn freeze_points(
+    ctx: &Context,
+    settings: &SnapshotConfig,
+    kind: volume::BackendKind,
+    layout: &Layout,
+) -> Result<Vec<PathBuf>, SnapshotError> {
+    let is_stopped = settings.consistency == Consistency::Stop;
+    if is_stopped || !volume::needs_freeze(kind, layout) {
+        return Ok(Vec::new());
+    }
+    if let Some(problem) = volume::freeze_problem(kind, layout, ctx.state.root())? {
+        return Err(problem.into());
+    }
+    let mut points: Vec<PathBuf> = layout
+        .volumes
+        .iter()
+        .map(|volume| volume.mount.mount_point.clone())
+        .collect();
+    points.dedup();
+    Ok(points)
+}
+
+/// Replicated temporary tables are waited out before anything is paused.
+pub fn wait_for_temp_tables(ctx: &Context, ready: &Ready) -> Result<(), SnapshotError> {
+    if ready.facts.open_temp_tables == 0 || !ready.facts.is_replica() {
+        return Ok(());
+    }
+    let since = Instant::now();
+    let until = since + ready.server.snapshot.temp_table_wait;
+    let mut session = Session::connect_to(&ready.target, &ready.identity)?;
+    loop {
+        ctx.cancel.check("waiting for temporary tables")?;
+        let (back, open) = replication::observe_open_temp_tables(session)?;
+        session = back;
+        if open == 0 {
+            ctx.progress
+                .step("wait", "replicated temporary tables closed", since);
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            return Err(SnapshotError::refused(
+                format!(
+                    "{open} replicated temporary tables are open on {}",
+                    ready.server.name
+                ),
+                "Let the sessions on the source drop them, or raise temp_table_wait.",
+            ));
+        }
+        sleep(Duration::from_millis(100));
+    }
+}
+
+/// How long one storage command may take.
+const STORAGE_LIMIT: Duration = Duration::from_secs(120);
+
+/// What is asked of the back-end.
+pub fn request(ready: &Ready, id: &str) -> TakeRequest {
+    TakeRequest {
+        id: id.to_owned(),
+        server: ready.server.name.clone(),
+        layout: ready.layout.clone(),
+        directory: ready.server.snapshot.directory.clone(),
+        cow_size: ready.server.snapshot.cow_size,
+        limit: STORAGE_LIMIT.min(ready.server.snapshot.max_pause),
+        stillness: stillness(&ready.plan),
+    }
+}
+
+fn stillness(plan: &Plan) -> Stillness {
+    if plan.stops_server() {
+        Stillness::Stopped
+    } else if plan.freeze.is_empty() {
+        Stillness::Live
+    } else {
+        Stillness::Frozen
+    }
+}

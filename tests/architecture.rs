@@ -1,0 +1,226 @@
+//! The rooms and their arrows, held against the source: docs/ARCHITECTURE.md says why.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// What each room may use besides itself. Nothing points upward.
+const ARROWS: [(&str, &[&str]); 7] = [
+    (
+        "cli",
+        &[
+            "snapshot", "health", "journal", "server", "volume", "config", "sys",
+        ],
+    ),
+    ("health", &["server", "volume", "config", "sys"]),
+    (
+        "snapshot",
+        &["health", "journal", "server", "volume", "config", "sys"],
+    ),
+    // It puts things back, so it knows servers and volumes, and how a service is started.
+    ("journal", &["server", "volume", "config", "sys"]),
+    ("server", &["config", "sys"]),
+    ("volume", &["config", "sys"]),
+    ("config", &["sys"]),
+];
+
+/// Only these rooms may do these things.
+const ONLY_IN_SYS: [&str; 13] = [
+    "process::Command",
+    "Command::new",
+    "SystemTime::now",
+    "Timestamp::now",
+    "fs::write",
+    "File::create",
+    "OpenOptions",
+    "fs::copy",
+    "fs::rename",
+    "fs::remove",
+    "fs::create_dir",
+    "fs::set_permissions",
+    "File::options",
+];
+
+/// Files outside of `sys` that may, each for its reason. One that doesn't any more fails the test.
+const EXCEPTIONS: [(&str, &str, &str); 1] = [(
+    "config/option_file.rs",
+    "OpenOptions",
+    "reads without following the file to a device or fifo; opens nothing for writing",
+)];
+
+/// Decide, from what was observed: no effects, no clock, no connection, no storage.
+const PURE: [&str; 2] = ["snapshot/plan.rs", "snapshot/retention.rs"];
+
+const IMPURE: [&str; 12] = [
+    "crate::sys::exec",
+    "crate::sys::files",
+    "crate::sys::clock",
+    "crate::sys::lock",
+    "crate::sys::process",
+    "crate::sys::ioctl",
+    "crate::sys::transfer",
+    "crate::server::session",
+    "crate::volume::btrfs",
+    "crate::volume::lvm",
+    "crate::volume::zfs",
+    "std::fs",
+];
+
+/// A source file, without its tests.
+struct Source {
+    /// Below src/.
+    name: String,
+    text: String,
+}
+
+impl Source {
+    /// `None` for main.rs and lib.rs, which belong to no room.
+    fn room(&self) -> Option<&str> {
+        self.name.split_once('/').map(|(room, _)| room)
+    }
+
+    /// The lines that are code, numbered from 1.
+    fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.text
+            .lines()
+            .enumerate()
+            .map(|(index, line)| (index + 1, line))
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut dirs = vec![root.clone()];
+    let mut sources = Vec::new();
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path: PathBuf = entry.unwrap().path();
+            let name = path.strip_prefix(&root).unwrap().display().to_string();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                sources.push(Source {
+                    name,
+                    text: without_tests(&text),
+                });
+            }
+        }
+    }
+    assert!(sources.len() > 50, "the sources weren't found");
+    sources
+}
+
+/// Test modules stand at the end of their files.
+fn without_tests(text: &str) -> String {
+    let code = text.split("\n#[cfg(test)]\nmod ").next().unwrap();
+    code.to_owned()
+}
+
+/// The rooms that a line names as `crate::room`.
+fn rooms_in(line: &str) -> Vec<&str> {
+    line.split("crate::")
+        .skip(1)
+        .map(|rest| {
+            rest.split(|c: char| !c.is_ascii_lowercase() && c != '_')
+                .next()
+                .unwrap()
+        })
+        .filter(|room| ARROWS.iter().any(|(name, _)| name == room) || *room == "sys")
+        .collect()
+}
+
+#[test]
+fn rooms_use_only_what_lies_below_them() {
+    let mut wrong = Vec::new();
+    let mut seen = BTreeSet::new();
+    for source in sources() {
+        let Some(room) = source.room() else { continue };
+        let allowed = match ARROWS.iter().find(|(name, _)| *name == room) {
+            Some((_, allowed)) => *allowed,
+            None if room == "sys" => &[],
+            None => panic!("{}: {room} is no room of the architecture", source.name),
+        };
+        for (number, line) in source.lines() {
+            for used in rooms_in(line) {
+                seen.insert((room.to_owned(), used.to_owned()));
+                if used != room && !allowed.contains(&used) {
+                    wrong.push(format!("{}:{number}: {room} -> {used}", source.name));
+                }
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "arrows that may not be:\n{}",
+        wrong.join("\n")
+    );
+    let arrow = ("snapshot".to_owned(), "journal".to_owned());
+    assert!(seen.contains(&arrow), "no arrow was found at all");
+}
+
+#[test]
+fn programs_clocks_and_raw_writes_stay_in_sys() {
+    let mut wrong = Vec::new();
+    let mut excused = BTreeSet::new();
+    for source in sources() {
+        if source.room() == Some("sys") {
+            continue;
+        }
+        for (number, line) in source.lines() {
+            for word in ONLY_IN_SYS.iter().filter(|word| line.contains(**word)) {
+                let exception = EXCEPTIONS
+                    .iter()
+                    .position(|(name, allowed, _)| *name == source.name && allowed == word);
+                match exception {
+                    Some(index) => drop(excused.insert(index)),
+                    None => wrong.push(format!("{}:{number}: {word}", source.name)),
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "only sys may:\n{}", wrong.join("\n"));
+    assert_eq!(
+        excused.len(),
+        EXCEPTIONS.len(),
+        "an exception isn't needed any more"
+    );
+}
+
+#[test]
+fn pure_files_have_no_effects() {
+    let sources = sources();
+    for name in PURE {
+        let source = sources
+            .iter()
+            .find(|source| source.name == name)
+            .unwrap_or_else(|| panic!("{name} is gone"));
+        for (number, line) in source.lines() {
+            for word in IMPURE.iter().chain(&ONLY_IN_SYS) {
+                assert!(!line.contains(word), "{name}:{number}: {word}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_module_says_what_it_owns() {
+    for source in sources() {
+        assert!(
+            source.text.starts_with("//!"),
+            "{} has no //! at its top",
+            source.name
+        );
+    }
+}
+
+#[test]
+fn the_process_set_up_stays_short() {
+    let sources = sources();
+    let main = sources
+        .iter()
+        .find(|source| source.name == "main.rs")
+        .unwrap();
+    assert!(main.text.lines().count() < 40);
+}

@@ -1,0 +1,592 @@
+//! Snapshots of real replicas on real volumes: what is taken, what it holds, what becomes of it.
+//!
+//! One body per behaviour, run over every back-end and both flavours.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+#[expect(
+    dead_code,
+    reason = "shared with the fault tests, which use other parts"
+)]
+mod lab;
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::Duration;
+
+use lab::left::Footprint;
+use lab::load::Load;
+use lab::pair::{Pair, Special};
+use lab::restored::Restored;
+use lab::runner::{self, Group};
+use lab::server::Flavour;
+use lab::storage::Storage;
+use lab::{in_guest, sh};
+use serde_json::Value;
+
+fn main() -> ExitCode {
+    let mut groups = Vec::new();
+    for storage in runner::storages() {
+        for flavour in [Flavour::Mariadb, Flavour::Mysql97] {
+            groups.push(Group {
+                flavour,
+                storage,
+                special: Special::default(),
+                cases: cases![
+                    true restores_to_the_recorded_position_under_load,
+                    true holds_deletes_and_finds_by_prefix,
+                    true prunes_with_a_reason_for_each,
+                    true lists_volumes_without_manifest_as_orphans,
+                    true leaves_lookalikes_alone,
+                    true leaves_an_applier_stopped_that_was_stopped,
+                    false dry_run_changes_nothing,
+                ],
+            });
+        }
+    }
+    if !in_guest() {
+        groups.extend(native_only());
+    }
+    runner::main(groups)
+}
+
+/// What doesn't depend on the back-end.
+fn native_only() -> Vec<Group> {
+    let mut groups = Vec::new();
+    for flavour in [Flavour::Mariadb, Flavour::Mysql97] {
+        groups.push(Group {
+            flavour,
+            storage: Storage::Btrfs,
+            special: Special::default(),
+            cases: cases![
+                false refuses_a_source_without_leave,
+                false locks_a_source_for_its_moment,
+                false pauses_until_resumed,
+                false refuses_a_backend_that_does_not_fit,
+                false stops_and_starts_the_server_through_its_service,
+                false keeps_one_of_two_channels_stopped,
+            ],
+        });
+    }
+    groups.push(Group {
+        flavour: Flavour::Mariadb,
+        storage: Storage::Btrfs,
+        special: Special::default(),
+        cases: cases![
+            false reports_every_configuration_error_with_its_line,
+            false refuses_credentials_that_others_may_read,
+            false keeps_to_one_json_document_on_failure,
+        ],
+    });
+    for storage in [Storage::Btrfs, Storage::Copy] {
+        groups.push(Group {
+            flavour: Flavour::Mysql56,
+            storage,
+            special: Special::default(),
+            cases: cases![
+                false restores_to_the_recorded_position_under_load,
+                false leaves_an_applier_stopped_that_was_stopped,
+                false pauses_until_resumed,
+            ],
+        });
+    }
+    groups
+}
+
+fn id(snapshot: &Value) -> String {
+    snapshot["id"].as_str().unwrap().to_owned()
+}
+
+fn restores_to_the_recorded_position_under_load(pair: &mut Pair) {
+    let before = Footprint::of(pair);
+    let load = Load::start(&pair.source, Duration::from_millis(5));
+    sleep(Duration::from_millis(500));
+    let snapshot = pair.create(&["--label", "nightly", "--tag", "ticket=17"]);
+    sleep(Duration::from_millis(300));
+    let offset = load.offset;
+    load.stop();
+    assert_contract(pair, &snapshot);
+    before.assert_nothing_left(pair);
+    {
+        let restored = Restored::boot(pair, &snapshot);
+        restored.assert_is_at(&snapshot, offset);
+        restored.assert_catches_up();
+    }
+    pair.wait_caught_up();
+    assert_eq!(pair.list().len(), 1);
+    pair.delete_all();
+    assert_eq!(pair.volume.kept_of(&id(&snapshot)), Vec::<String>::new());
+}
+
+/// Every field that cli.md promises.
+fn assert_contract(pair: &Pair, snapshot: &Value) {
+    let (backend, kind) = pair.storage.backend();
+    assert!(id(snapshot).starts_with(&format!("{}-20", pair.name())));
+    assert_eq!(snapshot["server"], pair.name());
+    assert!(snapshot["pair"].is_string());
+    assert_eq!(snapshot["backend"], backend);
+    assert_eq!(snapshot["backend_kind"], kind);
+    assert_eq!(snapshot["consistency"], "pause");
+    assert_eq!(snapshot["label"], "nightly");
+    assert_eq!(snapshot["tags"], serde_json::json!({"ticket": "17"}));
+    assert_eq!(snapshot["held"], false);
+    assert_eq!(snapshot["proof"], "taken");
+    assert_eq!(snapshot["proof_time"], Value::Null);
+    assert_eq!(snapshot["state"], "complete");
+    assert_eq!(snapshot["state_reason"], Value::Null);
+    let created = snapshot["created"].as_str().unwrap();
+    assert!(created.ends_with('Z') && created.len() == 24, "{created}");
+    assert!(created.parse::<jiff::Timestamp>().is_ok(), "{created}");
+    let version = snapshot["server_version"].as_str().unwrap();
+    assert!(
+        pair.replica.value("SELECT VERSION()").starts_with(version),
+        "{version}"
+    );
+    assert!(snapshot["server_identity"].is_string());
+    assert_position(pair, &snapshot["position"]);
+    let volumes = snapshot["volumes"].as_array().unwrap();
+    assert_eq!(volumes.len(), 1, "{volumes:?}");
+    for field in ["origin", "name", "path"] {
+        assert!(volumes[0][field].is_string(), "{field}: {volumes:?}");
+    }
+    assert!(volumes[0].get("bytes_used").is_some());
+    let timing = &snapshot["timing"];
+    let ms = |name: &str| {
+        timing[name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{name}: {timing}"))
+    };
+    let inside = ms("stop_ms") + ms("settle_ms") + ms("snapshot_ms") + ms("start_ms");
+    assert!(ms("pause_ms").abs_diff(inside) <= 3, "{timing}");
+    assert!(ms("total_ms") >= ms("pause_ms"), "{timing}");
+}
+
+fn assert_position(pair: &Pair, position: &Value) {
+    assert!(!position["gtid"].as_str().unwrap().is_empty());
+    let channels = position["channels"].as_array().unwrap();
+    assert_eq!(channels.len(), 1);
+    assert_eq!(channels[0]["name"], "");
+    assert_eq!(channels[0]["source_host"], "127.0.0.1");
+    assert_eq!(channels[0]["source_port"], pair.source.port);
+    let file = channels[0]["source_log_file"].as_str().unwrap();
+    assert!(file.starts_with("binlog."), "{file}");
+    assert!(channels[0]["source_log_pos"].as_u64().unwrap() > 0);
+    assert!(
+        position["own_log_file"]
+            .as_str()
+            .unwrap()
+            .starts_with("binlog.")
+    );
+    assert!(position["own_log_pos"].as_u64().unwrap() > 0);
+}
+
+fn holds_deletes_and_finds_by_prefix(pair: &mut Pair) {
+    let before = Footprint::of(pair);
+    let first = id(&pair.create(&["--hold"]));
+    let second = id(&pair.create(&[]));
+    let listed: Vec<String> = pair.list().iter().map(id).collect();
+    assert_eq!(listed, [second.clone(), first.clone()], "newest first");
+    let show = |wanted: &str| pair.tool.run(&["snapshot", "show", wanted]);
+    let latest = show(&format!("latest:{}", pair.name())).ok().json();
+    assert_eq!(latest["snapshot"]["id"], second);
+    let without_last = &first[..first.len() - 1];
+    assert_eq!(show(without_last).ok().json()["snapshot"]["id"], first);
+    let ambiguous = show(&pair.name()).expect_code(2);
+    assert_eq!(ambiguous.error().0, "usage");
+    show("no-such-snapshot").expect_code(2);
+
+    let delete = |wanted: &str, more: &[&str]| {
+        let args = [&["snapshot", "delete", wanted], more].concat();
+        pair.tool.run(&args)
+    };
+    let held = delete(&first, &["--yes"]).expect_code(4);
+    assert_eq!(held.error().0, "refused");
+    assert!(held.stdout.contains("snapshot release"), "{}", held.stdout);
+    let unconfirmed = delete(&second, &[]);
+    assert!(unconfirmed.code() != 0, "deleted without being asked");
+    delete(&second, &["--dry-run"]).ok();
+    assert_eq!(pair.list().len(), 2);
+    delete(&second, &["--yes"]).ok();
+    assert_eq!(pair.volume.kept_of(&second), Vec::<String>::new());
+
+    let released = pair.tool.run(&["snapshot", "release", &first]).ok().json();
+    assert_eq!(released["changed"], true);
+    let again = pair.tool.run(&["snapshot", "release", &first]).ok().json();
+    assert_eq!(again["changed"], false);
+    let hold = pair.tool.run(&["snapshot", "hold", &first]).ok().json();
+    assert_eq!(hold["snapshot"]["held"], true);
+    pair.tool.run(&["snapshot", "release", &first]).ok();
+    delete(&format!("latest:{}", pair.name()), &["--yes"]).ok();
+    assert_eq!(pair.list(), Vec::<Value>::new());
+    before.assert_nothing_new(pair);
+}
+
+fn prunes_with_a_reason_for_each(pair: &mut Pair) {
+    let before = Footprint::of(pair);
+    let held = id(&pair.create(&["--hold"]));
+    let surplus = id(&pair.create(&[]));
+    let newest = id(&pair.create(&[]));
+    let prune = |more: &[&str]| {
+        let name = pair.name();
+        let args = [&["snapshot", "prune", &name], more].concat();
+        pair.tool.run(&args).ok().json()
+    };
+    // No rule keeps everything.
+    for one in prune(&["--dry-run"])["pruned"].as_array().unwrap() {
+        assert_eq!(one["keep"], true, "{one}");
+    }
+    pair.configure(|settings| settings.snapshot = "keep = { last = 1 }".to_owned());
+    let planned = prune(&["--dry-run"]);
+    let planned = planned["pruned"].as_array().unwrap();
+    assert_eq!(planned.len(), 3);
+    for one in planned {
+        let reasons = one["reasons"].as_array().unwrap();
+        assert!(!reasons.is_empty(), "no reason: {one}");
+        assert_eq!(one["keep"], one["id"] != surplus.as_str(), "{one}");
+    }
+    assert_eq!(pair.list().len(), 3, "a dry run deleted something");
+    prune(&["--yes"]);
+    let left: Vec<String> = pair.list().iter().map(id).collect();
+    assert_eq!(left, [newest, held]);
+    assert_eq!(pair.volume.kept_of(&surplus), Vec::<String>::new());
+    pair.configure_plain();
+    pair.delete_all();
+    before.assert_nothing_new(pair);
+}
+
+fn lists_volumes_without_manifest_as_orphans(pair: &mut Pair) {
+    let before = Footprint::of(pair);
+    let snapshot = pair.create(&["--label", "lost"]);
+    let lost = id(&snapshot);
+    let manifest = pair.state_dir().join(format!("snapshots/{lost}.json"));
+    std::fs::remove_file(manifest).unwrap();
+    let listed = pair.list();
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    let orphan = &listed[0];
+    assert_eq!(orphan["id"], lost);
+    assert_eq!(orphan["state"], "orphan");
+    assert_eq!(orphan["server"], pair.name());
+    assert_eq!(orphan["volumes"][0]["name"], snapshot["volumes"][0]["name"]);
+    // What it knows by itself.
+    let gtid = |value: &Value| {
+        let text = value["position"]["gtid"].as_str().unwrap_or_default();
+        text.replace(char::is_whitespace, "")
+    };
+    assert_eq!(gtid(orphan), gtid(&snapshot));
+    assert_eq!(orphan["server_version"], snapshot["server_version"]);
+    // Neither is it taken for a leftover.
+    pair.tool.run(&["recover", &pair.name()]).ok();
+    pair.tool
+        .run(&["snapshot", "prune", &pair.name(), "--yes"])
+        .ok();
+    assert_eq!(pair.list().len(), 1);
+    pair.tool.run(&["snapshot", "delete", &lost, "--yes"]).ok();
+    assert_eq!(pair.volume.kept_of(&lost), Vec::<String>::new());
+    before.assert_nothing_new(pair);
+}
+
+/// Names like ours, made by others.
+fn leaves_lookalikes_alone(pair: &mut Pair) {
+    let name = format!("{}-20200101T000000Z-abcd", pair.name());
+    let group = &pair.volume.name;
+    let undo: Vec<String> = match pair.storage {
+        Storage::Copy | Storage::Reflink | Storage::ReflinkBtrfs | Storage::Btrfs => {
+            let dir = pair.volume.kept_dir().unwrap().join(&name);
+            std::fs::create_dir_all(dir.join("data")).unwrap();
+            std::fs::write(dir.join("data/precious"), "x").unwrap();
+            vec!["rm".to_owned(), "-rf".to_owned(), dir.display().to_string()]
+        }
+        Storage::LvmThick | Storage::LvmThin => {
+            let lv = format!("understudy-{name}");
+            sh(&["lvcreate", "-q", "-y", "-L", "4m", "-n", &lv, group]);
+            ["lvremove", "-q", "-f", &format!("{group}/{lv}")]
+                .map(str::to_owned)
+                .to_vec()
+        }
+        Storage::Zfs => {
+            let snapshot = format!("{group}/mysql@understudy-{name}");
+            sh(&["zfs", "snapshot", &snapshot]);
+            ["zfs", "destroy", &snapshot].map(str::to_owned).to_vec()
+        }
+    };
+    let kept: BTreeSet<String> = pair.volume.kept();
+    assert!(kept.iter().any(|kept| kept.contains(&name)), "{kept:?}");
+    let shown = pair.list();
+    pair.tool.run(&["recover", &pair.name()]).ok();
+    pair.configure(|settings| settings.snapshot = "keep = { last = 1 }".to_owned());
+    pair.tool
+        .run(&["snapshot", "prune", &pair.name(), "--yes"])
+        .ok();
+    let deleted = pair.tool.run(&["snapshot", "delete", &name, "--yes"]);
+    let after = pair.volume.kept();
+    let undo: Vec<&str> = undo.iter().map(String::as_str).collect();
+    sh(&undo);
+    pair.configure_plain();
+    assert_eq!(shown, Vec::<Value>::new(), "a look-alike is listed");
+    assert!(deleted.code() != 0, "a look-alike was deleted");
+    assert_eq!(after, kept);
+}
+
+fn leaves_an_applier_stopped_that_was_stopped(pair: &mut Pair) {
+    pair.replica
+        .execute(&pair.flavour.replica_statement("STOP", "SQL_THREAD", ""));
+    let before = Footprint::of(pair);
+    assert_eq!(
+        pair.replica.sql_threads(),
+        [(String::new(), "No".to_owned())]
+    );
+    let snapshot = pair.create(&[]);
+    let warnings = snapshot["warnings"].to_string();
+    assert!(warnings.contains("stays stopped"), "{warnings}");
+    before.assert_nothing_left(pair);
+    assert_eq!(
+        pair.replica.sql_threads(),
+        [(String::new(), "No".to_owned())]
+    );
+    pair.replica
+        .execute(&pair.flavour.replica_statement("START", "SQL_THREAD", ""));
+    pair.wait_caught_up();
+    pair.delete_all();
+}
+
+fn dry_run_changes_nothing(pair: &mut Pair) {
+    let before = Footprint::of(pair);
+    let kept = pair.volume.kept();
+    let run = pair
+        .tool
+        .run(&["snapshot", "create", &pair.name(), "--dry-run"])
+        .ok();
+    let plan = &run.json()["plan"];
+    assert_eq!(plan["backend_kind"], pair.storage.backend().1);
+    let steps: Vec<&str> = plan["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| step["step"].as_str().unwrap())
+        .collect();
+    let order = ["stop", "lock", "position", "snapshot", "start"];
+    let found: Vec<&str> = steps
+        .iter()
+        .copied()
+        .filter(|step| order.contains(step))
+        .collect();
+    assert_eq!(found, order);
+    assert_eq!(steps.contains(&"quiet"), pair.storage.is_file_by_file());
+    assert_eq!(pair.volume.kept(), kept);
+    before.assert_nothing_new(pair);
+}
+
+fn refuses_a_source_without_leave(pair: &mut Pair) {
+    let before = Footprint::of(pair);
+    let run = pair
+        .tool
+        .run(&["snapshot", "create", &pair.source_name()])
+        .expect_code(4);
+    let (kind, message) = run.error();
+    assert_eq!(kind, "refused");
+    assert!(message.contains("no replica"), "{message}");
+    before.assert_nothing_new(pair);
+}
+
+fn locks_a_source_for_its_moment(pair: &mut Pair) {
+    let load = Load::start(&pair.source, Duration::from_millis(5));
+    let offset = load.offset;
+    sleep(Duration::from_millis(300));
+    let name = pair.source_name();
+    let run = pair
+        .tool
+        .run(&["snapshot", "create", &name, "--allow-source"])
+        .ok();
+    let snapshot = run.json()["snapshot"].clone();
+    sleep(Duration::from_millis(300));
+    load.stop();
+    assert_eq!(snapshot["consistency"], "lock");
+    assert_eq!(snapshot["backend"], "copy");
+    assert_eq!(snapshot["position"]["channels"], serde_json::json!([]));
+    {
+        let restored = Restored::boot_as(pair, &snapshot, &pair.source, 0);
+        let recorded = snapshot["position"]["gtid"].as_str().unwrap();
+        let recorded = recorded.replace(char::is_whitespace, "");
+        // It has no position of a replica, and another server_id than the one that wrote its log.
+        let own = match pair.flavour {
+            Flavour::Mariadb => restored.server.value("SELECT @@GLOBAL.gtid_binlog_pos"),
+            Flavour::Mysql97 | Flavour::Mysql56 => restored.server.gtid(),
+        };
+        assert_eq!(own, recorded);
+        restored.assert_holds_the_load(&recorded, offset);
+    }
+    // Nothing is locked any more.
+    pair.wait_caught_up();
+    pair.tool
+        .run(&["snapshot", "delete", &id(&snapshot), "--yes"])
+        .ok();
+}
+
+fn pauses_until_resumed(pair: &mut Pair) {
+    let before = Footprint::of(pair);
+    let name = pair.name();
+    let paused = pair.tool.run(&["pause", &name, "--for", "10m"]).ok().json();
+    assert_eq!(paused["pause"]["changed"], true, "{paused}");
+    assert_eq!(
+        pair.replica.sql_threads(),
+        [(String::new(), "No".to_owned())]
+    );
+    assert_eq!(pair.replica.channels()[0].1, "Yes", "the IO thread goes on");
+    // A pause on purpose isn't recovered, nor run over.
+    pair.tool.run(&["recover", &name]).ok();
+    assert_eq!(
+        pair.replica.sql_threads(),
+        [(String::new(), "No".to_owned())]
+    );
+    let second = pair.tool.run(&["snapshot", "create", &name]).expect_code(6);
+    assert!(
+        second.stdout.contains("understudy resume"),
+        "{}",
+        second.stdout
+    );
+    let resumed = pair.tool.run(&["resume", &name]).ok().json();
+    assert_eq!(resumed["resume"]["changed"], true, "{resumed}");
+    before.assert_nothing_new(pair);
+    let again = pair.tool.run(&["resume", &name]).ok().json();
+    assert_eq!(again["resume"]["changed"], false);
+    pair.wait_caught_up();
+}
+
+fn refuses_a_backend_that_does_not_fit(pair: &mut Pair) {
+    let before = Footprint::of(pair);
+    pair.configure(|settings| settings.backend = "lvm".to_owned());
+    let run = pair
+        .tool
+        .run(&["snapshot", "create", &pair.name()])
+        .expect_code(4);
+    assert!(run.stdout.contains("btrfs"), "{}", run.stdout);
+    pair.configure_plain();
+    before.assert_nothing_new(pair);
+}
+
+fn stops_and_starts_the_server_through_its_service(pair: &mut Pair) {
+    let service = pair.put_under_a_service();
+    let before = Footprint::of(pair);
+    pair.configure(|settings| settings.snapshot = service);
+    let load = Load::start(&pair.source, Duration::from_millis(5));
+    let offset = load.offset;
+    let snapshot = pair.create(&[]);
+    load.stop();
+    assert_eq!(snapshot["consistency"], "stop");
+    before.assert_nothing_left(pair);
+    assert_eq!(
+        pair.replica.channels()[0].1,
+        "Yes",
+        "the IO thread runs again"
+    );
+    {
+        let restored = Restored::boot(pair, &snapshot);
+        restored.assert_is_at(&snapshot, offset);
+        restored.assert_catches_up();
+    }
+    pair.wait_caught_up();
+    pair.configure_plain();
+    pair.delete_all();
+}
+
+fn keeps_one_of_two_channels_stopped(pair: &mut Pair) {
+    pair.add_source("second");
+    let stop = pair
+        .flavour
+        .replica_statement("STOP", "SQL_THREAD", "second");
+    lab::eventually(
+        lab::limit(20),
+        "the second channel has created its table",
+        || {
+            !pair.replica.rows("SHOW DATABASES LIKE 'other'").is_empty()
+                && !pair.replica.rows("SHOW TABLES FROM other").is_empty()
+        },
+    );
+    pair.replica.execute(&stop);
+    let before = Footprint::of(pair);
+    let wanted = [
+        (String::new(), "Yes".to_owned()),
+        ("second".to_owned(), "No".to_owned()),
+    ];
+    assert_eq!(pair.replica.sql_threads(), wanted);
+    let snapshot = pair.create(&[]);
+    let channels = snapshot["position"]["channels"].as_array().unwrap();
+    let mut names: Vec<&str> = channels
+        .iter()
+        .map(|c| c["name"].as_str().unwrap())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, ["", "second"]);
+    before.assert_nothing_left(pair);
+    assert_eq!(pair.replica.sql_threads(), wanted);
+    // And both running come back both.
+    pair.replica.execute(
+        &pair
+            .flavour
+            .replica_statement("START", "SQL_THREAD", "second"),
+    );
+    let before = Footprint::of(pair);
+    pair.create(&[]);
+    before.assert_nothing_left(pair);
+    pair.others[0].execute("INSERT INTO other.t VALUES (1)");
+    lab::eventually(lab::limit(20), "the second channel applies", || {
+        pair.replica.value("SELECT COUNT(*) FROM other.t") == "1"
+    });
+    pair.delete_all();
+}
+
+fn reports_every_configuration_error_with_its_line(pair: &mut Pair) {
+    pair.configure(|settings| {
+        settings.snapshot = "max_lagg = \"1h\"\ntemp_table_wait = \"soon\"".to_owned();
+    });
+    let file = std::fs::read_to_string(pair.base().join("understudy.toml")).unwrap();
+    let line_of = |word: &str| file.lines().position(|line| line.contains(word)).unwrap() + 1;
+    let run = pair.tool.run(&["config", "check"]).expect_code(3);
+    let (kind, message) = run.error();
+    assert_eq!(kind, "config");
+    for word in ["max_lagg", "soon"] {
+        let place = format!("understudy.toml:{}:", line_of(word));
+        assert!(message.contains(&place), "{place} isn't in: {message}");
+    }
+    let before = Footprint::of(pair);
+    pair.tool
+        .run(&["snapshot", "create", &pair.name()])
+        .expect_code(3);
+    pair.configure_plain();
+    before.assert_nothing_new(pair);
+    pair.tool.run(&["config", "check"]).ok();
+}
+
+fn refuses_credentials_that_others_may_read(pair: &mut Pair) {
+    let before = Footprint::of(pair);
+    let file = pair.base().join("db.cnf");
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+    for args in [
+        &["config", "check"][..],
+        &["snapshot", "create", &pair.name()],
+    ] {
+        let run = pair.tool.run(args).expect_code(3);
+        assert!(run.stdout.contains("chmod"), "{}", run.stdout);
+        assert!(!run.stdout.contains("secret word"), "{}", run.stdout);
+    }
+    pair.configure_plain();
+    before.assert_nothing_new(pair);
+}
+
+fn keeps_to_one_json_document_on_failure(pair: &mut Pair) {
+    let failures: [(&[&str], i32, &str); 3] = [
+        (&["snapshot", "create", "nobody"], 2, "usage"),
+        (&["snapshot", "frobnicate"], 2, "usage"),
+        (&["snapshot", "show", "nothing"], 2, "usage"),
+    ];
+    for (args, code, kind) in failures {
+        let run = pair.tool.run(args).expect_code(code);
+        assert_eq!(run.error().0, kind, "{args:?}: {}", run.stdout);
+    }
+    let file = pair.base().join("understudy.toml");
+    std::fs::remove_file(&file).unwrap();
+    let run = pair.tool.run(&["snapshot", "list"]).expect_code(3);
+    assert_eq!(run.error().0, "config", "{}", run.stdout);
+    pair.configure_plain();
+}
