@@ -9,7 +9,7 @@ use super::error::Refusal;
 use crate::config::{Consistency, ServerConfig, ServiceControl};
 use crate::journal::{ChannelBefore, GlobalBefore};
 use crate::server::facts::ServerFacts;
-use crate::server::flavour::LockScope;
+use crate::server::flavour::{LockScope, quote_name};
 use crate::server::replication::{Channel, ChannelName, ThreadState};
 use crate::volume::BackendKind;
 
@@ -125,9 +125,9 @@ pub fn plan_create(observed: &Observed) -> Plan {
         warnings: warnings(observed),
     };
     if plan.needs_quiet() {
-        plan.globals = globals(facts, QUIET_SETTINGS.iter().rev().map(|(name, _)| *name));
+        plan.globals = globals(facts, &FLUSH_LIMITS);
     } else if plan.stops_server() {
-        plan.globals = globals(facts, READ_ONLY.into_iter());
+        plan.globals = globals(facts, &READ_ONLY);
     }
     plan
 }
@@ -212,30 +212,57 @@ fn lock_scope(consistency: Consistency, facts: &ServerFacts) -> Option<LockScope
     }
 }
 
-/// What brings InnoDB's dirty pages to zero, and fast, in the order of setting; set back in the
-/// reverse order. The low-water mark may not exceed the percentage, nor the capacity its maximum. By
-/// default InnoDB writes 200 pages a second when nothing presses it: a second for each 3 MiB.
-pub const QUIET_SETTINGS: [(&str, &str); 4] = [
-    ("innodb_max_dirty_pages_pct_lwm", "0"),
-    ("innodb_max_dirty_pages_pct", "0"),
-    ("innodb_io_capacity_max", "40000"),
-    ("innodb_io_capacity", "20000"),
+/// What keeps dirty pages in memory, in the order in which it is set back. The percentage goes before
+/// its low-water mark, and the capacity before its maximum: the server bends the one to the other.
+const FLUSH_LIMITS: [&str; 4] = [
+    "innodb_max_dirty_pages_pct",
+    "innodb_max_dirty_pages_pct_lwm",
+    "innodb_io_capacity",
+    "innodb_io_capacity_max",
 ];
+
+/// Pages that the server may write per second while it is driven to rest. Its default of 200 makes
+/// a pause wait seconds for a disk that has nothing to do.
+const FLUSH_CAPACITY: f64 = 20_000.0;
+
+/// The value of a flush limit that lets all dirty pages go as fast as the disk takes them.
+fn flushing_value(global: &GlobalBefore) -> f64 {
+    if global.name.contains("io_capacity") {
+        let before = global.value.parse().unwrap_or(FLUSH_CAPACITY);
+        FLUSH_CAPACITY.max(before)
+    } else {
+        0.0
+    }
+}
+
+/// The statements that let InnoDB write out everything, in order: the maximum before the capacity,
+/// the low-water mark before the percentage, since the one may not exceed the other.
+pub fn flush_statements(globals: &[GlobalBefore]) -> Vec<String> {
+    globals
+        .iter()
+        .rev()
+        .map(|global| {
+            let (name, value) = (quote_name(&global.name), flushing_value(global));
+            format!("SET GLOBAL {name} = {value}")
+        })
+        .collect()
+}
 
 /// Often set on the running server only: a restart must not make a replica writable.
 const READ_ONLY: [&str; 2] = ["read_only", "super_read_only"];
 
 /// As they are now, in the form in which `SELECT @@name` shows them.
-fn globals<'a>(facts: &ServerFacts, names: impl Iterator<Item = &'a str>) -> Vec<GlobalBefore> {
+fn globals(facts: &ServerFacts, names: &[&str]) -> Vec<GlobalBefore> {
     let number = |value: &str| match value {
         "ON" => Some("1".to_owned()),
         "OFF" => Some("0".to_owned()),
         number => number.parse::<f64>().ok().map(|_| number.to_owned()),
     };
     names
+        .iter()
         .filter_map(|name| {
             Some(GlobalBefore {
-                name: name.to_owned(),
+                name: (*name).to_owned(),
                 value: number(facts.variable(name)?)?,
             })
         })
