@@ -357,15 +357,6 @@ fn take_frozen(hands: &mut Hands) -> Result<(), PauseError> {
     Ok(taken?)
 }
 
-/// The page cleaner sleeps up to a second between two batches; setting its limit again, to what it
-/// already is, wakes it at once (MariaDB 10.5 and later; elsewhere it changes nothing).
-fn wake_page_cleaner(plan: &Plan, mut control: Session) -> Result<Session, PauseError> {
-    if let Some(statement) = plan::flush_statements(&plan.globals).last() {
-        control = control.execute(statement, READ_LIMIT)?;
-    }
-    Ok(control)
-}
-
 /// File by file from a live server: again and again, until the server's counters prove that it
 /// wrote nothing from before the walk to after it, or the time is over.
 fn take_quiet(
@@ -376,10 +367,11 @@ fn take_quiet(
     const STEP: &str = "copying while InnoDB is at rest";
     let cancel = hands.cancel;
     let cancelled = || cancel.is_set();
-    control = wake_page_cleaner(hands.plan, control)?;
+    let wake = plan::flush_statements(&hands.plan.globals).pop();
     loop {
         clock.left(STEP, cancel)?;
-        let (back, before) = quiet::wait_until_quiet(control, clock.until, &cancelled)?;
+        let (back, before) =
+            quiet::wait_until_quiet(control, wake.as_deref(), clock.until, &cancelled)?;
         let before = before.map_err(PauseError::NotQuiet)?;
         let progress = hands.progress;
         let torn = match hands
