@@ -43,7 +43,7 @@ impl ServerFacts {
 }
 
 /// The variables that say where files are and how they are written.
-const VARIABLES: [&str; 21] = [
+const VARIABLES: [&str; 23] = [
     "datadir",
     "innodb_data_home_dir",
     "innodb_data_file_path",
@@ -65,6 +65,8 @@ const VARIABLES: [&str; 21] = [
     "super_read_only",
     "innodb_max_dirty_pages_pct",
     "innodb_max_dirty_pages_pct_lwm",
+    "innodb_io_capacity",
+    "innodb_io_capacity_max",
 ];
 
 pub fn observe_server(session: Session) -> Result<(Session, ServerFacts), SessionError> {

@@ -1,6 +1,6 @@
 //! The catalogue: manifests in the state directory, held against what the volumes themselves say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::error::SnapshotError;
@@ -52,8 +52,12 @@ pub fn list(
 ) -> Result<Vec<Manifest>, SnapshotError> {
     let mut manifests = stored(state)?.manifests;
     let found = discover(config, &manifests);
-    for manifest in &mut manifests {
-        judge(manifest, &found);
+    for discovered in &found {
+        let by_name = discovered.by_name();
+        let of_kind = manifests
+            .iter_mut()
+            .filter(|m| m.backend_kind == discovered.kind);
+        of_kind.for_each(|manifest| judge(manifest, &by_name));
     }
     manifests.extend(orphans(state, &manifests, &found));
     manifests.retain(|manifest| server.is_none_or(|server| manifest.server == server));
@@ -65,6 +69,16 @@ pub fn list(
 struct Discovered {
     kind: BackendKind,
     volumes: Result<Vec<FoundVolume>, String>,
+}
+
+impl Discovered {
+    fn by_name(&self) -> Result<HashMap<&str, &FoundVolume>, &str> {
+        let volumes = self.volumes.as_ref().map_err(String::as_str)?;
+        Ok(volumes
+            .iter()
+            .map(|found| (found.record.name.as_str(), found))
+            .collect())
+    }
 }
 
 /// Asks once per back-end, not once per snapshot. A back-end that neither a server's configuration
@@ -135,20 +149,16 @@ fn is_of_interest(kind: BackendKind, config: &Config, manifests: &[Manifest]) ->
 }
 
 /// Compares a manifest with what its volumes are now. What can't be asked is said, not guessed.
-fn judge(manifest: &mut Manifest, found: &[Discovered]) {
-    let of_kind = found.iter().find(|d| d.kind == manifest.backend_kind);
-    let volumes = match of_kind.map(|d| &d.volumes) {
-        Some(Ok(volumes)) => volumes,
-        Some(Err(reason)) => {
+fn judge(manifest: &mut Manifest, found: &Result<HashMap<&str, &FoundVolume>, &str>) {
+    let volumes = match found {
+        Ok(volumes) => volumes,
+        Err(reason) => {
             manifest.state_reason = Some(format!("the storage can't be asked: {reason}"));
             return;
         }
-        None => return,
     };
     for record in &mut manifest.volumes {
-        let now = volumes
-            .iter()
-            .find(|found| found.record.name == record.name);
+        let now = volumes.get(record.name.as_str());
         let state = match now {
             None => VolumeState::Missing,
             Some(found) if found.record.uuid != record.uuid => {
@@ -174,11 +184,14 @@ fn judge(manifest: &mut Manifest, found: &[Discovered]) {
 
 /// Volumes that bear our mark and belong to no manifest, one entry per id.
 fn orphans(state: &StateDir, manifests: &[Manifest], found: &[Discovered]) -> Vec<Manifest> {
+    let known: HashSet<&str> = manifests
+        .iter()
+        .map(|manifest| manifest.id.as_str())
+        .collect();
     let mut orphans: BTreeMap<&str, Manifest> = BTreeMap::new();
     for discovered in found {
         for volume in discovered.volumes.iter().flatten() {
-            let known = manifests.iter().any(|manifest| manifest.id == volume.id);
-            if known || is_catalogued_elsewhere(state, volume) {
+            if known.contains(volume.id.as_str()) || is_catalogued_elsewhere(state, volume) {
                 continue;
             }
             let Some((server, created)) = id::parse(&volume.id) else {

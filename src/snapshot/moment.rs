@@ -8,12 +8,11 @@ use super::context::Context;
 use super::error::SnapshotError;
 use super::manifest::Timing;
 use super::pause::{self, Held, PauseError, Sessions};
-use super::plan::Plan;
+use super::plan::{self, Plan};
 use super::ready::Ready;
 use crate::journal::lease::{ChannelBefore, Lease, Purpose};
 use crate::journal::watchdog::Watchdog;
 use crate::journal::{Guard, GuardError};
-use crate::server::flavour::quote_name;
 use crate::server::lock::LockSession;
 use crate::server::replication;
 use crate::server::session::{READ_LIMIT, Session};
@@ -194,9 +193,7 @@ fn lease_failed(error: GuardError) -> SnapshotError {
 /// the pause. The limits are set back with the lease.
 fn flush_ahead(ctx: &Context, plan: &Plan, mut control: Session) -> Result<Session, SnapshotError> {
     let since = Instant::now();
-    // The low-water mark first: it may not exceed the percentage.
-    for global in plan.globals.iter().rev() {
-        let statement = format!("SET GLOBAL {} = 0", quote_name(&global.name));
+    for statement in plan::flush_statements(&plan.globals) {
         control = control.execute(&statement, READ_LIMIT)?;
     }
     let mut last = u64::MAX;

@@ -9,7 +9,7 @@ use super::error::Refusal;
 use crate::config::{Consistency, ServerConfig, ServiceControl};
 use crate::journal::{ChannelBefore, GlobalBefore};
 use crate::server::facts::ServerFacts;
-use crate::server::flavour::LockScope;
+use crate::server::flavour::{LockScope, quote_name};
 use crate::server::replication::{Channel, ChannelName, ThreadState};
 use crate::volume::BackendKind;
 
@@ -125,7 +125,7 @@ pub fn plan_create(observed: &Observed) -> Plan {
         warnings: warnings(observed),
     };
     if plan.needs_quiet() {
-        plan.globals = globals(facts, &DIRTY_PAGE_LIMITS);
+        plan.globals = globals(facts, &FLUSH_LIMITS);
     } else if plan.stops_server() {
         plan.globals = globals(facts, &READ_ONLY);
     }
@@ -212,11 +212,41 @@ fn lock_scope(consistency: Consistency, facts: &ServerFacts) -> Option<LockScope
     }
 }
 
-/// The percentage first: the server lowers the low-water mark when it exceeds the percentage.
-const DIRTY_PAGE_LIMITS: [&str; 2] = [
+/// What keeps dirty pages in memory, in the order in which it is set back. The percentage goes before
+/// its low-water mark, and the capacity before its maximum: the server bends the one to the other.
+const FLUSH_LIMITS: [&str; 4] = [
     "innodb_max_dirty_pages_pct",
     "innodb_max_dirty_pages_pct_lwm",
+    "innodb_io_capacity",
+    "innodb_io_capacity_max",
 ];
+
+/// Pages that the server may write per second while it is driven to rest. Its default of 200 makes
+/// a pause wait seconds for a disk that has nothing to do.
+const FLUSH_CAPACITY: f64 = 20_000.0;
+
+/// The value of a flush limit that lets all dirty pages go as fast as the disk takes them.
+fn flushing_value(global: &GlobalBefore) -> f64 {
+    if global.name.contains("io_capacity") {
+        let before = global.value.parse().unwrap_or(FLUSH_CAPACITY);
+        FLUSH_CAPACITY.max(before)
+    } else {
+        0.0
+    }
+}
+
+/// The statements that let InnoDB write out everything, in order: the maximum before the capacity,
+/// the low-water mark before the percentage, since the one may not exceed the other.
+pub fn flush_statements(globals: &[GlobalBefore]) -> Vec<String> {
+    globals
+        .iter()
+        .rev()
+        .map(|global| {
+            let (name, value) = (quote_name(&global.name), flushing_value(global));
+            format!("SET GLOBAL {name} = {value}")
+        })
+        .collect()
+}
 
 /// Often set on the running server only: a restart must not make a replica writable.
 const READ_ONLY: [&str; 2] = ["read_only", "super_read_only"];

@@ -65,6 +65,18 @@ pub fn open(kind: BackendKind) -> Result<Box<dyn Backend>, VolumeError> {
     }
 }
 
+/// Whether this machine has such a storage at all, told without starting a program.
+pub fn is_in_use(kind: BackendKind) -> bool {
+    match kind {
+        BackendKind::Zfs => Path::new("/sys/module/zfs").exists(),
+        BackendKind::LvmThick | BackendKind::LvmThin => files::list(Path::new("/sys/block"))
+            .unwrap_or_default()
+            .iter()
+            .any(|device| observe_lvm(device) != Storage::Plain),
+        BackendKind::Btrfs | BackendKind::Reflink | BackendKind::Copy => true,
+    }
+}
+
 /// Decides from what was seen.
 pub fn decide(
     choice: BackendChoice,

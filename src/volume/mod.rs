@@ -263,4 +263,4 @@ pub mod walk;
 pub mod zfs;
 mod zfs_core;
 
-pub use choose::{choose, freeze_problem, needs_freeze, open};
+pub use choose::{choose, freeze_problem, is_in_use, needs_freeze, open};

@@ -148,6 +148,8 @@ fn globals(pair: &Pair) -> Vec<String> {
     [
         "innodb_max_dirty_pages_pct",
         "innodb_max_dirty_pages_pct_lwm",
+        "innodb_io_capacity",
+        "innodb_io_capacity_max",
         "read_only",
     ]
     .map(|name| {
