@@ -293,6 +293,13 @@ impl Flavour {
         }
     }
 
+    /// Writes out all dirty pages and sets a checkpoint, and answers when that is done. MySQL has it
+    /// in debug builds only, and old MariaDB doesn't know it either.
+    pub fn checkpoint_now(&self) -> Option<&'static str> {
+        self.is_mariadb()
+            .then_some("SET GLOBAL innodb_log_checkpoint_now = 1")
+    }
+
     /// The counters that stand still when InnoDB writes nothing, as status variable names.
     pub fn write_counters(&self) -> &'static [&'static str] {
         &[

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::context::Cancel;
 use super::manifest::Timing;
-use super::plan::{self, Plan};
+use super::plan::Plan;
 use super::progress::Progress;
 use super::quiet;
 use crate::config::ServiceControl;
@@ -367,11 +367,9 @@ fn take_quiet(
     const STEP: &str = "copying while InnoDB is at rest";
     let cancel = hands.cancel;
     let cancelled = || cancel.is_set();
-    let wake = plan::flush_statements(&hands.plan.globals).pop();
     loop {
         clock.left(STEP, cancel)?;
-        let (back, before) =
-            quiet::wait_until_quiet(control, wake.as_deref(), clock.until, &cancelled)?;
+        let (back, before) = quiet::wait_until_quiet(control, clock.until, &cancelled)?;
         let before = before.map_err(PauseError::NotQuiet)?;
         let progress = hands.progress;
         let torn = match hands

@@ -87,15 +87,15 @@ pub fn observe_counters(session: Session) -> Result<(Session, Counters), Session
 
 /// Waits until several looks in a row are idle and equal, or `until`. `Err` inside: what still moved.
 ///
-/// The page cleaner sleeps up to a second between batches, and the last batch and the checkpoint
-/// after it are batches of their own. So while something moves, `wake` is run: setting its limit
-/// again, to what it already is, wakes it at once (MariaDB 10.5 and later; elsewhere no change).
+/// The page cleaner works once a second, and the last pages and the checkpoint after them would each
+/// be another second's work. So where the server can be told to set a checkpoint now, it is told so
+/// while anything moves.
 pub fn wait_until_quiet(
-    mut session: Session,
-    wake: Option<&str>,
+    session: Session,
     until: Instant,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<(Session, Result<Counters, String>), SessionError> {
+    let mut session = checkpoint_now(session, until)?;
     let mut last: Option<Counters> = None;
     let mut equal = 1;
     let mut moved = "InnoDB never came to rest".to_owned();
@@ -118,12 +118,22 @@ pub fn wait_until_quiet(
         if Instant::now() >= until || cancelled() {
             return Ok((session, Err(moved)));
         }
-        if let Some(statement) = wake.filter(|_| equal == 1) {
-            session = session.execute(statement, READ_LIMIT)?;
+        if equal == 1 && last.is_some() {
+            session = checkpoint_now(session, until)?;
         }
         last = Some(now);
         sleep(LOOK_AGAIN);
     }
+}
+
+/// A server that refuses comes to rest in its own time.
+fn checkpoint_now(session: Session, until: Instant) -> Result<Session, SessionError> {
+    let Some(statement) = session.flavour().checkpoint_now() else {
+        return Ok(session);
+    };
+    let left = until.saturating_duration_since(Instant::now()) + Duration::from_secs(1);
+    let (session, _) = session.attempt(statement, left)?;
+    Ok(session)
 }
 
 #[cfg(test)]
