@@ -36,6 +36,10 @@ end_lab() {
     set +e
     if [[ -n $dir ]]; then
         touch "$dir/load-ends"
+        # An interrupted understudy puts things back first: it holds its lock until that is done.
+        for name in "${!pid[@]}"; do
+            [[ ! -e $dir/state/locks/$name.lock ]] || flock -w 60 "$dir/state/locks/$name.lock" true
+        done
         for name in "${!pid[@]}"; do kill "${pid[$name]}" 2>/dev/null; done
         for name in "${!pid[@]}"; do wait "${pid[$name]}" 2>/dev/null; done
         for item in "${load_pids[@]}"; do wait "$item" 2>/dev/null; done
