@@ -107,6 +107,7 @@ fn native_groups() -> Vec<Group> {
                 Storage::Reflink,
                 cases![
                     false refuses_when_space_is_short,
+                    false thaws_before_anything_else,
                     false resumes_when_relay_space_is_full_in_the_pause,
                 ],
             )
@@ -751,6 +752,31 @@ fn resumes_when_the_volume_fills_up_in_the_pause(pair: &mut Pair) {
     before.assert_nothing_left(pair);
     assert_eq!(pair.list().len(), usize::from(run.code() == 0));
     pair.delete_all();
+    pair.wait_caught_up();
+}
+
+/// As after a kill of everything while several volumes are frozen; the lease says what may be.
+fn thaws_before_anything_else(pair: &mut Pair) {
+    let before = Footprint::of(pair);
+    let mut running = create(pair, "positioned=sleep:30000");
+    wait_paused(pair, &mut running);
+    let mut lease = lease(pair);
+    let mount = pair.volume.mount.display().to_string();
+    lease["freezes"] = serde_json::json!([mount]);
+    let path = pair
+        .state_dir()
+        .join(format!("leases/{}.json", pair.name()));
+    std::fs::write(path, lease.to_string()).unwrap();
+    kill_watchdogs(pair);
+    running.signal(Signal::SIGKILL);
+    running.wait();
+    sh(&["fsfreeze", "--freeze", &mount]);
+    let run = pair.tool.run(&["recover", &pair.name()]);
+    // Should it not have been thawed, nothing else on this machine shall hang with it.
+    let thawed = try_sh(&["fsfreeze", "--unfreeze", &mount]).is_err();
+    assert!(thawed, "still frozen: {}{}", run.stdout, run.stderr);
+    assert!(run.ok().stdout.contains("thawed"));
+    before.assert_nothing_new(pair);
     pair.wait_caught_up();
 }
 
