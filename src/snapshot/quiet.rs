@@ -117,7 +117,8 @@ pub fn wait_until_quiet(
         if !now.is_idle()
             && let Some(statement) = session.flavour().checkpoint_now()
         {
-            (session, _) = session.attempt(statement, READ_LIMIT)?;
+            let left = until.saturating_duration_since(Instant::now());
+            (session, _) = session.attempt(statement, left.max(LOOK_AGAIN))?;
         }
         last = Some(now);
         sleep(LOOK_AGAIN);
