@@ -427,7 +427,12 @@ fn rejects_a_snapshot_when_its_command_fails(pair: &mut Pair) {
             sh(&["zfs", "snapshot", &name]);
             Some(vec!["zfs", "destroy", &name])
         }
-        Storage::LvmThick | Storage::LvmThin => {
+        // Its copy-on-write area was made ahead; without it there is nothing to attach.
+        Storage::LvmThick => {
+            sh(&["lvremove", "-q", "-f", &name]);
+            None
+        }
+        Storage::LvmThin => {
             let (group, volume) = name.split_once('/').unwrap();
             sh(&["lvcreate", "-q", "-y", "-L", "4m", "-n", volume, group]);
             Some(vec!["lvremove", "-q", "-f", &name])
