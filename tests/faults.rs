@@ -108,23 +108,12 @@ fn native_groups() -> Vec<Group> {
                 cases![
                     false refuses_when_space_is_short,
                     false thaws_before_anything_else,
+                    false resumes_when_the_volume_fills_up_in_the_pause,
                     false resumes_when_relay_space_is_full_in_the_pause,
                 ],
             )
         });
     }
-    // MySQL 9.7 aborts itself on a full disk.
-    groups.push(Group {
-        special: Special {
-            size_mb: Some(1400),
-            ..Special::default()
-        },
-        ..group(
-            Flavour::Mariadb,
-            Storage::Reflink,
-            cases![false resumes_when_the_volume_fills_up_in_the_pause],
-        )
-    });
     groups
 }
 
@@ -725,34 +714,19 @@ fn refuses_when_space_is_short(pair: &mut Pair) {
     before.assert_nothing_new(pair);
 }
 
+/// No writes come from the source meanwhile: InnoDB of either flavour aborts the whole server, now
+/// and then, when a table can't grow (seen on MariaDB 10.11.19 and MySQL 9.7.4).
 fn resumes_when_the_volume_fills_up_in_the_pause(pair: &mut Pair) {
     let before = Footprint::of(pair);
     let mut running = create(pair, "positioned=sleep:2500");
     wait_paused(pair, &mut running);
     let filler = fill_volume(pair, 1);
-    // The receiver needs room too.
-    for _ in 0..20 {
-        pair.source
-            .execute("INSERT INTO lab.ping SELECT NULL FROM lab.ping");
-    }
     let run = running.wait();
-    // The server may not even answer while its disk is full.
+    // Back while the volume is still full.
+    let back = pair.replica.sql_threads();
     std::fs::remove_file(filler).unwrap();
-    assert_code_in(&run, &[0, 1, 5]);
-    eventually(
-        limit(30),
-        "the applier runs, or has itself met the full disk",
-        || {
-            let status = pair.replica.rows(pair.flavour.replica_status());
-            let error = status[0].get("last_sql_error").cloned().unwrap_or_default();
-            pair.replica.sql_threads()[0].1 == "Yes" || error.contains("is full")
-        },
-    );
-    if pair.replica.sql_threads()[0].1 == "No" {
-        let start = pair.flavour.replica_statement("START", "SQL_THREAD", "");
-        pair.replica.execute(&start);
-    }
-    before.assert_threads_come_back(pair, limit(20));
+    assert_code_in(&run, &[0, 1]);
+    assert_eq!(back, [(String::new(), "Yes".to_owned())]);
     recover(pair);
     before.assert_nothing_left(pair);
     assert_eq!(pair.list().len(), usize::from(run.code() == 0));
