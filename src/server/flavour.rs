@@ -1,7 +1,7 @@
 //! MySQL or MariaDB, and which version: the one place where their statements differ.
 //!
-//! Versions are compared as numbers. Statements are those of the table in docs/SERVERS.md; the
-//! names of status columns are tried in turn, since versions rename them.
+//! Versions are compared as numbers. The names of status columns are
+//! tried in turn by `replication`, since versions rename them.
 
 use super::channel::ChannelName;
 

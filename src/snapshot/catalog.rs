@@ -9,7 +9,6 @@ use super::manifest::{Manifest, Proof, State};
 use crate::config::{BackendChoice, Config};
 use crate::journal::StateDir;
 use crate::server::replication::Position;
-use crate::sys::Fact;
 use crate::sys::files::{self, FileError};
 use crate::volume::{self, BackendKind, FoundVolume, Tags, VolumeState};
 
@@ -312,9 +311,4 @@ pub fn resolve(snapshots: &[Manifest], wanted: &str) -> Result<Manifest, Snapsho
             ),
         }),
     }
-}
-
-/// Whether a fact about a volume speaks against it.
-pub fn is_good(fact: &Fact<VolumeState>) -> bool {
-    matches!(fact, Fact::Known(VolumeState::Good { .. }))
 }
