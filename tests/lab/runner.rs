@@ -163,6 +163,7 @@ pub fn main(groups: Vec<Group>) -> ExitCode {
             });
         }
     });
+    drop(std::panic::take_hook());
     super::scratch::release_root();
     report(&tally.into_inner().unwrap(), began)
 }

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use super::{in_guest, sh, try_sh};
+use super::{in_guest, limit, sh, try_sh};
 
 static NEXT: AtomicU32 = AtomicU32::new(1);
 static SWEEP: Once = Once::new();
@@ -58,10 +60,17 @@ fn root() -> &'static Path {
     })
 }
 
-/// Gives the guest's disk back to whoever comes next.
+/// Gives the guest's disk back to whoever comes next. A watchdog or a server of the last case may
+/// need a moment to end.
 pub fn release_root() {
     if in_guest() && Path::new("/run/l").exists() {
-        sh(&["umount", "/run/l"]);
+        let until = Instant::now() + limit(10);
+        while let Err(error) = try_sh(&["umount", "/run/l"]) {
+            let holders = try_sh(&["fuser", "-vm", "/run/l"]).unwrap_or_else(|none| none);
+            assert!(Instant::now() < until, "{error}\n{holders}");
+            eprintln!("lab: {}\n{holders}", error.trim());
+            sleep(Duration::from_secs(2));
+        }
         std::fs::remove_dir("/run/l").unwrap();
         let disks = std::env::var("UNDERSTUDY_LAB_DISKS").unwrap();
         sh(&[
