@@ -88,10 +88,19 @@ pub struct SubvolumeInfo {
 
 /// Makes a read-only snapshot of the subvolume `source` named `name` in the directory `place`.
 pub fn btrfs_snapshot(place: &File, name: &str, source: &File) -> io::Result<()> {
+    snapshot_with(SUBVOL_RDONLY, place, name, source)
+}
+
+/// As `btrfs_snapshot`, but the snapshot can be written to.
+pub fn btrfs_snapshot_writable(place: &File, name: &str, source: &File) -> io::Result<()> {
+    snapshot_with(0, place, name, source)
+}
+
+fn snapshot_with(flags: u64, place: &File, name: &str, source: &File) -> io::Result<()> {
     let mut args = VolArgsV2 {
         fd: i64::from(source.as_raw_fd()),
         transid: 0,
-        flags: SUBVOL_RDONLY,
+        flags,
         unused: [0; 4],
         name: [0; SUBVOL_NAME_MAX + 1],
     };

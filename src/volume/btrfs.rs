@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::syncfs;
 
+use super::clone;
 use super::kept::{self, Kept, Note, NotedVolume, Stage};
 use super::layout::{Layout, Mount, Volume, mount_of, observe_mounts};
 use super::mount::refuse_mounted;
 use super::{
-    Backend, BackendKind, FoundVolume, PlannedVolume, Prepared, Tags, TakeRequest, VolumeError,
-    VolumeRecord, VolumeState,
+    Backend, BackendKind, CloneRequest, FoundVolume, Mountable, PlannedVolume, Prepared, Tags,
+    TakeRequest, VolumeError, VolumeRecord, VolumeState,
 };
 use crate::sys::ioctl::{self, SUBVOLUME_ROOT_INODE, SubvolumeInfo};
 use crate::sys::{Fact, files, transfer};
@@ -114,6 +115,38 @@ impl Backend for Btrfs {
             lines.extend(remove_kept(&kept)?);
         }
         Ok(lines)
+    }
+
+    fn plan_clone(&self, request: &CloneRequest) -> Result<PlannedVolume, VolumeError> {
+        clone::plan(request, clone::Manner::Subvolume)
+    }
+
+    fn make_clone(
+        &self,
+        request: &CloneRequest,
+        planned: &PlannedVolume,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Mountable, VolumeError> {
+        clone::make(request, planned, clone::Manner::Subvolume, progress).map(Mountable::Directory)
+    }
+
+    fn readable(&self, volume: &VolumeRecord) -> Result<Option<Mountable>, VolumeError> {
+        Ok(Some(Mountable::Directory(volume.name.clone().into())))
+    }
+
+    fn probe_clone(&self, _planned: &PlannedVolume) -> Fact<VolumeState> {
+        Fact::Known(VolumeState::Good { bytes_used: None })
+    }
+
+    fn drop_clones(
+        &self,
+        use_id: &str,
+        planned: &[PlannedVolume],
+    ) -> Result<Vec<String>, VolumeError> {
+        clone::remove(use_id, planned, &|path| match observe_subvolume(path)? {
+            None => Ok(false),
+            Some(_) => delete_subvolume(path).map(|()| true),
+        })
     }
 }
 

@@ -9,14 +9,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::clone;
 use super::kept::{self, Kept, Note, NotedVolume, Stage};
 use super::mirror::{Method, Mirror};
 use super::mount::refuse_mounted;
 use super::reflink;
 use super::walk::plan_roots;
 use super::{
-    Backend, BackendKind, FoundVolume, PlannedVolume, Prepared, Tags, TakeRequest, VolumeError,
-    VolumeRecord, VolumeState,
+    Backend, BackendKind, CloneRequest, FoundVolume, Mountable, PlannedVolume, Prepared, Tags,
+    TakeRequest, VolumeError, VolumeRecord, VolumeState,
 };
 use crate::sys::{Fact, transfer};
 
@@ -142,6 +143,35 @@ impl Backend for FileByFile {
             }
         }
         Ok(lines)
+    }
+
+    fn plan_clone(&self, request: &CloneRequest) -> Result<PlannedVolume, VolumeError> {
+        clone::plan(request, clone::Manner::Files)
+    }
+
+    fn make_clone(
+        &self,
+        request: &CloneRequest,
+        planned: &PlannedVolume,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Mountable, VolumeError> {
+        clone::make(request, planned, clone::Manner::Files, progress).map(Mountable::Directory)
+    }
+
+    fn readable(&self, volume: &VolumeRecord) -> Result<Option<Mountable>, VolumeError> {
+        Ok(Some(Mountable::Directory(volume.name.clone().into())))
+    }
+
+    fn probe_clone(&self, _planned: &PlannedVolume) -> Fact<VolumeState> {
+        Fact::Known(VolumeState::Good { bytes_used: None })
+    }
+
+    fn drop_clones(
+        &self,
+        use_id: &str,
+        planned: &[PlannedVolume],
+    ) -> Result<Vec<String>, VolumeError> {
+        clone::remove(use_id, planned, &clone::remove_files)
     }
 }
 

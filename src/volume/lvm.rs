@@ -33,8 +33,8 @@ use plan::Target;
 use report::{Lv, Vg};
 
 use super::{
-    Backend, BackendKind, FoundVolume, PlannedVolume, Prepared, Stillness, TakeRequest,
-    VolumeError, VolumeRecord, VolumeState, snapshot_name,
+    Backend, BackendKind, CloneRequest, FoundVolume, Mountable, PlannedVolume, Prepared, Stillness,
+    TakeRequest, VolumeError, VolumeRecord, VolumeState, snapshot_name,
 };
 use crate::sys::Fact;
 use crate::sys::exec::{Options, Output, Program};
@@ -254,4 +254,37 @@ impl Backend for Lvm {
         }
         Ok(done)
     }
+
+    fn plan_clone(&self, request: &CloneRequest) -> Result<PlannedVolume, VolumeError> {
+        Err(no_clone(&request.volume.name))
+    }
+
+    fn make_clone(
+        &self,
+        _request: &CloneRequest,
+        planned: &PlannedVolume,
+        _progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Mountable, VolumeError> {
+        Err(no_clone(&planned.name))
+    }
+
+    fn readable(&self, volume: &VolumeRecord) -> Result<Option<Mountable>, VolumeError> {
+        Err(no_clone(&volume.name))
+    }
+
+    fn probe_clone(&self, planned: &PlannedVolume) -> Fact<VolumeState> {
+        Fact::unknown(no_clone(&planned.name))
+    }
+
+    fn drop_clones(
+        &self,
+        _use_id: &str,
+        _planned: &[PlannedVolume],
+    ) -> Result<Vec<String>, VolumeError> {
+        Ok(Vec::new())
+    }
+}
+
+fn no_clone(name: &str) -> VolumeError {
+    VolumeError::refused(format!("{name} can't be cloned yet"), "Wait.")
 }

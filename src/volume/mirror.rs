@@ -1,6 +1,6 @@
-//! A tree that is made equal to others in rounds: the engine of copy and reflink.
+//! A tree that is made equal to others in rounds: the engine of copy, reflink and restore.
 //!
-//! The invariant: a file is passed over only if its copy is *settled*. That is, its stat was the
+//! The invariant, for a source that is in use: a file is passed over only if its copy is *settled*. That is, its stat was the
 //! same before and after it was read, and its times are older, by a margin, than a sync of its
 //! filesystem that came before the reading. So neither a store through a mapping can hide (after
 //! the sync the next store to its page faults, and sets a new time), nor a write in the same tick,
@@ -155,6 +155,20 @@ impl Mirror {
         self.round(Mode::Final { deadline, from_ns }, progress)
     }
 
+    /// Copies from a source that nobody writes to, such as a kept snapshot, and finishes. What an
+    /// interrupted copy has brought across already is passed over: a file gets its times last.
+    /// `is_stopped` is looked at between pieces.
+    pub fn copy_still(
+        &mut self,
+        is_stopped: &(dyn Fn() -> bool + Sync),
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Round, VolumeError> {
+        self.measure()?;
+        let round = self.round(Mode::Still { is_stopped }, progress)?;
+        self.finish()?;
+        Ok(round)
+    }
+
     /// Gives directories their times, and puts everything on disk.
     pub fn finish(&self) -> Result<(), VolumeError> {
         for (root, relative) in &self.made {
@@ -179,7 +193,11 @@ impl Mirror {
 
     /// Where a file of a root goes.
     fn path(&self, root: usize, relative: &Path) -> PathBuf {
-        let dir = self.target.join(&self.roots.roots[root].name);
+        let name = &self.roots.roots[root].name;
+        let dir = match name.as_str() {
+            "" => self.target.clone(),
+            name => self.target.join(name),
+        };
         if relative.as_os_str().is_empty() {
             dir
         } else {
@@ -212,7 +230,7 @@ impl Mirror {
 
     fn round(
         &mut self,
-        mode: Mode,
+        mode: Mode<'_>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Round, VolumeError> {
         let outcome = Crew::new(self, mode).run(progress)?;

@@ -131,6 +131,35 @@ pub trait Backend: Send + Sync {
     /// Removes whatever an interrupted operation may have left under these planned names, and only
     /// what bears `id` in its own metadata. Returns a line for each thing removed.
     fn sweep(&self, id: &str, planned: &[PlannedVolume]) -> Result<Vec<String>, VolumeError>;
+
+    /// The name of the clone that `make_clone` will make, for the journal. Refuses beforehand what
+    /// can't work, such as a lack of room. Changes nothing.
+    fn plan_clone(&self, request: &CloneRequest) -> Result<PlannedVolume, VolumeError>;
+
+    /// A writable copy of a kept volume, sharing its blocks where the storage can. The kept one
+    /// stays as it is, whatever is written to the clone.
+    fn make_clone(
+        &self,
+        request: &CloneRequest,
+        planned: &PlannedVolume,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Mountable, VolumeError>;
+
+    /// How the kept volume itself can be read without any change to it; `None` where only a clone
+    /// shows it whole (a block device whose filesystem has a journal to replay).
+    fn readable(&self, volume: &VolumeRecord) -> Result<Option<Mountable>, VolumeError>;
+
+    /// Whether a clone still holds what was written to it: an area that filled up spoils the clone,
+    /// which tells nothing of the kept volume.
+    fn probe_clone(&self, planned: &PlannedVolume) -> Fact<VolumeState>;
+
+    /// Removes the clones of this use, and only what bears `use_id` in its own name or metadata.
+    /// Idempotent; a line for each thing removed.
+    fn drop_clones(
+        &self,
+        use_id: &str,
+        planned: &[PlannedVolume],
+    ) -> Result<Vec<String>, VolumeError>;
 }
 
 /// A snapshot that is ready to be taken. The steps come in this order: `plan` (journalled),
@@ -158,6 +187,32 @@ pub trait Prepared: Send {
 pub struct PlannedVolume {
     pub origin: String,
     pub name: String,
+}
+
+/// What is asked of a back-end for one clone.
+#[derive(Debug, Clone)]
+pub struct CloneRequest {
+    /// The use that the clone is for (`verify-db2-20261122T020000Z-7f3a-x1y2`), which every name and
+    /// mark made for it carries.
+    pub use_id: String,
+    /// The snapshot's id.
+    pub id: String,
+    pub volume: VolumeRecord,
+    /// From 1, among the snapshot's volumes.
+    pub number: usize,
+    /// How long one storage command may run.
+    pub limit: Duration,
+}
+
+/// Something that can be mounted; see [`mount::mount`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mountable {
+    /// A tree on a filesystem that is mounted already.
+    Directory(PathBuf),
+    /// A block device with a filesystem.
+    Device { path: PathBuf, fs_type: String },
+    /// A ZFS dataset or snapshot.
+    Dataset(String),
 }
 
 /// A volume of ours as found on the storage, perhaps without a manifest.
@@ -251,6 +306,7 @@ pub fn snapshot_name(id: &str) -> Result<String, VolumeError> {
 
 pub mod btrfs;
 pub mod choose;
+pub mod clone;
 pub mod copy;
 pub mod freeze;
 pub mod kept;

@@ -1,11 +1,64 @@
-//! Who has something mounted from a directory of ours.
+//! Mounting clones and kept volumes, and who has something mounted from a directory of ours.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::VolumeError;
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags};
+
 use super::layout::{Mount, mount_of, observe_mounts, parse_mountinfo, path_within};
+use super::{Mountable, VolumeError};
+
+/// Whether what is mounted may be written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    ReadOnly,
+    ReadWrite,
+}
+
+/// Mounts on an existing directory, in the mount namespace of the calling thread. Nothing on it can
+/// be executed, nor gain rights, nor be a device.
+pub fn mount(what: &Mountable, at: &Path, access: Access) -> Result<(), VolumeError> {
+    let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let flags = match access {
+        Access::ReadOnly => safe | MsFlags::MS_RDONLY,
+        Access::ReadWrite => safe,
+    };
+    let failed = |errno: Errno| VolumeError::call("mount on", at, errno);
+    let none = None::<&Path>;
+    match what {
+        Mountable::Directory(path) => {
+            nix::mount::mount(Some(path), at, none, MsFlags::MS_BIND, none).map_err(failed)?;
+            // A bind mount takes its flags only when it is mounted again.
+            let again = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | flags;
+            nix::mount::mount(none, at, none, again, none).map_err(failed)
+        }
+        Mountable::Device { path, fs_type } => {
+            // Of a clone, its origin with the same UUID is mounted too, which XFS refuses.
+            let options = (fs_type == "xfs").then_some(Path::new("nouuid"));
+            nix::mount::mount(Some(path), at, Some(Path::new(fs_type)), flags, options)
+                .map_err(failed)
+        }
+        Mountable::Dataset(name) => {
+            let name = Path::new(name);
+            nix::mount::mount(Some(name), at, Some(Path::new("zfs")), flags, none).map_err(failed)
+        }
+    }
+}
+
+/// Unmounts what is mounted on `at`; `Ok(false)` when nothing is.
+pub fn unmount(at: &Path) -> Result<bool, VolumeError> {
+    match nix::mount::umount2(at, MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) => Ok(true),
+        Err(Errno::EINVAL | Errno::ENOENT) => Ok(false),
+        Err(Errno::EBUSY) => Err(VolumeError::Busy {
+            name: at.display().to_string(),
+            reason: "something is open in it, or is working in it".to_owned(),
+        }),
+        Err(errno) => Err(VolumeError::call("unmount", at, errno)),
+    }
+}
 
 /// Mount points, in any mount namespace that we may look into, that lie below `path` or show a part
 /// of it. Namespaces count since a clone may be mounted in a private one.

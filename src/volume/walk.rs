@@ -63,6 +63,21 @@ pub struct Roots {
     binary_logs: Vec<(PathBuf, OsString)>,
 }
 
+impl Roots {
+    /// One directory with all in it, which becomes the target itself.
+    pub fn whole(from: &Path) -> Self {
+        Self {
+            roots: vec![Root {
+                from: from.to_owned(),
+                name: String::new(),
+                take: Take::All,
+            }],
+            relay_logs: Vec::new(),
+            binary_logs: Vec::new(),
+        }
+    }
+}
+
 /// Decides the directories to copy. `is_dir` tells directories from files among the places.
 pub fn plan_roots(layout: &Layout, is_dir: &dyn Fn(&Path) -> bool) -> Result<Roots, VolumeError> {
     let mut whole: Vec<PathBuf> = vec![layout.data_dir.clone()];

@@ -17,8 +17,8 @@ use lines::{ID_PROPERTY, PATH_PROPERTY, POOL_CAPACITY_PERCENT_MAX, Pool, Propert
 use super::layout::Volume;
 use super::zfs_core::ZfsCore;
 use super::{
-    Backend, BackendKind, FoundVolume, PlannedVolume, Prepared, TakeRequest, VolumeError,
-    VolumeRecord, VolumeState, snapshot_name,
+    Backend, BackendKind, CloneRequest, FoundVolume, Mountable, PlannedVolume, Prepared,
+    TakeRequest, VolumeError, VolumeRecord, VolumeState, snapshot_name,
 };
 use crate::sys::Fact;
 use crate::sys::exec::{ExecError, Output, Program};
@@ -280,6 +280,39 @@ impl Backend for Zfs {
         }
         Ok(removed)
     }
+
+    fn plan_clone(&self, request: &CloneRequest) -> Result<PlannedVolume, VolumeError> {
+        Err(no_clone(&request.volume.name))
+    }
+
+    fn make_clone(
+        &self,
+        _request: &CloneRequest,
+        planned: &PlannedVolume,
+        _progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Mountable, VolumeError> {
+        Err(no_clone(&planned.name))
+    }
+
+    fn readable(&self, volume: &VolumeRecord) -> Result<Option<Mountable>, VolumeError> {
+        Err(no_clone(&volume.name))
+    }
+
+    fn probe_clone(&self, planned: &PlannedVolume) -> Fact<VolumeState> {
+        Fact::unknown(no_clone(&planned.name))
+    }
+
+    fn drop_clones(
+        &self,
+        _use_id: &str,
+        _planned: &[PlannedVolume],
+    ) -> Result<Vec<String>, VolumeError> {
+        Ok(Vec::new())
+    }
+}
+
+fn no_clone(name: &str) -> VolumeError {
+    VolumeError::refused(format!("{name} can't be cloned yet"), "Wait.")
 }
 
 /// What `prepare` makes sure of.

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::stat::{FileStat, SFlag, fstat};
+use nix::sys::stat::{FileStat, SFlag, fstat, lstat};
 
 use super::stamp::Stamp;
 use super::{Method, Mirror};
@@ -24,13 +24,17 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// Names of left-out files that are kept for the note.
 const LEFT_OUT_MAX: usize = 50;
 
-/// Before the pause or in it.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Mode {
+/// Before the pause, in it, or of a source that stands still by itself.
+#[derive(Clone, Copy)]
+pub(super) enum Mode<'a> {
     /// What has older times than this (ns of the epoch) may settle.
     Warm { settle_before_ns: i128 },
     /// Nothing may change from then on (ns of the epoch), and it must end by the deadline.
     Final { deadline: Instant, from_ns: i128 },
+    /// Files whose copy has their size, times, owner and mode are passed over.
+    Still {
+        is_stopped: &'a (dyn Fn() -> bool + Sync),
+    },
 }
 
 /// What a round leaves behind beside the tree.
@@ -60,7 +64,7 @@ struct Share {
 
 pub(super) struct Crew<'a> {
     mirror: &'a Mirror,
-    mode: Mode,
+    mode: Mode<'a>,
     stop: AtomicBool,
     /// The first one; what others meet after it is only that they were stopped.
     failure: Mutex<Option<VolumeError>>,
@@ -69,7 +73,7 @@ pub(super) struct Crew<'a> {
 }
 
 impl<'a> Crew<'a> {
-    pub(super) fn new(mirror: &'a Mirror, mode: Mode) -> Self {
+    pub(super) fn new(mirror: &'a Mirror, mode: Mode<'a>) -> Self {
         Self {
             mirror,
             mode,
@@ -139,7 +143,7 @@ impl<'a> Crew<'a> {
         let done = self.done_bytes.load(Ordering::Relaxed);
         let queued = self.queued_bytes.load(Ordering::Relaxed);
         let all = match self.mode {
-            Mode::Warm { .. } => self.mirror.expected_bytes.max(queued),
+            Mode::Warm { .. } | Mode::Still { .. } => self.mirror.expected_bytes.max(queued),
             Mode::Final { .. } => queued,
         };
         progress(done, all.max(done));
@@ -214,6 +218,15 @@ impl<'a> Crew<'a> {
             return Ok(());
         }
         self.queued_bytes.fetch_add(stamp.size, Ordering::Relaxed);
+        if let Mode::Still { is_stopped } = self.mode {
+            if is_stopped() {
+                return Err(self.too_late());
+            }
+            if is_copied(&self.mirror.path(root, relative), stat) {
+                self.done_bytes.fetch_add(stamp.size, Ordering::Relaxed);
+                return Ok(());
+            }
+        }
         let job = Job {
             root,
             relative: relative.to_owned(),
@@ -331,6 +344,8 @@ impl<'a> Crew<'a> {
                 }
                 Ok(())
             }
+            Mode::Still { .. } if before == after => Ok(()),
+            Mode::Still { .. } => Err(self.torn(job.root, &job.relative, "it was written to")),
             Mode::Final { .. } if before == after || may_change(&job.relative) => {
                 share.marks.push(mark);
                 Ok(())
@@ -343,7 +358,7 @@ impl<'a> Crew<'a> {
         match self.mode {
             Mode::Warm { .. } => Ok(()),
             Mode::Final { .. } if may_change(&job.relative) => Ok(()),
-            Mode::Final { .. } => Err(VolumeError::Torn {
+            Mode::Final { .. } | Mode::Still { .. } => Err(VolumeError::Torn {
                 path: source.to_owned(),
                 detail: "it was removed".to_owned(),
             }),
@@ -411,10 +426,15 @@ impl<'a> Crew<'a> {
         match self.mode {
             Mode::Warm { .. } => false,
             Mode::Final { deadline, .. } => Instant::now() >= deadline,
+            Mode::Still { is_stopped } => is_stopped(),
         }
     }
 
     fn too_late(&self) -> VolumeError {
+        if let Mode::Still { .. } = self.mode {
+            let error = io::Error::from(io::ErrorKind::Interrupted);
+            return VolumeError::call("copy to", &self.mirror.target, error);
+        }
         VolumeError::call(
             "copy within its time limit to",
             &self.mirror.target,
@@ -425,6 +445,18 @@ impl<'a> Crew<'a> {
 
 fn threads() -> usize {
     thread::available_parallelism().map_or(2, |count| count.get().clamp(2, THREADS_MAX))
+}
+
+/// Whether an earlier run brought this file across: it gets its times last.
+fn is_copied(path: &Path, source: &FileStat) -> bool {
+    let Ok(copy) = lstat(path) else { return false };
+    let of = |stat: &FileStat| {
+        (
+            (stat.st_size, stat.st_mtime, stat.st_mtime_nsec),
+            (stat.st_mode, stat.st_uid, stat.st_gid),
+        )
+    };
+    of(&copy) == of(source)
 }
 
 /// Makes the directory, and removes from it what the source hasn't any more.
