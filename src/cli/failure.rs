@@ -15,6 +15,8 @@ use crate::volume::VolumeError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Failed,
+    /// A verification's verdict: the snapshot isn't good.
+    Unproven,
     Usage,
     Config,
     Refused,
@@ -25,7 +27,7 @@ pub enum Kind {
 impl Kind {
     pub fn code(self) -> u8 {
         match self {
-            Self::Failed => 1,
+            Self::Failed | Self::Unproven => 1,
             Self::Usage => 2,
             Self::Config => 3,
             Self::Refused => 4,
@@ -37,6 +39,7 @@ impl Kind {
     fn word(self) -> &'static str {
         match self {
             Self::Failed => "failed",
+            Self::Unproven => "unproven",
             Self::Usage => "usage",
             Self::Config => "config",
             Self::Refused => "refused",
@@ -52,6 +55,8 @@ pub struct Failure {
     pub kind: Kind,
     pub message: String,
     pub hints: Vec<String>,
+    /// What else the JSON document holds.
+    pub more: serde_json::Value,
 }
 
 impl Failure {
@@ -60,7 +65,14 @@ impl Failure {
             kind,
             message: message.into(),
             hints: Vec::new(),
+            more: serde_json::Value::Null,
         }
+    }
+
+    /// An object whose members stand beside `error`.
+    pub fn with(mut self, more: serde_json::Value) -> Self {
+        self.more = more;
+        self
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -73,11 +85,15 @@ impl Failure {
     }
 
     pub fn json(&self) -> serde_json::Value {
-        json!({"error": {
+        let mut document = json!({"error": {
             "kind": self.kind.word(),
             "message": self.message,
             "hints": self.hints,
-        }})
+        }});
+        if let (Some(document), Some(more)) = (document.as_object_mut(), self.more.as_object()) {
+            document.extend(more.clone());
+        }
+        document
     }
 }
 
@@ -121,6 +137,8 @@ impl From<SnapshotError> for Failure {
             SnapshotError::Interrupted { .. } | SnapshotError::Watchdog(_) => {
                 Self::new(Kind::Failed, message)
             }
+            SnapshotError::Room(_) => Self::new(Kind::Failed, message)
+                .hint("Run it as root; in a container it needs the right to mount."),
         }
     }
 }

@@ -112,6 +112,15 @@ pub fn print_events(events: &Receiver<Event>, shows: bool) {
                     duration(took)
                 ));
             }
+            Event::Still { name, detail, took } => {
+                in_line = true;
+                let took = duration(took);
+                drop(write!(
+                    err,
+                    "\r\x1b[K{name:>9}  {detail} {dim}{took}{plain}"
+                ));
+                drop(err.flush());
+            }
             Event::Bytes { done, total } => {
                 in_line = true;
                 let share = done.saturating_mul(100).checked_div(total).unwrap_or(100);

@@ -26,6 +26,21 @@ pub enum OperationKind {
     SnapshotCreate,
     SnapshotDelete,
     Pause,
+    Verify,
+    Extract,
+    /// Made or unmade; what is mounted and stays so has a record of its own.
+    Mount,
+    RestoreTo,
+}
+
+impl OperationKind {
+    /// It works on clones of a kept snapshot, beside whatever else goes on with its server.
+    pub fn is_use(self) -> bool {
+        match self {
+            Self::Verify | Self::Extract | Self::Mount | Self::RestoreTo => true,
+            Self::SnapshotCreate | Self::SnapshotDelete | Self::Pause => false,
+        }
+    }
 }
 
 /// One line of the log.
@@ -44,6 +59,11 @@ pub enum Entry {
         at: String,
         backend: BackendKind,
         volumes: Vec<PlannedVolume>,
+    },
+    /// This directory is about to be made; empty, it is removed.
+    Directory {
+        at: String,
+        path: PathBuf,
     },
     Intent {
         at: String,
@@ -129,6 +149,14 @@ impl Log {
         })
     }
 
+    /// Says which directory is about to be made.
+    pub fn directory(&mut self, path: &Path) -> Result<(), FileError> {
+        self.append(&Entry::Directory {
+            at: now(),
+            path: path.to_owned(),
+        })
+    }
+
     pub fn outcome(&mut self, step: &str, result: &str) -> Result<(), FileError> {
         self.append(&Entry::Outcome {
             at: now(),
@@ -183,6 +211,7 @@ pub struct Unfinished {
     pub owner: ProcessRef,
     /// What it was about to make, per back-end.
     pub volumes: Vec<(BackendKind, Vec<PlannedVolume>)>,
+    pub directories: Vec<PathBuf>,
 }
 
 /// All unfinished operations, of one server or of all. A torn last line is passed over: what it
@@ -230,6 +259,7 @@ fn parse_unfinished(path: &Path, text: &str) -> Option<Unfinished> {
                     server,
                     owner,
                     volumes: Vec::new(),
+                    directories: Vec::new(),
                 });
             }
             (
@@ -240,9 +270,16 @@ fn parse_unfinished(path: &Path, text: &str) -> Option<Unfinished> {
             ) => {
                 operation.volumes.push((backend, volumes));
             }
+            (Entry::Directory { path, .. }, Some(operation)) => operation.directories.push(path),
             (Entry::End { .. }, _) => return None,
             (Entry::Begin { .. } | Entry::Intent { .. } | Entry::Outcome { .. }, Some(_))
-            | (Entry::Volumes { .. } | Entry::Intent { .. } | Entry::Outcome { .. }, None) => {}
+            | (
+                Entry::Volumes { .. }
+                | Entry::Directory { .. }
+                | Entry::Intent { .. }
+                | Entry::Outcome { .. },
+                None,
+            ) => {}
         }
     }
     unfinished

@@ -71,6 +71,10 @@ pub fn recover(
     let mut recovered = Vec::new();
     let paused = recover_lease(state, target, &mut recovered)?;
     for operation in log::unfinished(state, Some(&target.server))? {
+        // Uses run beside this, without the server's lock.
+        if operation.kind.is_use() && operation.owner.is_alive() {
+            continue;
+        }
         let of_pause = match &paused {
             Paused::OnPurpose(lease) => lease.operation == operation.operation,
             Paused::No => false,
@@ -98,6 +102,9 @@ pub fn left_over(state: &StateDir, server: &str) -> Result<Vec<Recovered>, Recov
         }
     }
     for operation in log::unfinished(state, Some(server))? {
+        if operation.kind.is_use() && operation.owner.is_alive() {
+            continue;
+        }
         let volumes = operation.volumes.iter().flat_map(|(_, volumes)| volumes);
         let actions = volumes.map(|v| format!("look for {}", v.name)).collect();
         note(&mut left, &operation.operation, server, actions);
@@ -156,12 +163,20 @@ fn finish(
     recovered: &mut Vec<Recovered>,
 ) -> Result<(), RecoverError> {
     let mut actions = Vec::new();
+    if operation.kind.is_use() {
+        actions.extend(clear_use(state, operation)?);
+        return end_recovered(state, operation, actions, recovered);
+    }
     let id = operation.operation.trim_start_matches(log::DELETE_PREFIX);
     let keep = match operation.kind {
         // Once the manifest is written the snapshot is whole; only the end line is missing.
         OperationKind::SnapshotCreate => state.manifest(id).exists(),
         OperationKind::SnapshotDelete => false,
-        OperationKind::Pause => true,
+        OperationKind::Pause
+        | OperationKind::Verify
+        | OperationKind::Extract
+        | OperationKind::Mount
+        | OperationKind::RestoreTo => true,
     };
     if !keep {
         for (backend, volumes) in &operation.volumes {
@@ -177,6 +192,42 @@ fn finish(
             actions.push(format!("removed the manifest of {id}"));
         }
     }
+    end_recovered(state, operation, actions, recovered)
+}
+
+/// Removes the clones and directories of a use whose command is gone. Its private server died with
+/// it, and so did its mounts.
+fn clear_use(state: &StateDir, operation: &Unfinished) -> Result<Vec<String>, RecoverError> {
+    let use_id = &operation.operation;
+    let mut actions = Vec::new();
+    for (backend, volumes) in &operation.volumes {
+        let dropped = volume::open(*backend)
+            .and_then(|backend| backend.drop_clones(use_id, volumes))
+            .map_err(|source| RecoverError::Sweep {
+                operation: use_id.clone(),
+                source,
+            })?;
+        actions.extend(dropped);
+    }
+    for path in operation.directories.iter().rev() {
+        if files::remove_empty_dir(path)? {
+            actions.push(format!("removed the directory {}", path.display()));
+        }
+    }
+    for place in [StateDir::run_place(use_id), state.work(use_id)] {
+        if files::remove_tree(&place)? {
+            actions.push(format!("removed {}", place.display()));
+        }
+    }
+    Ok(actions)
+}
+
+fn end_recovered(
+    state: &StateDir,
+    operation: &Unfinished,
+    actions: Vec<String>,
+    recovered: &mut Vec<Recovered>,
+) -> Result<(), RecoverError> {
     let mut log = Log::reopen(state, &operation.path)?;
     log.outcome("recover", &actions.join("; "))?;
     log.end("recovered")?;

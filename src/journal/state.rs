@@ -1,9 +1,16 @@
 //! The state directory: one place for each kind of file, all of them for their owner only.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::sys::files::{self, FileError};
 use crate::sys::lock::{FileLock, LockError};
+
+/// Sockets of private servers; short, since a socket's path may have 107 bytes.
+const RUN: &str = "/run/understudy";
+
+/// Writing a manifest takes a moment.
+const MANIFEST_PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
@@ -34,7 +41,14 @@ impl StateDir {
     pub fn create(&self) -> Result<(), FileError> {
         files::make_private_dir(&self.root)?;
         files::make_private(&self.root)?;
-        for name in ["locks", "leases", "journal/done", "snapshots"] {
+        for name in [
+            "locks",
+            "leases",
+            "journal/done",
+            "snapshots",
+            "mounts",
+            "work",
+        ] {
             files::make_private_dir(&self.root.join(name))?;
         }
         Ok(())
@@ -73,16 +87,72 @@ impl StateDir {
         self.root.join("snapshots")
     }
 
+    /// What is known of the uses that outlive their command: one file per mount.
+    pub fn mounts(&self) -> PathBuf {
+        self.root.join("mounts")
+    }
+
+    pub fn mount_record(&self, use_id: &str) -> PathBuf {
+        self.mounts().join(format!("{use_id}.json"))
+    }
+
+    /// Room on disk for one use's temporary files.
+    pub fn work(&self, use_id: &str) -> PathBuf {
+        self.root.join("work").join(use_id)
+    }
+
+    /// Where one use's private server has its socket and log.
+    pub fn run_place(use_id: &str) -> PathBuf {
+        Path::new(RUN).join(use_id)
+    }
+
+    fn snapshot_lock(&self, id: &str) -> PathBuf {
+        self.root.join("locks").join(format!("{id}.snapshot"))
+    }
+
+    /// Uses a snapshot beside others who do; while anyone does, it can't be deleted.
+    pub fn share_snapshot(&self, id: &str) -> Result<FileLock, StateError> {
+        FileLock::share(&self.snapshot_lock(id)).map_err(|error| busy(error, id))
+    }
+
+    /// Has a snapshot alone, to delete it.
+    pub fn own_snapshot(&self, id: &str, what: &str) -> Result<FileLock, StateError> {
+        let holder = format!("{what}, pid {}", std::process::id());
+        FileLock::take(&self.snapshot_lock(id), &holder).map_err(|error| match error {
+            LockError::Held { .. } => StateError::Busy {
+                server: id.to_owned(),
+                holder: "it is being verified, mounted, extracted from or restored".to_owned(),
+            },
+            LockError::Failed { .. } => StateError::Lock(error),
+        })
+    }
+
+    /// When the snapshot is gone for good.
+    pub fn forget_snapshot_lock(&self, id: &str) {
+        drop(files::remove(&self.snapshot_lock(id)));
+    }
+
+    /// Held for the moment in which a manifest is read, changed and written back.
+    pub fn lock_manifests(&self) -> Result<FileLock, StateError> {
+        let path = self.root.join("locks").join("manifests");
+        FileLock::take_within(&path, "writing a manifest", MANIFEST_PATIENCE)
+            .map_err(StateError::Lock)
+    }
+
     /// Holds a server for one operation; `what` is shown to whoever comes second.
     pub fn lock_server(&self, server: &str, what: &str) -> Result<FileLock, StateError> {
         let path = self.root.join("locks").join(format!("{server}.lock"));
         let holder = format!("{what}, pid {}", std::process::id());
-        FileLock::take(&path, &holder).map_err(|error| match error {
-            LockError::Held { holder, .. } => StateError::Busy {
-                server: server.to_owned(),
-                holder,
-            },
-            LockError::Failed { .. } => StateError::Lock(error),
-        })
+        FileLock::take(&path, &holder).map_err(|error| busy(error, server))
+    }
+}
+
+fn busy(error: LockError, what: &str) -> StateError {
+    match error {
+        LockError::Held { holder, .. } => StateError::Busy {
+            server: what.to_owned(),
+            holder,
+        },
+        LockError::Failed { .. } => StateError::Lock(error),
     }
 }

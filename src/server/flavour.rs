@@ -303,6 +303,126 @@ impl Flavour {
         }
     }
 
+    /// Whether the position can't be told without the server's own binary log. MySQL keeps the
+    /// executed set in tables since 8.0.17 also while it writes a binary log (the clone plugin
+    /// needed it); MariaDB keeps a replica's position in a table, a source's in its binary log.
+    pub fn position_needs_binary_log(&self, is_replica: bool) -> bool {
+        match self.family {
+            Family::Mariadb => !is_replica,
+            Family::Mysql => self.version < (8, 0, 17),
+        }
+    }
+
+    /// What keeps a private server on restored files from touching anything else: no network, no
+    /// replication, no events, no logs, none of what SET PERSIST or a plugin would start.
+    pub fn private_options(&self) -> &'static [&'static str] {
+        match self.family {
+            Family::Mariadb => &[
+                "skip-networking",
+                "skip-slave-start",
+                "skip-name-resolve",
+                "event-scheduler=OFF",
+                "general-log=OFF",
+                "slow-query-log=OFF",
+                "performance-schema=OFF",
+                "max-connections=30",
+                "loose-wsrep-on=OFF",
+                "loose-feedback=OFF",
+                "loose-server-audit-logging=OFF",
+                "innodb-buffer-pool-load-at-startup=OFF",
+                "innodb-buffer-pool-dump-at-shutdown=OFF",
+            ],
+            Family::Mysql if self.version >= (8, 0, 26) => &[
+                "skip-networking",
+                "skip-replica-start",
+                "skip-name-resolve",
+                "event-scheduler=OFF",
+                "general-log=OFF",
+                "slow-query-log=OFF",
+                "performance-schema=OFF",
+                "max-connections=30",
+                "loose-mysqlx=OFF",
+                "loose-persisted-globals-load=OFF",
+                "loose-group-replication-start-on-boot=OFF",
+                "loose-innodb-dedicated-server=OFF",
+                "secure-file-priv=NULL",
+                "innodb-buffer-pool-load-at-startup=OFF",
+                "innodb-buffer-pool-dump-at-shutdown=OFF",
+            ],
+            Family::Mysql => &[
+                "skip-networking",
+                "skip-slave-start",
+                "skip-name-resolve",
+                "event-scheduler=OFF",
+                "general-log=OFF",
+                "slow-query-log=OFF",
+                "performance-schema=OFF",
+                "max-connections=30",
+                "loose-mysqlx=OFF",
+                "loose-persisted-globals-load=OFF",
+                "loose-group-replication-start-on-boot=OFF",
+                "loose-innodb-dedicated-server=OFF",
+                "innodb-buffer-pool-load-at-startup=OFF",
+                "innodb-buffer-pool-dump-at-shutdown=OFF",
+            ],
+        }
+    }
+
+    /// Where packages put the server program.
+    pub fn server_programs(&self) -> &'static [&'static str] {
+        match self.family {
+            Family::Mariadb => &[
+                "/usr/sbin/mariadbd",
+                "/usr/bin/mariadbd",
+                "/usr/local/bin/mariadbd",
+            ],
+            Family::Mysql => &[
+                "/usr/sbin/mysqld",
+                "/usr/bin/mysqld",
+                "/usr/local/bin/mysqld",
+            ],
+        }
+    }
+
+    /// Files of InnoDB tables that must be there, one column: paths relative to the data directory
+    /// or absolute. MySQL's dictionary knows them without opening them; older ones and MariaDB give
+    /// the tables' names, which are the paths without their ending.
+    pub fn table_files_query(&self) -> &'static str {
+        match self.family {
+            Family::Mysql if self.version >= (8, 0, 0) => {
+                "SELECT FILE_NAME FROM information_schema.FILES WHERE FILE_TYPE = 'TABLESPACE' \
+                 AND FILE_NAME LIKE '%.ibd'"
+            }
+            Family::Mysql | Family::Mariadb => {
+                "SELECT CONCAT('./', NAME, '.ibd') FROM information_schema.INNODB_SYS_TABLES \
+                 WHERE SPACE <> 0 AND NAME NOT LIKE '%#sql%' AND NAME LIKE '%/%'"
+            }
+        }
+    }
+
+    /// All tables that can be checked: schema, name, engine, bytes; the largest first.
+    pub fn tables_query(&self) -> &'static str {
+        "SELECT TABLE_SCHEMA, TABLE_NAME, COALESCE(ENGINE, ''), \
+         COALESCE(DATA_LENGTH, 0) + COALESCE(INDEX_LENGTH, 0), COALESCE(TABLE_COMMENT, '') \
+         FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE', 'SEQUENCE') \
+         AND TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema', 'sys') \
+         ORDER BY 4 DESC"
+    }
+
+    /// Foreign keys of user tables, one row per column in order: constraint's schema and name, the
+    /// child's table and column, the parent's schema, table and column.
+    pub fn foreign_keys_query(&self) -> &'static str {
+        "SELECT TABLE_SCHEMA, CONSTRAINT_NAME, TABLE_NAME, COLUMN_NAME, \
+         REFERENCED_TABLE_SCHEMA, REFERENCED_TABLE_NAME, REFERENCED_COLUMN_NAME \
+         FROM information_schema.KEY_COLUMN_USAGE WHERE REFERENCED_TABLE_NAME IS NOT NULL \
+         ORDER BY TABLE_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, ORDINAL_POSITION"
+    }
+
+    /// Makes a restored server nobody's replica: what it knew of sources is forgotten.
+    pub fn forget_sources(&self, channel: &ChannelName) -> String {
+        self.replica_statement("RESET", "ALL", channel)
+    }
+
     /// The counters that stand still when InnoDB writes nothing, as status variable names.
     pub fn write_counters(&self) -> &'static [&'static str] {
         &[

@@ -9,6 +9,7 @@ pub mod flavour;
 pub mod gtid;
 pub mod identity;
 pub mod lock;
+pub mod private;
 pub mod replication;
 pub mod row;
 pub mod session;

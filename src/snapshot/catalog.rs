@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use super::context::Context;
 use super::error::SnapshotError;
 use super::id;
 use super::manifest::{Manifest, Proof, State};
@@ -249,6 +250,8 @@ fn orphan(volume: &FoundVolume, kind: BackendKind) -> Manifest {
         volumes: Vec::new(),
         timing: None,
         warnings: Vec::new(),
+        boot: None,
+        verification: None,
     }
 }
 
@@ -272,6 +275,32 @@ pub fn travelling_tags(state: &StateDir, manifest: &Manifest) -> Tags {
     put("identity", manifest.server_identity.as_deref());
     put("gtid", manifest.position.as_ref().map(|p| p.gtid.as_str()));
     tags
+}
+
+/// As it is now, by id, prefix or `latest:SERVER`.
+pub fn find(ctx: &Context, wanted: &str) -> Result<Manifest, SnapshotError> {
+    resolve(&list(&ctx.config, &ctx.state, None)?, wanted)
+}
+
+/// Changes a manifest as it is on disk now; `None` when it has none (any more).
+pub fn update(
+    state: &StateDir,
+    id: &str,
+    change: impl FnOnce(&mut Manifest),
+) -> Result<Option<Manifest>, SnapshotError> {
+    let _alone = state.lock_manifests()?;
+    let Some(text) = files::read_text(&state.manifest(id))? else {
+        return Ok(None);
+    };
+    let mut manifest: Manifest =
+        serde_json::from_str(&text).map_err(|error| SnapshotError::Failed {
+            step: "read the manifest",
+            reason: format!("{}: {error}", state.manifest(id).display()),
+            hint: None,
+        })?;
+    change(&mut manifest);
+    write(state, &manifest)?;
+    Ok(Some(manifest))
 }
 
 /// The one snapshot that `ID`, a prefix of one, or `latest:SERVER` means.

@@ -124,6 +124,8 @@ fn manifest(ctx: &Context, ready: &Ready, id: &str, options: &Options, held: Hel
         volumes: Vec::new(),
         timing: Some(held.timing),
         warnings,
+        boot: Some(ready.boot.clone()),
+        verification: None,
     }
 }
 

@@ -67,6 +67,8 @@ pub enum SnapshotError {
     File(#[from] FileError),
     #[error(transparent)]
     Watchdog(#[from] WatchdogError),
+    #[error(transparent)]
+    Room(#[from] crate::sys::room::RoomError),
 }
 
 impl SnapshotError {

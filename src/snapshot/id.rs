@@ -7,17 +7,31 @@ use jiff::Timestamp;
 
 /// A new id; four random hex digits keep two of one second apart.
 pub fn new(server: &str, now: Timestamp) -> String {
-    let mut random = [0u8; 2];
+    format!(
+        "{server}-{}-{}",
+        now.strftime("%Y%m%dT%H%M%SZ"),
+        random_hex(2)
+    )
+}
+
+/// The id of one use of a snapshot: `verify-SNAPSHOT-1a2b`.
+pub fn of_use(word: &str, id: &str) -> String {
+    format!("{word}-{id}-{}", random_hex(2))
+}
+
+/// So many random bytes in hex digits. Without /dev/urandom no better than the process id and the
+/// time, which still tells two names apart.
+pub fn random_hex(bytes: usize) -> String {
+    let mut random = vec![0u8; bytes];
     let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random));
     if read.is_err() {
-        random = (std::process::id() as u16).to_be_bytes();
+        let mut mixed = u64::from(std::process::id()) << 32 | u64::from(std::process::id());
+        mixed ^= crate::sys::clock::now().as_nanosecond() as u64;
+        for (index, byte) in random.iter_mut().enumerate() {
+            *byte = mixed.rotate_left(index as u32 * 7) as u8;
+        }
     }
-    format!(
-        "{server}-{}-{:02x}{:02x}",
-        now.strftime("%Y%m%dT%H%M%SZ"),
-        random[0],
-        random[1]
-    )
+    random.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The server and the second at which an id says it was made; `None` when it isn't one of ours.

@@ -18,21 +18,17 @@ use crate::volume::{self, PlannedVolume};
 /// Deletes one snapshot; held ones are refused. With `dry_run` only says what would go.
 pub fn delete(ctx: &Context, wanted: &str, dry_run: bool) -> Result<Manifest, SnapshotError> {
     ctx.state.create()?;
-    let manifest = find(ctx, wanted)?;
+    let manifest = catalog::find(ctx, wanted)?;
     refuse_held(&manifest)?;
     if dry_run {
         return Ok(manifest);
     }
     let _lock = lock(ctx, &manifest.server, "snapshot delete")?;
     // Again, now that nobody else can change it.
-    let manifest = find(ctx, &manifest.id)?;
+    let manifest = catalog::find(ctx, &manifest.id)?;
     refuse_held(&manifest)?;
     remove(ctx, &manifest)?;
     Ok(manifest)
-}
-
-fn find(ctx: &Context, wanted: &str) -> Result<Manifest, SnapshotError> {
-    catalog::resolve(&catalog::list(&ctx.config, &ctx.state, None)?, wanted)
 }
 
 fn refuse_held(manifest: &Manifest) -> Result<(), SnapshotError> {
@@ -61,8 +57,10 @@ fn lock(
     Ok(lock)
 }
 
-/// Journalled: killed half-way, `recover` finishes it.
+/// Journalled: killed half-way, `recover` finishes it. What is in use (verified, mounted, restored)
+/// stays.
 fn remove(ctx: &Context, manifest: &Manifest) -> Result<(), SnapshotError> {
+    let _alone = ctx.state.own_snapshot(&manifest.id, "snapshot delete")?;
     let operation = format!("{DELETE_PREFIX}{}", manifest.id);
     let mut log = Log::begin(
         &ctx.state,
@@ -100,6 +98,7 @@ fn remove(ctx: &Context, manifest: &Manifest) -> Result<(), SnapshotError> {
     }
     failpoint::hit("volume-deleted");
     files::remove(&ctx.state.manifest(&manifest.id))?;
+    ctx.state.forget_snapshot_lock(&manifest.id);
     log.end("done")?;
     Ok(())
 }
@@ -122,7 +121,7 @@ pub fn set_held(
     dry_run: bool,
 ) -> Result<(Manifest, bool), SnapshotError> {
     ctx.state.create()?;
-    let mut manifest = find(ctx, wanted)?;
+    let mut manifest = catalog::find(ctx, wanted)?;
     if manifest.state == State::Orphan {
         return Err(SnapshotError::refused(
             format!("{} has no manifest to keep a hold in", manifest.id),
@@ -133,11 +132,7 @@ pub fn set_held(
     manifest.held = held;
     if changed && !dry_run {
         let _lock = ctx.state.lock_server(&manifest.server, "snapshot hold")?;
-        let stored = catalog::stored(&ctx.state)?.manifests;
-        if let Some(mut stored) = stored.into_iter().find(|m| m.id == manifest.id) {
-            stored.held = held;
-            catalog::write(&ctx.state, &stored)?;
-        }
+        catalog::update(&ctx.state, &manifest.id, |stored| stored.held = held)?;
     }
     Ok((manifest, changed))
 }

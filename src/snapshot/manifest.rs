@@ -1,11 +1,14 @@
 //! The manifest: what a snapshot is, as the JSON of the command line shows it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::boot_log::Flaw;
 use crate::config::{BackendChoice, Consistency};
+use crate::server::private::BootFacts;
 use crate::server::replication::Position;
 use crate::volume::{BackendKind, VolumeRecord};
 
@@ -57,6 +60,45 @@ pub struct Manifest {
     pub server_identity: Option<String>,
     pub volumes: Vec<VolumeRecord>,
     pub timing: Option<Timing>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// How a server is started on it.
+    #[serde(default)]
+    pub boot: Option<BootFacts>,
+    /// The last proof that was tried, whatever came of it.
+    #[serde(default)]
+    pub verification: Option<Verification>,
+}
+
+/// How far a verification looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// A server comes up, all files are there, the position is the recorded one.
+    Boot,
+    /// And CHECK TABLE of every table.
+    Tables,
+}
+
+/// One try to prove a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verification {
+    /// RFC 3339.
+    pub at: String,
+    pub level: Level,
+    /// Why it failed; `None` when the snapshot is good.
+    pub flaw: Option<Flaw>,
+    pub detail: Option<String>,
+    pub clone_ms: u64,
+    /// From the server's start to its first answer: with `clone_ms`, how long getting the data back
+    /// takes.
+    pub boot_ms: Option<u64>,
+    pub total_ms: u64,
+    pub tables: Option<u64>,
+    /// Their engine can't check them.
+    pub unchecked_tables: Option<u64>,
+    pub server_binary: PathBuf,
+    pub server_version: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }

@@ -2,10 +2,12 @@
 //!
 //! The pure parts (`plan`, `retention`) stand beside the parts that perform.
 
+pub mod boot_log;
 pub mod catalog;
 pub mod context;
 pub mod create;
 pub mod error;
+pub mod facts;
 pub mod id;
 pub mod keep;
 pub mod manifest;
@@ -14,10 +16,14 @@ pub mod moment;
 pub mod observe;
 pub mod pause;
 pub mod plan;
+pub mod private;
 pub mod progress;
 pub mod quiet;
 pub mod ready;
 pub mod retention;
+pub mod tables;
+pub mod using;
+pub mod verify;
 
 pub use context::Context;
 pub use error::SnapshotError;

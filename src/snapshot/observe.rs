@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::error::SnapshotError;
 use crate::server::Session;
 use crate::server::facts::ServerFacts;
+use crate::server::private::{self, BootFacts};
 use crate::server::session::READ_LIMIT;
 use crate::sys::files;
 use crate::sys::process;
@@ -18,11 +19,12 @@ pub fn layout(
     session: Session,
     facts: &ServerFacts,
     map: &BTreeMap<PathBuf, PathBuf>,
-) -> Result<Layout, SnapshotError> {
+) -> Result<(Session, Layout), SnapshotError> {
     let layout = layout::observe_layout(&server_paths(facts), map)?;
     let name = session.target().server.clone();
-    if is_its_data_dir(session, facts, &layout.data_dir)? {
-        return Ok(layout);
+    let (session, is_its) = is_its_data_dir(session, facts, &layout.data_dir)?;
+    if is_its {
+        return Ok((session, layout));
     }
     Err(SnapshotError::refused(
         format!(
@@ -68,20 +70,48 @@ fn is_its_data_dir(
     session: Session,
     facts: &ServerFacts,
     data_dir: &Path,
-) -> Result<bool, SnapshotError> {
+) -> Result<(Session, bool), SnapshotError> {
     if let Some(uuid) = &session.identity().server_uuid {
         let text = files::read_text(&data_dir.join("auto.cnf"))?.unwrap_or_default();
-        return Ok(text.to_ascii_lowercase().contains(uuid.as_str()));
+        let is_its = text.to_ascii_lowercase().contains(uuid.as_str());
+        return Ok((session, is_its));
     }
     let processes = process::in_directory(data_dir);
     if !processes.is_empty() && facts.variable("hostname") == Some(process::host_name().as_str()) {
-        return Ok(true);
+        return Ok((session, true));
     }
-    let (_, rows) = session.query("SHOW GLOBAL STATUS LIKE 'Uptime'", READ_LIMIT)?;
+    let (session, rows) = session.query("SHOW GLOBAL STATUS LIKE 'Uptime'", READ_LIMIT)?;
     let up_s = rows.first().and_then(|row| row.at(1)?.parse().ok());
     let up = up_s.map(Duration::from_secs);
-    Ok(processes
+    let is_its = processes
         .into_iter()
         .filter_map(process::age)
-        .any(|age| up.is_some_and(|up| age.abs_diff(up) <= START_TOLERANCE)))
+        .any(|age| up.is_some_and(|up| age.abs_diff(up) <= START_TOLERANCE));
+    Ok((session, is_its))
+}
+
+/// Where this host sees the data directory, without looking.
+pub fn host_data_dir(facts: &ServerFacts, map: &BTreeMap<PathBuf, PathBuf>) -> PathBuf {
+    layout::wanted(&server_paths(facts), map)
+        .into_iter()
+        .next()
+        .map(|wanted| wanted.path)
+        .unwrap_or_default()
+}
+
+/// How a server is started on these files, with the program that runs on them now.
+pub fn boot_facts(
+    session: Session,
+    facts: &ServerFacts,
+    data_dir: &Path,
+) -> Result<(Session, BootFacts), SnapshotError> {
+    let binary = process::in_directory(data_dir)
+        .into_iter()
+        .find_map(process::program_of);
+    Ok(private::observe_boot_facts(
+        session,
+        data_dir,
+        binary,
+        facts.is_replica(),
+    )?)
 }

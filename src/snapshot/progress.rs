@@ -13,6 +13,12 @@ pub enum Event {
         detail: String,
         took: Duration,
     },
+    /// A step that goes on: its name, what it is at, since when.
+    Still {
+        name: &'static str,
+        detail: String,
+        took: Duration,
+    },
     /// Bytes of a long copy.
     Bytes { done: u64, total: u64 },
 }
@@ -38,6 +44,14 @@ impl Progress {
         self.send(Event::Step {
             name,
             detail: detail.into(),
+            took: since.elapsed(),
+        });
+    }
+
+    pub fn still(&self, name: &'static str, detail: &str, since: Instant) {
+        self.send(Event::Still {
+            name,
+            detail: detail.to_owned(),
             took: since.elapsed(),
         });
     }

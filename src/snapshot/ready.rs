@@ -11,6 +11,7 @@ use super::observe;
 use super::plan::{self, Observed, Plan};
 use crate::config::{Consistency, ServerConfig, SnapshotConfig};
 use crate::server::facts::ServerFacts;
+use crate::server::private::BootFacts;
 use crate::server::replication;
 use crate::server::session::Session;
 use crate::server::{Identity, Target};
@@ -25,6 +26,7 @@ pub struct Ready {
     pub identity: Identity,
     pub facts: ServerFacts,
     pub layout: Layout,
+    pub boot: BootFacts,
     pub backend: Box<dyn Backend>,
 }
 
@@ -57,7 +59,9 @@ pub fn observe_and_plan(
         return Err(SnapshotError::Refused { refusals });
     }
     let settings = &server.snapshot;
-    let layout = observe::layout(session, &facts, &settings.path_map)?;
+    let (session, layout) = observe::layout(session, &facts, &settings.path_map)?;
+    let (session, boot) = observe::boot_facts(session, &facts, &layout.data_dir)?;
+    drop(session);
     let kind = volume::choose(settings.backend, &layout, settings.directory.as_deref())?;
     let freeze = freeze_points(ctx, settings, kind, &layout)?;
     let plan = plan::plan_create(&Observed {
@@ -84,6 +88,7 @@ pub fn observe_and_plan(
         identity,
         facts,
         layout,
+        boot,
         backend,
     })
 }

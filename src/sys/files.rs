@@ -1,8 +1,8 @@
 //! Files that are ours: written whole, durably, for their owner only.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// A file operation that failed, with the path it failed on.
@@ -84,6 +84,59 @@ pub fn remove(path: &Path) -> Result<bool, FileError> {
     }
 }
 
+/// Removes a directory with all in it; `Ok(false)` when it wasn't there. Follows no link.
+pub fn remove_tree(path: &Path) -> Result<bool, FileError> {
+    match std::fs::remove_dir_all(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed("remove", path)(error)),
+    }
+}
+
+/// Removes a directory that has nothing in it; `Ok(false)` when it isn't there or isn't empty.
+pub fn remove_empty_dir(path: &Path) -> Result<bool, FileError> {
+    super::transfer::remove_empty_dir(path).map_err(failed("remove directory", path))
+}
+
+/// Makes a directory for one account alone, parents with it (those for everybody to pass through).
+pub fn make_dir_for(path: &Path, owner: (u32, u32)) -> Result<(), FileError> {
+    let make = |path: &Path, mode| {
+        match DirBuilder::new().mode(mode).create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
+        .map_err(failed("make directory", path))
+    };
+    if let Some(parent) = path.parent() {
+        make(parent, 0o711)?;
+        // Whatever the umask was.
+        std::fs::set_permissions(parent, Permissions::from_mode(0o711))
+            .map_err(failed("make passable", parent))?;
+    }
+    make(path, 0o700)?;
+    own(path, owner)
+}
+
+/// Hands a file or directory to an account; follows no link.
+pub fn own(path: &Path, owner: (u32, u32)) -> Result<(), FileError> {
+    std::os::unix::fs::lchown(path, Some(owner.0), Some(owner.1)).map_err(failed("own", path))
+}
+
+/// A new file with this content for one account alone (0600).
+pub fn write_for(path: &Path, content: &[u8], owner: (u32, u32)) -> Result<(), FileError> {
+    (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)?;
+        std::os::unix::fs::fchown(&file, Some(owner.0), Some(owner.1))?;
+        file.write_all(content)
+    })()
+    .map_err(failed("write", path))
+}
+
 /// Gives a file another name on the same filesystem.
 pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     std::fs::rename(from, to).map_err(failed("rename", from))
@@ -121,6 +174,25 @@ pub fn read_text(path: &Path) -> Result<Option<String>, FileError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed("read", path)(error)),
     }
+}
+
+/// At most the last `bytes_max` bytes of a file, what isn't UTF-8 replaced.
+pub fn read_end(path: &Path, bytes_max: u64) -> Result<String, FileError> {
+    (|| {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(bytes_max)))?;
+        let mut bytes = Vec::new();
+        file.take(bytes_max).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    })()
+    .map_err(failed("read", path))
+}
+
+/// User and group of what is there; links followed.
+pub fn owner_of(path: &Path) -> Result<(u32, u32), FileError> {
+    let there = std::fs::metadata(path).map_err(failed("look at", path))?;
+    Ok((there.uid(), there.gid()))
 }
 
 /// The entries of a directory by name, sorted; empty when the directory isn't there.

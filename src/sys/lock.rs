@@ -65,6 +65,32 @@ impl FileLock {
         Ok(Self { _file: locked })
     }
 
+    /// Shares the lock with others who do, or says at once who has it alone.
+    pub fn share(path: &Path) -> Result<Self, LockError> {
+        let failed = |source: std::io::Error| LockError::Failed {
+            path: path.to_owned(),
+            source,
+        };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(failed)?;
+        let mut holder = String::new();
+        file.read_to_string(&mut holder).map_err(failed)?;
+        match Flock::lock(file, FlockArg::LockSharedNonblock) {
+            Ok(locked) => Ok(Self { _file: locked }),
+            Err((_, Errno::EWOULDBLOCK)) => Err(LockError::Held {
+                path: path.to_owned(),
+                holder: holder.trim().to_owned(),
+            }),
+            Err((_, errno)) => Err(failed(errno.into())),
+        }
+    }
+
     /// As `take`, but waits for whoever has it, `patience` at most.
     pub fn take_within(path: &Path, holder: &str, patience: Duration) -> Result<Self, LockError> {
         let until = Instant::now() + patience;
@@ -92,5 +118,20 @@ mod tests {
         }
         drop(first);
         FileLock::take(&path, "other").unwrap();
+    }
+
+    #[test]
+    fn sharers_keep_out_only_who_wants_it_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let shared = [
+            FileLock::share(&path).unwrap(),
+            FileLock::share(&path).unwrap(),
+        ];
+        assert!(FileLock::take(&path, "delete").is_err());
+        drop(shared);
+        let alone = FileLock::take(&path, "delete").unwrap();
+        assert!(FileLock::share(&path).is_err());
+        drop(alone);
     }
 }

@@ -9,10 +9,12 @@ pub mod exec;
 pub mod fact;
 pub mod failpoint;
 pub mod files;
+pub mod guarded;
 pub mod ioctl;
 pub mod lock;
 pub mod memory;
 pub mod process;
+pub mod room;
 pub mod socket;
 pub mod transfer;
 

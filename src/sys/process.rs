@@ -74,6 +74,34 @@ pub fn in_directory(directory: &Path) -> Vec<u32> {
         .collect()
 }
 
+/// The program that a process runs, as this host names it; `None` when it can't be told or is gone
+/// from its place (a container's, or one that was upgraded meanwhile).
+pub fn program_of(pid: u32) -> Option<std::path::PathBuf> {
+    let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let text = path.to_str()?;
+    let path = Path::new(text.strip_suffix(" (deleted)").unwrap_or(text));
+    path.is_file().then(|| path.to_owned())
+}
+
+/// A figure that changes while a process does anything: its processor time and what it read and
+/// wrote.
+pub fn activity(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks: u64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    let moved: u64 = io
+        .lines()
+        .filter_map(|line| line.split_once(": ")?.1.parse::<u64>().ok())
+        .fold(0, u64::wrapping_add);
+    moved.wrapping_add(ticks)
+}
+
 /// The running kernel, such as `6.1.0-56-amd64`; empty when it can't be told.
 pub fn kernel_release() -> String {
     std::fs::read_to_string("/proc/sys/kernel/osrelease")

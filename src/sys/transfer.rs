@@ -32,6 +32,14 @@ pub fn open_root(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// Holds on to a path without opening what is there; links followed.
+pub fn open_path(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_CLOEXEC)
+        .open(path)
+}
+
 /// Opens the file `relative` to a root for reading, following no link on the way. ELOOP or ENOTDIR
 /// when there is one.
 pub fn open_file_beneath(root: &File, relative: &Path) -> io::Result<File> {

@@ -315,6 +315,7 @@ pub mod lvm;
 pub mod mirror;
 pub mod mount;
 pub mod reflink;
+pub mod view;
 pub mod walk;
 pub mod zfs;
 mod zfs_core;

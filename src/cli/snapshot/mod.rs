@@ -7,6 +7,7 @@ mod list;
 mod prune;
 mod render;
 mod show;
+mod verify;
 
 use clap::Subcommand;
 
@@ -25,6 +26,7 @@ pub enum Command {
     /// End the protection that `hold` gave
     Release(hold::Args),
     Prune(prune::Args),
+    Verify(verify::Args),
 }
 
 pub fn run(cli: &Cli, ui: &Ui, command: &Command) -> Result<(), Failure> {
@@ -36,5 +38,6 @@ pub fn run(cli: &Cli, ui: &Ui, command: &Command) -> Result<(), Failure> {
         Command::Hold(args) => hold::run(cli, ui, args, true),
         Command::Release(args) => hold::run(cli, ui, args, false),
         Command::Prune(args) => prune::run(cli, ui, args),
+        Command::Verify(args) => verify::run(cli, ui, args),
     }
 }

@@ -1,5 +1,7 @@
 //! Snapshots as people read them.
 
+use std::time::Duration;
+
 use crate::cli::ui;
 use crate::snapshot::Manifest;
 use crate::snapshot::manifest::{Proof, State, Timing};
@@ -24,6 +26,34 @@ pub fn ticket_line(manifest: &Manifest) -> String {
         line.push_str(&format!(", at GTID {gtid}"));
     }
     for warning in &manifest.warnings {
+        line.push_str(&format!("\n  warning: {warning}"));
+    }
+    line
+}
+
+/// One line about a proof that succeeded.
+pub fn proof_line(manifest: &Manifest) -> String {
+    let Some(record) = &manifest.verification else {
+        return format!("{}: {}", manifest.id, proof(manifest));
+    };
+    let mut line = format!(
+        "{}: {}, {} came up in {} (clone {}, boot {})",
+        manifest.id,
+        proof(manifest),
+        record.server_version.as_deref().unwrap_or("a server"),
+        ui::duration(Duration::from_millis(
+            record.clone_ms + record.boot_ms.unwrap_or_default()
+        )),
+        ui::duration(Duration::from_millis(record.clone_ms)),
+        ui::duration(Duration::from_millis(record.boot_ms.unwrap_or_default())),
+    );
+    if let Some(tables) = record.tables {
+        line.push_str(&format!(", {tables} tables checked"));
+    }
+    if let Some(position) = manifest.position.as_ref().filter(|p| !p.gtid.is_empty()) {
+        line.push_str(&format!(", at GTID {}", position.gtid));
+    }
+    for warning in &record.warnings {
         line.push_str(&format!("\n  warning: {warning}"));
     }
     line

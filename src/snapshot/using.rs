@@ -1,0 +1,282 @@
+//! A use of a kept snapshot: its clones made, and removed again whatever happens.
+//!
+//! Uses run beside everything else that goes on with the server: they hold the snapshot (shared),
+//! not the server. Each is journalled before it makes anything, so that `recover` removes what a
+//! killed one leaves.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::catalog;
+use super::context::Context;
+use super::error::SnapshotError;
+use super::id;
+use super::manifest::{Manifest, State};
+use crate::journal::{Log, OperationKind, StateDir};
+use crate::sys::lock::FileLock;
+use crate::sys::{failpoint, files};
+use crate::volume::view::Stand;
+use crate::volume::{self, Backend, CloneRequest, PlannedVolume, VolumeRecord, VolumeState};
+
+/// How long one storage command for a clone may run.
+const STORAGE_LIMIT: Duration = Duration::from_secs(300);
+
+/// A use that has begun.
+pub struct Use<'a> {
+    pub ctx: &'a Context,
+    pub manifest: Manifest,
+    /// `verify-db2-20261122T020000Z-7f3a-x1y2`
+    pub id: String,
+    pub backend: Box<dyn Backend>,
+    log: Option<Log>,
+    planned: Vec<PlannedVolume>,
+    /// Empty directories that stand in for origins which aren't there.
+    made: Vec<PathBuf>,
+    _held: FileLock,
+}
+
+/// Why a clone couldn't be had: the snapshot is bad, or something else is wrong.
+#[derive(Debug)]
+pub enum CloneFailure {
+    /// The kept volume itself is gone or spoilt.
+    Spoilt {
+        volume: String,
+        reason: String,
+    },
+    Other(SnapshotError),
+}
+
+impl From<SnapshotError> for CloneFailure {
+    fn from(error: SnapshotError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl<'a> Use<'a> {
+    /// Holds the snapshot and begins the journal. `word` names the use: `verify`.
+    pub fn begin(
+        ctx: &'a Context,
+        manifest: &Manifest,
+        kind: OperationKind,
+        word: &str,
+    ) -> Result<Self, SnapshotError> {
+        let held = ctx.state.share_snapshot(&manifest.id)?;
+        // Again, now that nobody can delete it.
+        let manifest = catalog::find(ctx, &manifest.id)?;
+        let backend = volume::open(manifest.backend_kind)?;
+        let id = id::of_use(word, &manifest.id);
+        let log = Log::begin(&ctx.state, &id, kind, &manifest.server)?;
+        failpoint::hit("use-begun");
+        Ok(Self {
+            ctx,
+            manifest,
+            id,
+            backend,
+            log: Some(log),
+            planned: Vec::new(),
+            made: Vec::new(),
+            _held: held,
+        })
+    }
+
+    /// Whether all kept volumes are good now; their overflow shows only when they are asked.
+    pub fn check_volumes(&self) -> Result<(), CloneFailure> {
+        if self.manifest.state == State::Invalid {
+            return Err(CloneFailure::Spoilt {
+                volume: self.manifest.id.clone(),
+                reason: self.manifest.state_reason.clone().unwrap_or_default(),
+            });
+        }
+        self.probe_volumes()
+    }
+
+    /// As `check_volumes`, by the storage alone.
+    pub fn probe_volumes(&self) -> Result<(), CloneFailure> {
+        for record in &self.manifest.volumes {
+            match self.backend.probe(record) {
+                volume_state if volume_state.reason().is_some() => {
+                    let reason = volume_state.reason().unwrap_or_default().to_owned();
+                    return Err(CloneFailure::Other(SnapshotError::Failed {
+                        step: "look at the kept volume",
+                        reason: format!("{}: {reason}", record.name),
+                        hint: None,
+                    }));
+                }
+                volume_state => match volume_state.known() {
+                    Some(VolumeState::Good { .. }) | None => {}
+                    Some(VolumeState::Invalid(reason)) => return Err(spoilt(record, reason)),
+                    Some(VolumeState::Missing) => return Err(spoilt(record, "it is gone")),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes writable clones of all volumes; each with where its origin is.
+    pub fn clone_volumes(&mut self) -> Result<Vec<Stand>, CloneFailure> {
+        self.check_volumes()?;
+        let since = Instant::now();
+        let requests: Vec<CloneRequest> = self
+            .manifest
+            .volumes
+            .iter()
+            .enumerate()
+            .map(|(index, record)| CloneRequest {
+                use_id: self.id.clone(),
+                id: self.manifest.id.clone(),
+                volume: record.clone(),
+                number: index + 1,
+                limit: STORAGE_LIMIT,
+            })
+            .collect();
+        for request in &requests {
+            let planned = self
+                .backend
+                .plan_clone(request)
+                .map_err(|error| CloneFailure::Other(error.into()))?;
+            self.planned.push(planned);
+        }
+        let (kind, planned) = (self.manifest.backend_kind, self.planned.clone());
+        if let Some(log) = &mut self.log {
+            log.volumes(kind, planned).map_err(SnapshotError::from)?;
+        }
+        failpoint::hit("clone-planned");
+        let mut stands = Vec::new();
+        for (request, planned) in requests.iter().zip(self.planned.clone()) {
+            self.ctx.cancel.check("cloning")?;
+            let progress = &mut |done, total| self.ctx.progress.bytes(done, total);
+            let clone = self
+                .backend
+                .make_clone(request, &planned, progress)
+                .map_err(|error| CloneFailure::Other(error.into()))?;
+            stands.push(Stand {
+                clone,
+                at: request.volume.path.clone(),
+            });
+        }
+        failpoint::hit("cloned");
+        self.ctx.progress.step("clone", self.clone_words(), since);
+        Ok(stands)
+    }
+
+    /// Why the clones themselves don't hold what was written to them, if so.
+    pub fn clone_problem(&self) -> Option<String> {
+        self.planned
+            .iter()
+            .find_map(|planned| match self.backend.probe_clone(planned).known() {
+                Some(VolumeState::Invalid(reason)) => Some(format!("{}: {reason}", planned.name)),
+                Some(VolumeState::Missing) => Some(format!("{} is gone", planned.name)),
+                Some(VolumeState::Good { .. }) | None => None,
+            })
+    }
+
+    fn clone_words(&self) -> String {
+        let names: Vec<&str> = self
+            .planned
+            .iter()
+            .map(|volume| volume.name.as_str())
+            .collect();
+        names.join(", ")
+    }
+
+    /// Makes the empty directories that clones will stand on where their origins are gone.
+    pub fn make_missing_directories(&mut self, stands: &[Stand]) -> Result<(), SnapshotError> {
+        for stand in stands {
+            let missing: Vec<&Path> = stand
+                .at
+                .ancestors()
+                .take_while(|path| !path.exists())
+                .collect();
+            for path in missing.into_iter().rev() {
+                if let Some(log) = &mut self.log {
+                    log.directory(path)?;
+                }
+                self.made.push(path.to_owned());
+                files::make_private_dir(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says in the journal what is about to happen.
+    pub fn intent(&mut self, step: &str) -> Result<(), SnapshotError> {
+        match &mut self.log {
+            Some(log) => Ok(log.intent(step)?),
+            None => Ok(()),
+        }
+    }
+
+    /// A private server's place (socket, log) and its room on disk for temporary files, for one
+    /// account alone.
+    pub fn make_places(&self, owner: (u32, u32)) -> Result<(PathBuf, PathBuf), SnapshotError> {
+        let (run, work) = (StateDir::run_place(&self.id), self.ctx.state.work(&self.id));
+        files::make_dir_for(&run, owner)?;
+        let parent = work.parent().unwrap_or(&work);
+        files::make_private_dir(parent)?;
+        files::make_private_dir(&work)?;
+        files::own(&work, owner)?;
+        Ok((run, work))
+    }
+
+    /// The clones and directories stay: a record of their own speaks for them from now on.
+    pub fn keep(mut self) -> Result<Vec<PlannedVolume>, SnapshotError> {
+        if let Some(log) = self.log.take() {
+            log.end("done")?;
+        }
+        Ok(std::mem::take(&mut self.planned))
+    }
+
+    /// Removes all that was made and ends the journal.
+    pub fn end(mut self, result: &str) -> Result<(), SnapshotError> {
+        self.clear(result)
+    }
+
+    fn clear(&mut self, result: &str) -> Result<(), SnapshotError> {
+        let Some(log) = self.log.take() else {
+            return Ok(());
+        };
+        let since = Instant::now();
+        let cleared = (|| -> Result<(), SnapshotError> {
+            let dropped = self.backend.drop_clones(&self.id, &self.planned)?;
+            for path in self.made.iter().rev() {
+                files::remove_empty_dir(path)?;
+            }
+            files::remove_tree(&StateDir::run_place(&self.id))?;
+            files::remove_tree(&self.ctx.state.work(&self.id))?;
+            if !dropped.is_empty() {
+                self.ctx.progress.step("tidy", "the clone is gone", since);
+            }
+            Ok(())
+        })();
+        match cleared {
+            Ok(()) => Ok(log.end(result)?),
+            // Its journal stays open, so that `recover` takes it up.
+            Err(error) => Err(SnapshotError::NeedsOperator {
+                reason: format!(
+                    "the clone of {} couldn't be removed: {error}",
+                    self.manifest.id
+                ),
+                hint: format!(
+                    "Cure that, then run `understudy recover {}`.",
+                    self.manifest.server
+                ),
+            }),
+        }
+    }
+}
+
+impl Drop for Use<'_> {
+    /// After an error: what can't be removed is left to `recover`.
+    fn drop(&mut self) {
+        if let Err(error) = self.clear("failed") {
+            tracing::warn!(%error, "left behind");
+        }
+    }
+}
+
+fn spoilt(record: &VolumeRecord, reason: &str) -> CloneFailure {
+    CloneFailure::Spoilt {
+        volume: record.name.clone(),
+        reason: reason.to_owned(),
+    }
+}

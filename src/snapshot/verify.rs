@@ -1,0 +1,306 @@
+//! `snapshot verify`: a snapshot is good when a server has come up on a clone of it, at the recorded
+//! position; better when all its tables were checked.
+
+use std::time::{Duration, Instant};
+
+use super::boot_log::Flaw;
+use super::context::Context;
+use super::error::SnapshotError;
+use super::manifest::{Level, Manifest, Proof, State, Verification};
+use super::pause::ms;
+use super::private::{self, Failure, Plan};
+use super::tables::{self, Checked};
+use super::using::{CloneFailure, Use};
+use super::{catalog, facts};
+use crate::journal::OperationKind;
+use crate::server::gtid::GtidSet;
+use crate::server::{Flavour, Session, replication};
+use crate::sys::{clock, failpoint, room};
+use crate::volume::view::Stand;
+
+/// How far to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    pub level: Level,
+    /// Rows whose parents are missing, too.
+    pub foreign_keys: bool,
+}
+
+/// What a good snapshot showed.
+#[derive(Debug, Default)]
+struct Proven {
+    boot: Duration,
+    version: String,
+    checked: Option<Checked>,
+    warnings: Vec<String>,
+}
+
+/// Proves one snapshot; its manifest says what came of it, also when it failed. The error is about
+/// the proving, not about the snapshot.
+pub fn verify(ctx: &Context, wanted: &str, options: Options) -> Result<Manifest, SnapshotError> {
+    ctx.state.create()?;
+    let manifest = catalog::find(ctx, wanted)?;
+    let begun = Instant::now();
+    let mut using = Use::begin(ctx, &manifest, OperationKind::Verify, "verify")?;
+    let plan = plan(ctx, &using.manifest)?;
+    let (clone, proven) = prove(&mut using, &plan, options);
+    let proven = blame(&using, proven)?;
+    let record = record(options, &plan, clone, begun.elapsed(), &proven);
+    failpoint::hit("proven");
+    let manifest = write_proof(ctx, &using.manifest, &record)?;
+    using.end(match record.flaw {
+        None => "proven",
+        Some(_) => "the snapshot failed",
+    })?;
+    Ok(manifest)
+}
+
+/// What will be booted, or why it can't be; changes nothing.
+pub fn plan(ctx: &Context, manifest: &Manifest) -> Result<Plan, SnapshotError> {
+    let facts = facts::of_snapshot(ctx, manifest)?;
+    Ok(Plan {
+        binary: private::find_binary(ctx, &manifest.server, &facts)?,
+        facts,
+        is_throwaway: true,
+    })
+}
+
+/// Clones, boots, asks. The time is the cloning's.
+fn prove(
+    using: &mut Use<'_>,
+    plan: &Plan,
+    options: Options,
+) -> (Duration, Result<Proven, Failure>) {
+    let since = Instant::now();
+    let stands = match using.clone_volumes() {
+        Ok(stands) => stands,
+        Err(failure) => return (since.elapsed(), Err(failure.into())),
+    };
+    let clone = since.elapsed();
+    let proven = using
+        .make_missing_directories(&stands)
+        .map_err(Failure::from)
+        .and_then(|()| {
+            room::within(|| ask(using, &stands, plan, options)).map_err(SnapshotError::from)?
+        });
+    (clone, proven)
+}
+
+/// In the room.
+fn ask(
+    using: &Use<'_>,
+    stands: &[Stand],
+    plan: &Plan,
+    options: Options,
+) -> Result<Proven, Failure> {
+    let ctx = using.ctx;
+    private::arrange(using, stands)?;
+    let (mut booted, session) = private::boot(using, plan)?;
+    let mut proven = Proven {
+        boot: booted.boot,
+        version: session.flavour().text.clone(),
+        ..Proven::default()
+    };
+    let session = tables::check_files(session, &plan.facts.data_dir)?;
+    let (session, warning) = compare_position(session, &using.manifest)?;
+    proven.warnings.extend(warning);
+    failpoint::hit("position-compared");
+    let session = match options.level {
+        Level::Boot => session,
+        Level::Tables => {
+            let (session, checked) = tables::check_tables(ctx, &mut booted, session)?;
+            proven.warnings.extend(checked.warnings.clone());
+            proven.checked = Some(checked);
+            session
+        }
+    };
+    if options.foreign_keys {
+        tables::check_foreign_keys(ctx, session)?;
+    } else {
+        drop(session);
+    }
+    failpoint::hit("asked");
+    booted.shut_down(ctx)?;
+    Ok(proven)
+}
+
+/// The position at which the server came up against the recorded one; a word when there is nothing
+/// to compare.
+fn compare_position(
+    session: Session,
+    manifest: &Manifest,
+) -> Result<(Session, Option<String>), Failure> {
+    let since_text = "the position wasn't compared: none was recorded";
+    let Some(recorded) = &manifest.position else {
+        return Ok((session, Some(since_text.to_owned())));
+    };
+    let is_replica = !recorded.channels.is_empty();
+    let (session, gtid) = replication::observe_gtid(session, is_replica)?;
+    if recorded.gtid.is_empty() && gtid.is_empty() {
+        let text = "the position wasn't compared: the server has no GTIDs";
+        return Ok((session, Some(text.to_owned())));
+    }
+    if is_same_position(session.flavour(), &recorded.gtid, &gtid) {
+        return Ok((session, None));
+    }
+    Err(Failure::Flaw {
+        flaw: Flaw::PositionDiffers,
+        detail: format!("recorded was {}, it is at {gtid}", recorded.gtid),
+    })
+}
+
+fn is_same_position(flavour: &Flavour, one: &str, other: &str) -> bool {
+    let parse = |text: &str| match flavour.is_mariadb() {
+        true => GtidSet::parse_mariadb(text),
+        false => GtidSet::parse_mysql(text),
+    };
+    match (parse(one), parse(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
+    }
+}
+
+impl From<CloneFailure> for Failure {
+    fn from(failure: CloneFailure) -> Self {
+        match failure {
+            CloneFailure::Spoilt { volume, reason } => Self::Flaw {
+                flaw: match reason.contains("gone") {
+                    true => Flaw::MissingVolume,
+                    false => Flaw::SpoiltVolume,
+                },
+                detail: format!("{volume}: {reason}"),
+            },
+            CloneFailure::Other(error) => Self::Other(error),
+        }
+    }
+}
+
+/// A failure is the snapshot's only if its clone held: a clone whose own area filled up tells
+/// nothing, and a kept volume that overflowed meanwhile explains everything.
+fn blame(
+    using: &Use<'_>,
+    proven: Result<Proven, Failure>,
+) -> Result<Result<Proven, (Flaw, String)>, SnapshotError> {
+    if proven.is_ok() {
+        // Said good only if it is still good after all the reading.
+        if let Err(CloneFailure::Spoilt { volume, reason }) = using.probe_volumes() {
+            return Ok(Err((Flaw::SpoiltVolume, format!("{volume}: {reason}"))));
+        }
+    }
+    match proven {
+        Ok(proven) => Ok(Ok(proven)),
+        Err(Failure::Other(error)) => Err(error),
+        Err(Failure::Flaw { flaw, detail }) => {
+            if let Some(reason) = using.clone_problem() {
+                return Err(SnapshotError::Failed {
+                    step: "keep the clone",
+                    reason,
+                    hint: Some("Make room for the clone, then verify again.".to_owned()),
+                });
+            }
+            match using.probe_volumes() {
+                Err(CloneFailure::Spoilt { volume, reason }) if flaw != Flaw::MissingVolume => {
+                    Ok(Err((Flaw::SpoiltVolume, format!("{volume}: {reason}"))))
+                }
+                _ => Ok(Err((flaw, detail))),
+            }
+        }
+    }
+}
+
+fn record(
+    options: Options,
+    plan: &Plan,
+    clone: Duration,
+    total: Duration,
+    proven: &Result<Proven, (Flaw, String)>,
+) -> Verification {
+    let blank = Verification {
+        at: clock::rfc3339(clock::now()),
+        level: options.level,
+        flaw: None,
+        detail: None,
+        clone_ms: ms(clone),
+        boot_ms: None,
+        total_ms: ms(total),
+        tables: None,
+        unchecked_tables: None,
+        server_binary: plan.binary.clone(),
+        server_version: None,
+        warnings: Vec::new(),
+    };
+    match proven {
+        Ok(proven) => Verification {
+            boot_ms: Some(ms(proven.boot)),
+            tables: proven.checked.as_ref().map(|checked| checked.tables),
+            unchecked_tables: proven.checked.as_ref().map(|checked| checked.unchecked),
+            server_version: Some(proven.version.clone()),
+            warnings: proven.warnings.clone(),
+            ..blank
+        },
+        Err((flaw, detail)) => Verification {
+            flaw: Some(*flaw),
+            detail: Some(detail.clone()),
+            ..blank
+        },
+    }
+}
+
+/// The proof climbs; only a failure makes it fall.
+fn write_proof(
+    ctx: &Context,
+    manifest: &Manifest,
+    record: &Verification,
+) -> Result<Manifest, SnapshotError> {
+    let written = catalog::update(&ctx.state, &manifest.id, |stored| apply(stored, record))?;
+    Ok(match written {
+        Some(_) => catalog::find(ctx, &manifest.id)?,
+        // An orphan has no manifest to keep it in.
+        None => {
+            let mut orphan = manifest.clone();
+            let state = orphan.state;
+            apply(&mut orphan, record);
+            orphan.state = state;
+            orphan
+        }
+    })
+}
+
+fn apply(manifest: &mut Manifest, record: &Verification) {
+    let reached = match (record.flaw, record.level) {
+        (Some(_), _) => Proof::Failed,
+        (None, Level::Boot) => Proof::Booted,
+        (None, Level::Tables) => Proof::Checked,
+    };
+    if reached == Proof::Failed || reached >= manifest.proof {
+        manifest.proof = reached;
+        manifest.proof_time = Some(record.at.clone());
+    }
+    if manifest.state == State::Complete {
+        manifest.state_reason = record.flaw.map(|flaw| {
+            let detail = record.detail.as_deref().unwrap_or_default();
+            format!("{}: {detail}", flaw.words())
+        });
+    }
+    manifest.verification = Some(record.clone());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_compared_as_sets() {
+        let mysql = Flavour::of_version("9.7.1 x");
+        let uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        let (one, other) = (
+            format!("{uuid}:1-3:4-5"),
+            format!("{}:1-5", uuid.to_uppercase()),
+        );
+        assert!(is_same_position(&mysql, &one, &other));
+        assert!(!is_same_position(&mysql, &one, &format!("{uuid}:1-6")));
+        let mariadb = Flavour::of_version("10.11.19-MariaDB x");
+        assert!(is_same_position(&mariadb, "0-1-5,1-2-3", "1-2-3,0-1-5"));
+        assert!(!is_same_position(&mariadb, "0-1-5", "0-1-6"));
+    }
+}

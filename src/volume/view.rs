@@ -1,0 +1,111 @@
+//! The machine as a server on clones sees it: the clones stand where their origins are, and nothing
+//! else can be written to.
+//!
+//! So every path in the files (tables with a DATA DIRECTORY, links, redo logs elsewhere) leads to a
+//! clone, and the live server's files are out of reach. For a thread in a room of its own
+//! (`sys::room`) only.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use nix::mount::MsFlags;
+
+use super::layout::{Mount, parse_mountinfo};
+use super::mount::{Access, mount};
+use super::{Mountable, VolumeError};
+use crate::sys::{files, transfer};
+
+/// A clone and the path of its origin, where it is to be seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stand {
+    pub clone: Mountable,
+    pub at: PathBuf,
+}
+
+/// Makes everything read-only, puts the clones in place, and lets `writable` directories be.
+pub fn arrange(stands: &[Stand], writable: &[PathBuf]) -> Result<(), VolumeError> {
+    // Opened first: what is mounted below may hide where they lie.
+    let opened: Vec<Opened> = stands.iter().map(Opened::new).collect::<Result<_, _>>()?;
+    let kept: Vec<(File, &PathBuf)> = writable
+        .iter()
+        .map(|path| {
+            let failed = |error| VolumeError::call("open", path, error);
+            Ok((transfer::open_path(path).map_err(failed)?, path))
+        })
+        .collect::<Result<_, VolumeError>>()?;
+    for seen in observe_own_mounts()? {
+        make_read_only(&seen)?;
+    }
+    let mut order: Vec<&Opened> = opened.iter().collect();
+    order.sort_by_key(|opened| opened.at.components().count());
+    for opened in order {
+        mount(&opened.clone, &opened.at, Access::ReadWrite)?;
+    }
+    for (file, path) in &kept {
+        let source = Mountable::Directory(descriptor_path(file));
+        mount(&source, path, Access::ReadWrite)?;
+    }
+    Ok(())
+}
+
+struct Opened {
+    clone: Mountable,
+    at: PathBuf,
+    _held: Option<File>,
+}
+
+impl Opened {
+    fn new(stand: &Stand) -> Result<Self, VolumeError> {
+        let (clone, held) = match &stand.clone {
+            Mountable::Directory(path) => {
+                let file = transfer::open_path(path)
+                    .map_err(|error| VolumeError::call("open", path, error))?;
+                (Mountable::Directory(descriptor_path(&file)), Some(file))
+            }
+            other => (other.clone(), None),
+        };
+        Ok(Self {
+            clone,
+            at: stand.at.clone(),
+            _held: held,
+        })
+    }
+}
+
+fn descriptor_path(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+fn observe_own_mounts() -> Result<Vec<Mount>, VolumeError> {
+    // `self` would be the process's first thread, which isn't in this namespace.
+    let text = files::read_text(Path::new("/proc/thread-self/mountinfo"))?.unwrap_or_default();
+    Ok(parse_mountinfo(&text))
+}
+
+/// A mount of the kernel's own (proc, sysfs) that can't be changed holds no data.
+fn make_read_only(seen: &Mount) -> Result<(), VolumeError> {
+    let mut flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    for option in &seen.options {
+        flags |= match option.as_str() {
+            "nosuid" => MsFlags::MS_NOSUID,
+            "nodev" => MsFlags::MS_NODEV,
+            "noexec" => MsFlags::MS_NOEXEC,
+            "noatime" => MsFlags::MS_NOATIME,
+            "nodiratime" => MsFlags::MS_NODIRATIME,
+            "relatime" => MsFlags::MS_RELATIME,
+            _ => MsFlags::empty(),
+        };
+    }
+    let none = None::<&Path>;
+    match nix::mount::mount(none, &seen.mount_point, none, flags, none) {
+        Ok(()) => Ok(()),
+        // Hidden below a later mount, or gone since.
+        Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(VolumeError::call(
+            "make read-only for the clone's server:",
+            &seen.mount_point,
+            errno,
+        )),
+    }
+}
