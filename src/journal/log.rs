@@ -60,6 +60,11 @@ pub enum Entry {
         backend: BackendKind,
         volumes: Vec<PlannedVolume>,
     },
+    /// Something of ours is about to be mounted here, for everybody to see.
+    MountPoint {
+        at: String,
+        path: PathBuf,
+    },
     /// This directory is about to be made; empty, it is removed.
     Directory {
         at: String,
@@ -149,6 +154,14 @@ impl Log {
         })
     }
 
+    /// Says where something is about to be mounted.
+    pub fn mount_point(&mut self, path: &Path) -> Result<(), FileError> {
+        self.append(&Entry::MountPoint {
+            at: now(),
+            path: path.to_owned(),
+        })
+    }
+
     /// Says which directory is about to be made.
     pub fn directory(&mut self, path: &Path) -> Result<(), FileError> {
         self.append(&Entry::Directory {
@@ -201,6 +214,12 @@ fn forget_oldest(done: &Path) {
     }
 }
 
+/// The snapshot that a use is of: `verify-SNAPSHOT-1a2b`.
+pub fn snapshot_of_use(use_id: &str) -> &str {
+    let rest = use_id.split_once('-').map_or(use_id, |(_, rest)| rest);
+    rest.rsplit_once('-').map_or(rest, |(id, _)| id)
+}
+
 /// An operation that has no end line.
 #[derive(Debug, Clone)]
 pub struct Unfinished {
@@ -212,6 +231,7 @@ pub struct Unfinished {
     /// What it was about to make, per back-end.
     pub volumes: Vec<(BackendKind, Vec<PlannedVolume>)>,
     pub directories: Vec<PathBuf>,
+    pub mount_points: Vec<PathBuf>,
 }
 
 /// All unfinished operations, of one server or of all. A torn last line is passed over: what it
@@ -260,6 +280,7 @@ fn parse_unfinished(path: &Path, text: &str) -> Option<Unfinished> {
                     owner,
                     volumes: Vec::new(),
                     directories: Vec::new(),
+                    mount_points: Vec::new(),
                 });
             }
             (
@@ -271,11 +292,13 @@ fn parse_unfinished(path: &Path, text: &str) -> Option<Unfinished> {
                 operation.volumes.push((backend, volumes));
             }
             (Entry::Directory { path, .. }, Some(operation)) => operation.directories.push(path),
+            (Entry::MountPoint { path, .. }, Some(operation)) => operation.mount_points.push(path),
             (Entry::End { .. }, _) => return None,
             (Entry::Begin { .. } | Entry::Intent { .. } | Entry::Outcome { .. }, Some(_))
             | (
                 Entry::Volumes { .. }
                 | Entry::Directory { .. }
+                | Entry::MountPoint { .. }
                 | Entry::Intent { .. }
                 | Entry::Outcome { .. },
                 None,
@@ -313,6 +336,12 @@ mod tests {
         log.end("done").unwrap();
         assert!(unfinished(&state, None).unwrap().is_empty());
         assert_eq!(files::list(&state.journal_done()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_use_names_its_snapshot() {
+        let id = "db2-20261122T020000Z-7f3a";
+        assert_eq!(snapshot_of_use(&format!("restore-{id}-1a2b")), id);
     }
 
     #[test]

@@ -70,9 +70,9 @@ pub fn recover(
 ) -> Result<(Vec<Recovered>, Paused), RecoverError> {
     let mut recovered = Vec::new();
     let paused = recover_lease(state, target, &mut recovered)?;
+    recovered.extend(recover_uses(state, &target.server)?);
     for operation in log::unfinished(state, Some(&target.server))? {
-        // Uses run beside this, without the server's lock.
-        if operation.kind.is_use() && operation.owner.is_alive() {
+        if operation.kind.is_use() {
             continue;
         }
         let of_pause = match &paused {
@@ -84,6 +84,19 @@ pub fn recover(
         }
     }
     Ok((recovered, paused))
+}
+
+/// Puts back what killed uses of this server's snapshots left; needs neither the server nor its
+/// lock.
+pub fn recover_uses(state: &StateDir, server: &str) -> Result<Vec<Recovered>, RecoverError> {
+    let mut recovered = Vec::new();
+    let _alone = FileLock::take_within(&state.uses_lock(), "recover", OTHER_KEEPER_FOR)?;
+    for operation in log::unfinished(state, Some(server))? {
+        if operation.kind.is_use() && !operation.owner.is_alive() {
+            finish(state, &operation, &mut recovered)?;
+        }
+    }
+    Ok(recovered)
 }
 
 /// What is left over of a server's operations, as far as the state directory tells. An operation
@@ -200,13 +213,26 @@ fn finish(
 fn clear_use(state: &StateDir, operation: &Unfinished) -> Result<Vec<String>, RecoverError> {
     let use_id = &operation.operation;
     let mut actions = Vec::new();
+    if state.mount_record(use_id).exists() {
+        // It was mounted to the end; only the end line is missing.
+        return Ok(actions);
+    }
+    let sweep = |source| RecoverError::Sweep {
+        operation: use_id.clone(),
+        source,
+    };
+    for path in operation.mount_points.iter().rev() {
+        let snapshot = log::snapshot_of_use(use_id);
+        if volume::mount::is_ours_at(path, &[use_id, snapshot]).map_err(sweep)?
+            && volume::mount::unmount(path).map_err(sweep)?
+        {
+            actions.push(format!("unmounted {}", path.display()));
+        }
+    }
     for (backend, volumes) in &operation.volumes {
         let dropped = volume::open(*backend)
             .and_then(|backend| backend.drop_clones(use_id, volumes))
-            .map_err(|source| RecoverError::Sweep {
-                operation: use_id.clone(),
-                source,
-            })?;
+            .map_err(sweep)?;
         actions.extend(dropped);
     }
     for path in operation.directories.iter().rev() {

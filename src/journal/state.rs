@@ -132,6 +132,11 @@ impl StateDir {
         drop(files::remove(&self.snapshot_lock(id)));
     }
 
+    /// Held by whoever clears away what killed uses left.
+    pub fn uses_lock(&self) -> PathBuf {
+        self.root.join("locks").join("uses")
+    }
+
     /// Held for the moment in which a manifest is read, changed and written back.
     pub fn lock_manifests(&self) -> Result<FileLock, StateError> {
         let path = self.root.join("locks").join("manifests");

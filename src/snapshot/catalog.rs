@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use super::context::Context;
 use super::error::SnapshotError;
 use super::id;
-use super::manifest::{Manifest, Proof, State};
+use super::manifest::{Manifest, Mounted, Proof, State};
+use super::mounts;
 use crate::config::{BackendChoice, Config};
 use crate::journal::StateDir;
 use crate::server::replication::Position;
@@ -15,7 +16,11 @@ use crate::volume::{self, BackendKind, FoundVolume, Tags, VolumeState};
 
 /// Writes a manifest durably.
 pub fn write(state: &StateDir, manifest: &Manifest) -> Result<(), FileError> {
-    let text = serde_json::to_vec_pretty(manifest).expect("a manifest holds only plain data");
+    let kept = Manifest {
+        mounts: Vec::new(),
+        ..manifest.clone()
+    };
+    let text = serde_json::to_vec_pretty(&kept).expect("a manifest holds only plain data");
     files::replace(&state.manifest(&manifest.id), &text)
 }
 
@@ -60,6 +65,15 @@ pub fn list(
         of_kind.for_each(|manifest| judge(manifest, &by_name));
     }
     manifests.extend(orphans(state, &manifests, &found));
+    for record in mounts::recorded(state)? {
+        if let Some(manifest) = manifests.iter_mut().find(|m| m.id == record.snapshot) {
+            manifest.mounts.push(Mounted {
+                mounted: mounts::is_mounted(&record),
+                directory: record.directory,
+                writable: record.writable,
+            });
+        }
+    }
     manifests.retain(|manifest| server.is_none_or(|server| manifest.server == server));
     manifests.sort_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
     Ok(manifests)
@@ -252,6 +266,7 @@ fn orphan(volume: &FoundVolume, kind: BackendKind) -> Manifest {
         warnings: Vec::new(),
         boot: None,
         verification: None,
+        mounts: Vec::new(),
     }
 }
 

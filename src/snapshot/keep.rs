@@ -7,6 +7,7 @@ use super::context::Context;
 use super::create::recover_first;
 use super::error::SnapshotError;
 use super::manifest::{Manifest, Proof, State};
+use super::mounts;
 use super::retention::{self, Candidate, ProofRank};
 use crate::journal::log::DELETE_PREFIX;
 use crate::journal::{Log, OperationKind, recover};
@@ -41,6 +42,17 @@ fn refuse_held(manifest: &Manifest) -> Result<(), SnapshotError> {
     ))
 }
 
+fn refuse_mounted(ctx: &Context, manifest: &Manifest) -> Result<(), SnapshotError> {
+    let mounts = mounts::of_snapshot(&ctx.state, &manifest.id)?;
+    match mounts.first() {
+        None => Ok(()),
+        Some(record) => Err(SnapshotError::refused(
+            format!("{} is mounted: {}", manifest.id, record.words()),
+            format!("Run `understudy snapshot unmount {}` first.", manifest.id),
+        )),
+    }
+}
+
 /// The server's lock; leftovers of interrupted operations are swept first where the server is
 /// still configured and can be asked.
 fn lock(
@@ -61,6 +73,7 @@ fn lock(
 /// stays.
 fn remove(ctx: &Context, manifest: &Manifest) -> Result<(), SnapshotError> {
     let _alone = ctx.state.own_snapshot(&manifest.id, "snapshot delete")?;
+    refuse_mounted(ctx, manifest)?;
     let operation = format!("{DELETE_PREFIX}{}", manifest.id);
     let mut log = Log::begin(
         &ctx.state,

@@ -68,6 +68,18 @@ pub struct Manifest {
     /// The last proof that was tried, whatever came of it.
     #[serde(default)]
     pub verification: Option<Verification>,
+    /// Where it is mounted now; not kept in the file.
+    #[serde(default)]
+    pub mounts: Vec<Mounted>,
+}
+
+/// A directory where a snapshot can be looked into.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mounted {
+    pub directory: PathBuf,
+    pub writable: bool,
+    /// False after a reboot, until `unmount`.
+    pub mounted: bool,
 }
 
 /// How far a verification looks.

@@ -13,6 +13,7 @@ pub mod keep;
 pub mod manifest;
 pub mod manual;
 pub mod moment;
+pub mod mounts;
 pub mod observe;
 pub mod pause;
 pub mod plan;

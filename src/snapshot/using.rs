@@ -12,7 +12,7 @@ use super::context::Context;
 use super::error::SnapshotError;
 use super::id;
 use super::manifest::{Manifest, State};
-use crate::journal::{Log, OperationKind, StateDir};
+use crate::journal::{Log, OperationKind, StateDir, recover};
 use crate::sys::lock::FileLock;
 use crate::sys::{failpoint, files};
 use crate::volume::view::Stand;
@@ -60,6 +60,9 @@ impl<'a> Use<'a> {
         kind: OperationKind,
         word: &str,
     ) -> Result<Self, SnapshotError> {
+        for left in recover::recover_uses(&ctx.state, &manifest.server)? {
+            tracing::warn!(operation = %left.operation, actions = ?left.actions, "recovered");
+        }
         let held = ctx.state.share_snapshot(&manifest.id)?;
         // Again, now that nobody can delete it.
         let manifest = catalog::find(ctx, &manifest.id)?;
@@ -188,22 +191,27 @@ impl<'a> Use<'a> {
                 .take_while(|path| !path.exists())
                 .collect();
             for path in missing.into_iter().rev() {
-                if let Some(log) = &mut self.log {
-                    log.directory(path)?;
-                }
-                self.made.push(path.to_owned());
-                files::make_private_dir(path)?;
+                self.make_directory(path)?;
             }
         }
         Ok(())
     }
 
-    /// Says in the journal what is about to happen.
-    pub fn intent(&mut self, step: &str) -> Result<(), SnapshotError> {
+    /// Says in the journal that something is about to be mounted for everybody to see.
+    pub fn note_mount_point(&mut self, path: &Path) -> Result<(), SnapshotError> {
         match &mut self.log {
-            Some(log) => Ok(log.intent(step)?),
+            Some(log) => Ok(log.mount_point(path)?),
             None => Ok(()),
         }
+    }
+
+    /// Makes one empty directory, which goes with this use.
+    pub fn make_directory(&mut self, path: &Path) -> Result<(), SnapshotError> {
+        if let Some(log) = &mut self.log {
+            log.directory(path)?;
+        }
+        self.made.push(path.to_owned());
+        Ok(files::make_private_dir(path)?)
     }
 
     /// A private server's place (socket, log) and its room on disk for temporary files, for one
@@ -218,12 +226,17 @@ impl<'a> Use<'a> {
         Ok((run, work))
     }
 
+    /// The clones that were or will be made.
+    pub fn planned(&self) -> &[PlannedVolume] {
+        &self.planned
+    }
+
     /// The clones and directories stay: a record of their own speaks for them from now on.
-    pub fn keep(mut self) -> Result<Vec<PlannedVolume>, SnapshotError> {
-        if let Some(log) = self.log.take() {
-            log.end("done")?;
+    pub fn keep(mut self) -> Result<(), SnapshotError> {
+        match self.log.take() {
+            Some(log) => Ok(log.end("done")?),
+            None => Ok(()),
         }
-        Ok(std::mem::take(&mut self.planned))
     }
 
     /// Removes all that was made and ends the journal.

@@ -47,6 +47,20 @@ pub fn mount(what: &Mountable, at: &Path, access: Access) -> Result<(), VolumeEr
     }
 }
 
+/// Whether what is mounted on `at` bears one of these names of ours in its source or root.
+/// Device-mapper doubles the hyphens of a name.
+pub fn is_ours_at(at: &Path, names: &[&str]) -> Result<bool, VolumeError> {
+    let mounts = observe_mounts()?;
+    let Some(mount) = mounts.iter().rfind(|mount| mount.mount_point == at) else {
+        return Ok(false);
+    };
+    let source = mount.source.replace("--", "-");
+    let root = mount.root.to_string_lossy();
+    Ok(names
+        .iter()
+        .any(|name| source.contains(name) || root.contains(name)))
+}
+
 /// Unmounts what is mounted on `at`; `Ok(false)` when nothing is.
 pub fn unmount(at: &Path) -> Result<bool, VolumeError> {
     match nix::mount::umount2(at, MntFlags::UMOUNT_NOFOLLOW) {

@@ -11,7 +11,8 @@ use crate::cli::failure::Failure;
 use crate::cli::session::with_context;
 use crate::cli::ui::Ui;
 use crate::snapshot::create::{self, Options};
-use crate::snapshot::plan;
+use crate::snapshot::manifest::Level;
+use crate::snapshot::{plan, verify};
 
 /// Take a snapshot of a replica with its SQL threads paused
 ///
@@ -33,6 +34,10 @@ pub struct Args {
     /// Protect it from delete and prune
     #[arg(long)]
     hold: bool,
+
+    /// Prove it right away: a private server must come up on a clone of it
+    #[arg(long)]
+    verify: bool,
 
     /// Allow it on a server that is no replica: its writes are locked for the moment
     #[arg(long)]
@@ -61,13 +66,40 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         return dry_run(cli, ui, args, &options);
     }
     let manifest = with_context(cli, ui, |ctx| {
-        Ok(create::create(ctx, &args.server, &options)?)
+        let manifest = create::create(ctx, &args.server, &options)?;
+        if !args.verify {
+            return Ok(manifest);
+        }
+        verify::verify(ctx, &manifest.id, PROOF).map_err(|error| {
+            // The snapshot is there and may be good; only its proof is missing.
+            let mut failure = Failure::from(error).with(json!({"snapshot": manifest}));
+            failure.message = format!(
+                "{} was taken, but not proven: {}",
+                manifest.id, failure.message
+            );
+            failure
+        })
     })?;
+    if args.verify {
+        return super::verify::report(ui, &manifest, |manifest| {
+            format!(
+                "{}\n{}",
+                render::ticket_line(manifest),
+                render::proof_line(manifest)
+            )
+        });
+    }
     ui.result(&json!({"snapshot": manifest}), || {
         render::ticket_line(&manifest)
     });
     Ok(())
 }
+
+/// What --verify asks of a new snapshot: quick, whatever its size.
+const PROOF: verify::Options = verify::Options {
+    level: Level::Boot,
+    foreign_keys: false,
+};
 
 fn dry_run(cli: &Cli, ui: &Ui, args: &Args, options: &Options) -> Result<(), Failure> {
     let ready = with_context(cli, ui, |ctx| {

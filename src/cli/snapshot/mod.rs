@@ -4,9 +4,11 @@ mod create;
 mod delete;
 mod hold;
 mod list;
+mod mount;
 mod prune;
 mod render;
 mod show;
+mod unmount;
 mod verify;
 
 use clap::Subcommand;
@@ -27,6 +29,8 @@ pub enum Command {
     Release(hold::Args),
     Prune(prune::Args),
     Verify(verify::Args),
+    Mount(mount::Args),
+    Unmount(unmount::Args),
 }
 
 pub fn run(cli: &Cli, ui: &Ui, command: &Command) -> Result<(), Failure> {
@@ -39,5 +43,7 @@ pub fn run(cli: &Cli, ui: &Ui, command: &Command) -> Result<(), Failure> {
         Command::Release(args) => hold::run(cli, ui, args, false),
         Command::Prune(args) => prune::run(cli, ui, args),
         Command::Verify(args) => verify::run(cli, ui, args),
+        Command::Mount(args) => mount::run(cli, ui, args),
+        Command::Unmount(args) => unmount::run(cli, ui, args),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::cli::ui;
 use crate::snapshot::Manifest;
-use crate::snapshot::manifest::{Proof, State, Timing};
+use crate::snapshot::manifest::{Proof, State, Timing, Verification};
 
 /// One line that says it all, to paste into a ticket.
 pub fn ticket_line(manifest: &Manifest) -> String {
@@ -87,6 +87,38 @@ pub fn proof(manifest: &Manifest) -> &'static str {
     }
 }
 
+/// `checked on 2026-11-22T02:10:00.000Z`
+fn proof_words(manifest: &Manifest) -> String {
+    match &manifest.proof_time {
+        Some(time) => format!("{} on {time}", proof(manifest)),
+        None => proof(manifest).to_owned(),
+    }
+}
+
+/// What the last verification measured: how long getting the data back takes.
+fn verification(record: &Verification) -> String {
+    let took = |ms| ui::duration(Duration::from_millis(ms));
+    let Some(boot_ms) = record.boot_ms.filter(|_| record.flaw.is_none()) else {
+        let flaw = record.flaw.map_or("no verdict", |flaw| flaw.words());
+        return format!("failed at {}: {flaw}", record.at);
+    };
+    let tables = record.tables.map_or(String::new(), |tables| {
+        let unchecked = record.unchecked_tables.unwrap_or(0);
+        let rest = match unchecked {
+            0 => String::new(),
+            some => format!(" ({some} of an engine that can't check)"),
+        };
+        format!(", {tables} tables checked{rest}")
+    });
+    format!(
+        "a server was up in {} (clone {}, boot {}){tables}, {} in all",
+        took(record.clone_ms + boot_ms),
+        took(record.clone_ms),
+        took(boot_ms),
+        took(record.total_ms)
+    )
+}
+
 /// A table, newest first.
 pub fn list(manifests: &[Manifest]) -> String {
     let heading = [
@@ -102,12 +134,17 @@ pub fn list(manifests: &[Manifest]) -> String {
             .map(|volume| volume.bytes_used)
             .sum::<Option<u64>>();
         let held = if manifest.held { " (held)" } else { "" };
+        let mounted = if manifest.mounts.is_empty() {
+            ""
+        } else {
+            " (mounted)"
+        };
         rows.push(vec![
             manifest.id.clone(),
             age(age_s),
             backend(manifest).to_owned(),
-            format!("{}{held}", state(manifest)),
-            proof(manifest).to_owned(),
+            format!("{}{held}{mounted}", state(manifest)),
+            proof_age(manifest, now),
             manifest
                 .timing
                 .map_or("-".to_owned(), |t| format!("{} ms", t.pause_ms)),
@@ -116,6 +153,21 @@ pub fn list(manifests: &[Manifest]) -> String {
         ]);
     }
     ui::table(&rows)
+}
+
+/// `booted 3h 5m ago`
+fn proof_age(manifest: &Manifest, now: jiff::Timestamp) -> String {
+    let time = manifest
+        .proof_time
+        .as_ref()
+        .and_then(|time| time.parse::<jiff::Timestamp>().ok());
+    match time {
+        None => proof(manifest).to_owned(),
+        Some(time) => {
+            let age_s = now.duration_since(time).as_secs().max(0) as u64;
+            format!("{} {} ago", proof(manifest), age(age_s))
+        }
+    }
 }
 
 /// The two largest units.
@@ -141,7 +193,10 @@ pub fn show(manifest: &Manifest) -> String {
         "state",
         format!("{} {reason}", state(manifest)).trim().to_owned(),
     );
-    add("proof", proof(manifest).to_owned());
+    add("proof", proof_words(manifest));
+    if let Some(record) = &manifest.verification {
+        add("last proof", verification(record));
+    }
     add("held", if manifest.held { "yes" } else { "no" }.to_owned());
     add("backend", backend(manifest).to_owned());
     if let Some(label) = &manifest.label {
@@ -186,6 +241,22 @@ pub fn show(manifest: &Manifest) -> String {
         add(
             "volume",
             format!("{} of {}{used}", volume.name, volume.origin),
+        );
+    }
+    for mounted in &manifest.mounts {
+        let how = if mounted.writable {
+            "writable clone"
+        } else {
+            "read-only"
+        };
+        let gone = if mounted.mounted {
+            ""
+        } else {
+            ", not since the reboot"
+        };
+        add(
+            "mounted",
+            format!("{} ({how}{gone})", mounted.directory.display()),
         );
     }
     for warning in &manifest.warnings {

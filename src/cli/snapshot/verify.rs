@@ -61,11 +61,11 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         foreign_keys: args.foreign_keys,
     };
     let manifest = with_context(cli, ui, |ctx| Ok(verify::verify(ctx, &args.id, options)?))?;
-    report(ui, &manifest)
+    report(ui, &manifest, render::proof_line)
 }
 
 /// One line for a good one; a failure for one that isn't.
-pub fn report(ui: &Ui, manifest: &Manifest) -> Result<(), Failure> {
+pub fn report(ui: &Ui, manifest: &Manifest, text: fn(&Manifest) -> String) -> Result<(), Failure> {
     let json = json!({"snapshot": manifest});
     let record = manifest.verification.as_ref();
     if let Some((flaw, detail)) = record.and_then(|r| Some((r.flaw?, r.detail.as_deref()))) {
@@ -79,7 +79,7 @@ pub fn report(ui: &Ui, manifest: &Manifest) -> Result<(), Failure> {
             .hint(flaw.hint())
             .with(json));
     }
-    ui.result(&json, || render::proof_line(manifest));
+    ui.result(&json, || text(manifest));
     Ok(())
 }
 
