@@ -4,6 +4,7 @@
 //! nowhere else.
 
 pub mod channel;
+pub mod client;
 pub mod facts;
 pub mod flavour;
 pub mod gtid;

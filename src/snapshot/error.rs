@@ -66,6 +66,8 @@ pub enum SnapshotError {
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
+    Exec(#[from] crate::sys::exec::ExecError),
+    #[error(transparent)]
     Watchdog(#[from] WatchdogError),
     #[error(transparent)]
     Room(#[from] crate::sys::room::RoomError),

@@ -69,6 +69,32 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
         .map_err(failed("write", path))
 }
 
+/// A new file for its owner alone; an error when the name is taken.
+pub fn create_private(path: &Path) -> Result<File, FileError> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed("create", path))
+}
+
+/// Syncs a file that was written under `partial`, and gives it its name unless that is taken.
+pub fn finish(file: File, partial: &Path, path: &Path) -> Result<(), FileError> {
+    (|| {
+        file.sync_all()?;
+        std::fs::hard_link(partial, path)?;
+        std::fs::remove_file(partial)?;
+        File::open(
+            path.parent()
+                .filter(|dir| !dir.as_os_str().is_empty())
+                .unwrap_or(Path::new(".")),
+        )?
+        .sync_all()
+    })()
+    .map_err(failed("write", path))
+}
+
 /// Removes a file durably; `Ok(false)` when it wasn't there.
 pub fn remove(path: &Path) -> Result<bool, FileError> {
     match std::fs::remove_file(path) {

@@ -16,6 +16,7 @@ pub mod memory;
 pub mod process;
 pub mod room;
 pub mod socket;
+pub mod stream;
 pub mod transfer;
 
 pub use fact::Fact;

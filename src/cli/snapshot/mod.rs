@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod extract;
 mod hold;
 mod list;
 mod mount;
@@ -30,6 +31,7 @@ pub enum Command {
     Prune(prune::Args),
     Verify(verify::Args),
     Mount(mount::Args),
+    Extract(extract::Args),
     Unmount(unmount::Args),
 }
 
@@ -44,6 +46,7 @@ pub fn run(cli: &Cli, ui: &Ui, command: &Command) -> Result<(), Failure> {
         Command::Prune(args) => prune::run(cli, ui, args),
         Command::Verify(args) => verify::run(cli, ui, args),
         Command::Mount(args) => mount::run(cli, ui, args),
+        Command::Extract(args) => extract::run(cli, ui, args),
         Command::Unmount(args) => unmount::run(cli, ui, args),
     }
 }

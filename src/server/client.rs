@@ -1,0 +1,209 @@
+//! The client's own programs: what dumps tables, and what loads SQL.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::flavour::{Family, Flavour};
+use super::session::Target;
+use crate::config::{Address, TlsMode};
+use crate::sys::exec::Program;
+
+/// What becomes of tables that are there already where the SQL is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// Loading fails.
+    Fail,
+    /// They are dropped first.
+    Replace,
+    /// They stay, and rows whose keys are missing are added.
+    AddRows,
+}
+
+/// The dump program of that flavour, at best the one beside the server program. The error names
+/// what was looked for.
+pub fn find_dump(flavour: &Flavour, server: &Path) -> Result<Program, String> {
+    let names: &[&str] = match flavour.family {
+        Family::Mariadb => &["mariadb-dump", "mysqldump"],
+        Family::Mysql => &["mysqldump"],
+    };
+    find(names, flavour, server.parent())
+}
+
+/// The client program of that flavour.
+pub fn find_client(flavour: &Flavour) -> Result<Program, String> {
+    let names: &[&str] = match flavour.family {
+        Family::Mariadb => &["mariadb", "mysql"],
+        Family::Mysql => &["mysql", "mariadb"],
+    };
+    find(names, flavour, None)
+}
+
+fn find(names: &[&str], flavour: &Flavour, beside: Option<&Path>) -> Result<Program, String> {
+    let beside = names
+        .iter()
+        .filter_map(|name| Some(beside?.join(name)))
+        .filter(|path| path.is_file())
+        .map(Program::at);
+    let usual = names.iter().filter_map(|name| Program::find(name).ok());
+    let found: Vec<Program> = beside.chain(usual).collect();
+    // MariaDB installs its own under MySQL's names.
+    let fits = |program: &&Program| is_of_mariadb(program) == flavour.is_mariadb();
+    found
+        .iter()
+        .find(fits)
+        .or(found.first())
+        .cloned()
+        .ok_or_else(|| names.join(", "))
+}
+
+fn is_of_mariadb(program: &Program) -> bool {
+    let limit = std::time::Duration::from_secs(10);
+    program
+        .run(["--version"], limit)
+        .is_ok_and(|output| output.stdout.contains("MariaDB"))
+}
+
+/// An option file for either program: whom to connect to, and as whom.
+pub fn option_file(flavour: &Flavour, target: &Target) -> String {
+    let quoted = |text: &str| {
+        let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+        format!("\"{text}\"")
+    };
+    let mut lines = vec![
+        "[client]".to_owned(),
+        format!("user={}", quoted(&target.user)),
+        format!("password={}", quoted(target.password.reveal())),
+        "default-character-set=utf8mb4".to_owned(),
+    ];
+    match &target.address {
+        Address::Socket(path) => {
+            lines.push(format!("socket={}", quoted(&path.display().to_string())))
+        }
+        Address::Tcp { host, port } => {
+            lines.push(format!("host={}", quoted(host)));
+            lines.push(format!("port={port}"));
+            lines.push("protocol=tcp".to_owned());
+        }
+    }
+    if let Some(ca) = &target.tls_ca {
+        lines.push(format!("ssl-ca={}", quoted(&ca.display().to_string())));
+    }
+    let tls: &[&str] = match (flavour.family, target.tls) {
+        (Family::Mysql, TlsMode::Disabled) => &["loose-ssl-mode=PREFERRED"],
+        (Family::Mysql, TlsMode::Required) => &["ssl-mode=REQUIRED"],
+        (Family::Mysql, TlsMode::VerifyCa) => &["ssl-mode=VERIFY_CA"],
+        (Family::Mysql, TlsMode::VerifyFull) => &["ssl-mode=VERIFY_IDENTITY"],
+        (Family::Mariadb, TlsMode::Disabled) => &[],
+        // MariaDB's client knows no chain without host name; the host name is checked, too.
+        (Family::Mariadb, TlsMode::Required) => &["ssl"],
+        (Family::Mariadb, TlsMode::VerifyCa | TlsMode::VerifyFull) => {
+            &["ssl", "ssl-verify-server-cert"]
+        }
+    };
+    lines.extend(tls.iter().map(|line| (*line).to_owned()));
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+/// Dumps tables of one schema, or all of it with routines and events.
+pub fn dump_args(
+    flavour: &Flavour,
+    options: &Path,
+    schema: &str,
+    tables: Option<&[String]>,
+    existing: Existing,
+) -> Vec<OsString> {
+    let mut args: Vec<OsString> = vec![format!("--defaults-file={}", options.display()).into()];
+    let mut add = |words: &[&str]| args.extend(words.iter().map(OsString::from));
+    add(&[
+        "--single-transaction",
+        "--quick",
+        "--hex-blob",
+        "--max-allowed-packet=1G",
+    ]);
+    if flavour.family == Family::Mysql {
+        add(&["--set-gtid-purged=OFF"]);
+        if flavour.version >= (8, 0, 21) {
+            add(&["--no-tablespaces"]);
+        }
+    }
+    match existing {
+        Existing::Fail => add(&["--skip-add-drop-table"]),
+        Existing::Replace => add(&["--add-drop-table"]),
+        Existing::AddRows => add(&["--no-create-info", "--insert-ignore", "--skip-triggers"]),
+    }
+    match tables {
+        None if existing != Existing::AddRows => add(&["--routines", "--events"]),
+        None | Some(_) => {}
+    }
+    add(&["--", schema]);
+    for table in tables.unwrap_or_default() {
+        add(&[table]);
+    }
+    args
+}
+
+/// Loads what comes on its standard input; ends at the first error.
+pub fn client_args(options: &Path) -> Vec<OsString> {
+    vec![
+        format!("--defaults-file={}", options.display()).into(),
+        "--max-allowed-packet=1G".into(),
+        "--batch".into(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    #[test]
+    fn secrets_stand_in_the_file_and_not_in_the_arguments() {
+        let flavour = Flavour::of_version("10.11.19-MariaDB x");
+        let target = Target {
+            server: "db1".to_owned(),
+            address: Address::Tcp {
+                host: "db1.lab".to_owned(),
+                port: 3307,
+            },
+            user: "u".to_owned(),
+            password: Secret::new("p\"#1"),
+            tls: TlsMode::VerifyFull,
+            tls_ca: Some("/etc/ca.pem".into()),
+        };
+        let text = option_file(&flavour, &target);
+        for line in [
+            "password=\"p\\\"#1\"",
+            "host=\"db1.lab\"",
+            "port=3307",
+            "ssl-verify-server-cert",
+            "ssl-ca=\"/etc/ca.pem\"",
+        ] {
+            assert!(text.lines().any(|own| own == line), "{line} in {text}");
+        }
+        let args = dump_args(&flavour, Path::new("/x"), "lab", None, Existing::Fail);
+        assert!(
+            args.iter()
+                .all(|arg| !arg.to_string_lossy().contains("p\"#1"))
+        );
+    }
+
+    #[test]
+    fn what_is_there_is_only_dropped_when_told() {
+        let flavour = Flavour::of_version("9.7.1 x");
+        let args = |existing| {
+            let tables = ["t".to_owned()];
+            dump_args(&flavour, Path::new("/x"), "lab", Some(&tables), existing)
+                .into_iter()
+                .map(|arg| arg.into_string().unwrap())
+                .collect::<Vec<_>>()
+        };
+        assert!(args(Existing::Fail).contains(&"--skip-add-drop-table".to_owned()));
+        assert!(args(Existing::Replace).contains(&"--add-drop-table".to_owned()));
+        assert!(args(Existing::AddRows).contains(&"--insert-ignore".to_owned()));
+        assert_eq!(
+            args(Existing::Fail)[args(Existing::Fail).len() - 3..],
+            ["--", "lab", "t"]
+        );
+    }
+}

@@ -1,0 +1,397 @@
+//! `snapshot extract`: tables as they were, as SQL, out of a private server on a clone.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::catalog;
+use super::context::Context;
+use super::error::SnapshotError;
+use super::private::{self, Booted, Failure, Plan};
+use super::using::Use;
+use super::verify;
+use crate::config::Address;
+use crate::journal::OperationKind;
+use crate::server::client::{self, Existing};
+use crate::server::flavour::{quote_name, quote_text};
+use crate::server::{Flavour, Session, Target};
+use crate::sys::exec::Program;
+use crate::sys::stream::{self, Eater, StreamError};
+use crate::sys::{failpoint, files, room};
+
+const CATALOGUE_LIMIT: Duration = Duration::from_secs(600);
+
+/// Where the SQL goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// A new file, 0600.
+    File(PathBuf),
+    /// Standard output.
+    Output,
+    /// A server of the configuration, by its client program.
+    Server(String),
+}
+
+/// What is wanted.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `SCHEMA.TABLE`; the schema ends at the first dot that gives a table of the snapshot.
+    pub tables: Vec<String>,
+    /// Whole schemas, with routines and events.
+    pub schemas: Vec<String>,
+    pub destination: Destination,
+    pub existing: Existing,
+}
+
+/// What was extracted.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Extracted {
+    pub snapshot: String,
+    pub tables: Vec<String>,
+    pub schemas: Vec<String>,
+    pub bytes: u64,
+    pub to: Option<PathBuf>,
+    pub into: Option<String>,
+}
+
+/// Which tables of which schema; `None` is all of it.
+type Wanted = BTreeMap<String, Option<Vec<String>>>;
+
+/// Boots a private server on a clone and dumps.
+pub fn extract(ctx: &Context, wanted: &str, options: &Options) -> Result<Extracted, SnapshotError> {
+    ctx.state.create()?;
+    let manifest = catalog::find(ctx, wanted)?;
+    let plan = verify::plan(ctx, &manifest)?;
+    let dump = client::find_dump(&Flavour::of_version(&plan.facts.version), &plan.binary)
+        .map_err(no_program)?;
+    if let Destination::File(path) = &options.destination {
+        refuse_present(path)?;
+    }
+    let mut using = Use::begin(ctx, &manifest, OperationKind::Extract, "extract")?;
+    // Outside of the room, which has no network.
+    let mut sink = Sink::open(ctx, &using, options)?;
+    let done = (|| -> Result<Extracted, Failure> {
+        let stands = using.clone_volumes().map_err(Failure::from)?;
+        using.make_missing_directories(&stands)?;
+        room::within(|| {
+            private::arrange(&using, &stands)?;
+            dump_all(&using, &plan, &dump, options, &mut sink)
+        })
+        .map_err(SnapshotError::from)?
+    })();
+    let done = done.map_err(|failure| match failure {
+        Failure::Other(error) => error,
+        Failure::Flaw { flaw, detail } => SnapshotError::Failed {
+            step: "bring up a server on the clone",
+            reason: format!("{}: {detail}", flaw.words()),
+            hint: Some(flaw.hint().to_owned()),
+        },
+    });
+    let done = sink.close(done)?;
+    using.end("done")?;
+    Ok(done)
+}
+
+/// In the room.
+fn dump_all(
+    using: &Use<'_>,
+    plan: &Plan,
+    dump: &Program,
+    options: &Options,
+    sink: &mut Sink,
+) -> Result<Extracted, Failure> {
+    let (booted, session) = private::boot(using, plan)?;
+    let (mut session, wanted) = resolve(session, options)?;
+    let since = Instant::now();
+    let options_file = crate::journal::StateDir::run_place(&using.id).join("client");
+    let text = client::option_file(booted.flavour(), booted.target());
+    files::replace(&options_file, text.as_bytes())?;
+    for (schema, tables) in &wanted {
+        if options.existing != Existing::AddRows {
+            let (back, preamble) = preamble(session, schema)?;
+            session = back;
+            sink.take(preamble.as_bytes())
+                .map_err(|error| sink_failed(&error))?;
+        } else {
+            let line = format!("USE {};\n", quote_name(schema));
+            sink.take(line.as_bytes())
+                .map_err(|error| sink_failed(&error))?;
+        }
+        let args = client::dump_args(
+            booted.flavour(),
+            &options_file,
+            schema,
+            tables.as_deref(),
+            options.existing,
+        );
+        run_dump(using, dump, &args, sink, since)?;
+        failpoint::hit("dumped");
+    }
+    using
+        .ctx
+        .progress
+        .step("extract", format!("{} bytes of SQL", sink.bytes), since);
+    let extracted = Extracted {
+        snapshot: using.manifest.id.clone(),
+        tables: wanted
+            .iter()
+            .filter_map(|(schema, tables)| Some((schema, tables.as_ref()?)))
+            .flat_map(|(schema, tables)| tables.iter().map(move |t| format!("{schema}.{t}")))
+            .collect(),
+        schemas: wanted
+            .iter()
+            .filter(|(_, tables)| tables.is_none())
+            .map(|(schema, _)| schema.clone())
+            .collect(),
+        bytes: sink.bytes,
+        to: match &options.destination {
+            Destination::File(path) => Some(path.clone()),
+            Destination::Output | Destination::Server(_) => None,
+        },
+        into: match &options.destination {
+            Destination::Server(name) => Some(name.clone()),
+            Destination::Output | Destination::File(_) => None,
+        },
+    };
+    drop(session);
+    end(booted, using.ctx)?;
+    Ok(extracted)
+}
+
+fn end(booted: Booted, ctx: &Context) -> Result<(), Failure> {
+    booted.shut_down(ctx).map_err(Failure::from)
+}
+
+fn run_dump(
+    using: &Use<'_>,
+    dump: &Program,
+    args: &[OsString],
+    sink: &mut Sink,
+    since: Instant,
+) -> Result<(), Failure> {
+    let cancel = &using.ctx.cancel;
+    let progress = &using.ctx.progress;
+    let mut told = Instant::now();
+    let read = stream::read(dump, args, &|| cancel.is_set(), &mut |piece| {
+        if told.elapsed() > Duration::from_millis(500) {
+            told = Instant::now();
+            progress.still("extract", &format!("{} MiB", sink.bytes >> 20), since);
+        }
+        sink.take(piece)
+    });
+    match read {
+        Ok(()) => Ok(()),
+        Err(StreamError::Stopped) => Err(Failure::Other(SnapshotError::Interrupted {
+            step: "extracting",
+        })),
+        Err(StreamError::Sink(error)) => Err(sink_failed(&error)),
+        Err(StreamError::Exec(error)) => Err(Failure::Other(SnapshotError::Failed {
+            step: "dump",
+            reason: error.to_string(),
+            hint: None,
+        })),
+    }
+}
+
+fn sink_failed(error: &io::Error) -> Failure {
+    Failure::Other(SnapshotError::Failed {
+        step: "write the SQL",
+        reason: error.to_string(),
+        hint: None,
+    })
+}
+
+fn no_program(names: String) -> SnapshotError {
+    SnapshotError::refused(
+        format!("no dump program is here ({names})"),
+        "Install the client package of that server (mariadb-client, mysql-client).",
+    )
+}
+
+fn refuse_present(path: &Path) -> Result<(), SnapshotError> {
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    Err(SnapshotError::refused(
+        format!("{} is there already", path.display()),
+        "Give the name of a new file.",
+    ))
+}
+
+/// The wanted tables as the snapshot has them. A name with several dots may be read in several ways.
+fn resolve(session: Session, options: &Options) -> Result<(Session, Wanted), Failure> {
+    let mut session = session;
+    let mut wanted = Wanted::new();
+    let mut unknown = Vec::new();
+    for schema in &options.schemas {
+        let statement = format!(
+            "SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {}",
+            quote_text(schema)
+        );
+        let (back, count) = session.value(&statement, CATALOGUE_LIMIT)?;
+        session = back;
+        match count.as_deref() {
+            Some("1") => drop(wanted.insert(schema.clone(), None)),
+            _ => unknown.push(schema.clone()),
+        }
+    }
+    for name in &options.tables {
+        let statement = format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES \
+             WHERE CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) = {}",
+            quote_text(name)
+        );
+        let (back, rows) = session.query(&statement, CATALOGUE_LIMIT)?;
+        session = back;
+        let found = rows
+            .first()
+            .and_then(|row| Some((row.at(0)?.to_owned(), row.at(1)?.to_owned())));
+        let Some((schema, table)) = found else {
+            unknown.push(name.clone());
+            continue;
+        };
+        if let Some(tables) = wanted.entry(schema).or_insert_with(|| Some(Vec::new())) {
+            tables.push(table);
+        }
+    }
+    if unknown.is_empty() {
+        return Ok((session, wanted));
+    }
+    Err(Failure::Other(SnapshotError::refused(
+        format!("the snapshot has no {}", unknown.join(", ")),
+        "Name tables as SCHEMA.TABLE and schemas as they were called then; `understudy snapshot \
+         mount` shows their files.",
+    )))
+}
+
+/// Makes the schema where it is missing, with the character set that it had.
+fn preamble(session: Session, schema: &str) -> Result<(Session, String), Failure> {
+    let name = quote_name(schema);
+    let statement = format!("SHOW CREATE DATABASE IF NOT EXISTS {name}");
+    let (session, rows) = session.query(&statement, CATALOGUE_LIMIT)?;
+    let create = rows.first().and_then(|row| row.at(1)).map_or_else(
+        || format!("CREATE DATABASE IF NOT EXISTS {name}"),
+        str::to_owned,
+    );
+    Ok((session, format!("{create};\nUSE {name};\n")))
+}
+
+/// Takes the SQL.
+struct Sink {
+    to: To,
+    bytes: u64,
+}
+
+enum To {
+    File {
+        partial: PathBuf,
+        path: PathBuf,
+        file: std::fs::File,
+    },
+    Output,
+    Server {
+        name: String,
+        eater: Eater,
+    },
+}
+
+impl Sink {
+    fn open(ctx: &Context, using: &Use<'_>, options: &Options) -> Result<Self, SnapshotError> {
+        let to = match &options.destination {
+            Destination::Output => To::Output,
+            Destination::File(path) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let partial = path.with_file_name(format!(".{name}.{}", using.id));
+                To::File {
+                    file: files::create_private(&partial)?,
+                    partial,
+                    path: path.clone(),
+                }
+            }
+            Destination::Server(name) => To::Server {
+                name: name.clone(),
+                eater: start_client(ctx, using, name)?,
+            },
+        };
+        Ok(Self { to, bytes: 0 })
+    }
+
+    fn take(&mut self, piece: &[u8]) -> io::Result<()> {
+        use io::Write;
+        self.bytes += piece.len() as u64;
+        match &mut self.to {
+            To::File { file, .. } => file.write_all(piece),
+            To::Output => io::stdout().lock().write_all(piece),
+            To::Server { eater, .. } => eater.feed(piece),
+        }
+    }
+
+    /// Makes the file lasting under its name, or removes it after a failure.
+    fn close(self, done: Result<Extracted, SnapshotError>) -> Result<Extracted, SnapshotError> {
+        match self.to {
+            To::Output => done,
+            To::File {
+                partial,
+                path,
+                file,
+            } => {
+                let kept = done.and_then(|extracted| {
+                    files::finish(file, &partial, &path)?;
+                    Ok(extracted)
+                });
+                if kept.is_err() {
+                    files::remove(&partial)?;
+                }
+                kept
+            }
+            To::Server { name, eater } => match (eater.finish(), done) {
+                (Ok(()), done) => done,
+                // The client's own words are the cause; that it took no more is only what followed.
+                (Err(error), _) => Err(SnapshotError::Failed {
+                    step: "load the SQL",
+                    reason: format!("{name}: {error}"),
+                    hint: Some(
+                        "What was loaded before the error stays. Where a table exists already, \
+                         choose --replace or --missing-rows."
+                            .to_owned(),
+                    ),
+                }),
+            },
+        }
+    }
+}
+
+/// The client program of the target's flavour, with its credentials in a private file.
+fn start_client(ctx: &Context, using: &Use<'_>, name: &str) -> Result<Eater, SnapshotError> {
+    let target = ctx.target(ctx.server(name)?)?;
+    let flavour = check_target(&target)?;
+    let program = client::find_client(&flavour).map_err(|names| {
+        SnapshotError::refused(
+            format!("no client program is here ({names})"),
+            "Install the client package of that server (mariadb-client, mysql-client).",
+        )
+    })?;
+    let (_, work) = using.make_places((0, 0))?;
+    let options = work.join("into");
+    files::replace(&options, client::option_file(&flavour, &target).as_bytes())?;
+    Ok(Eater::start(&program, &client::client_args(&options))?)
+}
+
+/// The server that is to be loaded can be written to.
+pub fn check_target(target: &Target) -> Result<Flavour, SnapshotError> {
+    let session = Session::connect(target)?;
+    let flavour = session.flavour().clone();
+    let (_, read_only) = session.value("SELECT @@GLOBAL.read_only", CATALOGUE_LIMIT)?;
+    if matches!(read_only.as_deref(), Some("0" | "OFF")) {
+        return Ok(flavour);
+    }
+    let at = match &target.address {
+        Address::Tcp { .. } | Address::Socket(_) => target.address.to_string(),
+    };
+    Err(SnapshotError::refused(
+        format!("{} at {at} is read-only, as replicas are", target.server),
+        "Load into the source; its replicas follow.",
+    ))
+}
