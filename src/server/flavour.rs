@@ -4,6 +4,7 @@
 //! tried in turn by `replication`, since versions rename them.
 
 use super::channel::ChannelName;
+use super::replication::Position;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -303,13 +304,14 @@ impl Flavour {
         }
     }
 
-    /// Whether the position can't be told without the server's own binary log. MySQL keeps the
-    /// executed set in tables since 8.0.17 also while it writes a binary log (the clone plugin
-    /// needed it); MariaDB keeps a replica's position in a table, a source's in its binary log.
+    /// Whether the position can't be told without the binary log of a server that writes one. MySQL
+    /// puts what InnoDB committed into a table (since 8.0.17), but changes of MyISAM tables are only
+    /// in the log until it is rotated (seen on 9.7: the executed set had gaps there). MariaDB keeps
+    /// a replica's position in a table, a source's in its binary log.
     pub fn position_needs_binary_log(&self, is_replica: bool) -> bool {
         match self.family {
             Family::Mariadb => !is_replica,
-            Family::Mysql => self.version < (8, 0, 17),
+            Family::Mysql => true,
         }
     }
 
@@ -426,6 +428,75 @@ impl Flavour {
         self.replica_statement("RESET", "ALL", channel)
     }
 
+    /// The statements that make a replica of a server restored at `position`, in order. Account and
+    /// password are for whoever runs them to fill in.
+    pub fn replicate_from(&self, position: &Position) -> Vec<String> {
+        let has_gtid = !position.gtid.is_empty();
+        let mut statements = Vec::new();
+        match self.family {
+            Family::Mariadb if has_gtid => {
+                statements.push(format!(
+                    "SET GLOBAL gtid_slave_pos = {}",
+                    quote_text(&position.gtid)
+                ));
+            }
+            Family::Mysql if has_gtid => {
+                let reset = match self.version >= (8, 2, 0) {
+                    true => "RESET BINARY LOGS AND GTIDS",
+                    false => "RESET MASTER",
+                };
+                statements.push(reset.to_owned());
+                statements.push(format!(
+                    "SET GLOBAL gtid_purged = {}",
+                    quote_text(&position.gtid)
+                ));
+            }
+            Family::Mariadb | Family::Mysql => {}
+        }
+        let (change, word, start) = match self.family {
+            Family::Mysql if self.version >= (8, 0, 23) => {
+                ("CHANGE REPLICATION SOURCE TO", "SOURCE", "START REPLICA")
+            }
+            Family::Mysql if self.says_replica() => ("CHANGE MASTER TO", "MASTER", "START REPLICA"),
+            Family::Mysql | Family::Mariadb => ("CHANGE MASTER TO", "MASTER", "START SLAVE"),
+        };
+        for channel in &position.channels {
+            let at = match (self.family, has_gtid) {
+                (Family::Mariadb, true) => "MASTER_USE_GTID = slave_pos".to_owned(),
+                (Family::Mysql, true) => format!("{word}_AUTO_POSITION = 1"),
+                (Family::Mariadb | Family::Mysql, false) => format!(
+                    "{word}_LOG_FILE = {}, {word}_LOG_POS = {}",
+                    quote_text(&channel.source_log_file),
+                    channel.source_log_pos
+                ),
+            };
+            let (before, behind) = match (self.family, channel.name.is_empty()) {
+                (_, true) => (String::new(), String::new()),
+                (Family::Mariadb, false) => {
+                    (format!("{} ", quote_text(&channel.name)), String::new())
+                }
+                (Family::Mysql, false) => (
+                    String::new(),
+                    format!(" FOR CHANNEL {}", quote_text(&channel.name)),
+                ),
+            };
+            let change = change.replacen(" TO", &format!(" {before}TO"), 1);
+            statements.push(format!(
+                "{change} {word}_HOST = {}, {word}_PORT = {}, {word}_USER = '…', \
+                 {word}_PASSWORD = '…', {at}{behind}",
+                quote_text(&channel.source_host),
+                channel.source_port
+            ));
+            statements.push(match self.family {
+                Family::Mariadb if !channel.name.is_empty() => {
+                    format!("{start} {}", quote_text(&channel.name))
+                }
+                Family::Mariadb | Family::Mysql => format!("{start}{behind}"),
+            });
+        }
+        statements
+    }
+
     /// The counters that stand still when InnoDB writes nothing, as status variable names.
     pub fn write_counters(&self) -> &'static [&'static str] {
         &[
@@ -511,6 +582,50 @@ mod tests {
             "STOP SLAVE SQL_THREAD FOR CHANNEL 'east''1'"
         );
         assert_eq!(stop("5.6.24 x"), "STOP SLAVE SQL_THREAD");
+    }
+
+    #[test]
+    fn a_restored_server_is_told_where_to_go_on() {
+        let channel = crate::server::replication::ChannelPosition {
+            name: "east".to_owned(),
+            source_host: "db1".to_owned(),
+            source_port: 3306,
+            source_log_file: "binlog.000003".to_owned(),
+            source_log_pos: 1234,
+        };
+        let at = |version: &str, gtid: &str| {
+            Flavour::of_version(version).replicate_from(&Position {
+                gtid: gtid.to_owned(),
+                channels: vec![channel.clone()],
+                ..Position::default()
+            })
+        };
+        assert_eq!(
+            at("10.11.1-MariaDB x", "0-1-5"),
+            [
+                "SET GLOBAL gtid_slave_pos = '0-1-5'",
+                "CHANGE MASTER 'east' TO MASTER_HOST = 'db1', MASTER_PORT = 3306, \
+                 MASTER_USER = '…', MASTER_PASSWORD = '…', MASTER_USE_GTID = slave_pos",
+                "START SLAVE 'east'",
+            ]
+        );
+        assert_eq!(
+            at("9.7.1 x", "u:1-5"),
+            [
+                "RESET BINARY LOGS AND GTIDS",
+                "SET GLOBAL gtid_purged = 'u:1-5'",
+                "CHANGE REPLICATION SOURCE TO SOURCE_HOST = 'db1', SOURCE_PORT = 3306, \
+                 SOURCE_USER = '…', SOURCE_PASSWORD = '…', SOURCE_AUTO_POSITION = 1 \
+                 FOR CHANNEL 'east'",
+                "START REPLICA FOR CHANNEL 'east'",
+            ]
+        );
+        assert_eq!(
+            at("5.7.40 x", "")[0],
+            "CHANGE MASTER TO MASTER_HOST = 'db1', MASTER_PORT = 3306, MASTER_USER = '…', \
+             MASTER_PASSWORD = '…', MASTER_LOG_FILE = 'binlog.000003', MASTER_LOG_POS = 1234 \
+             FOR CHANNEL 'east'"
+        );
     }
 
     #[test]

@@ -26,9 +26,33 @@ pub struct BootFacts {
     /// Libraries of encryption plugins and storage engines that its configuration loads.
     #[serde(default)]
     pub plugins: Vec<String>,
+    /// Files of tables that aren't in the data directory.
+    #[serde(default)]
+    pub outside_files: Vec<PathBuf>,
+    /// Base name of its relay logs, when they are in the data directory.
+    #[serde(default)]
+    pub relay_log: Option<PathBuf>,
     /// Its own binary log tells its position: see [`Flavour::position_needs_binary_log`].
     #[serde(default)]
-    pub binary_log: Option<PathBuf>,
+    pub binary_log: Option<BinaryLog>,
+}
+
+/// Absolute paths.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BinaryLog {
+    /// Directory and beginning of the files' names.
+    pub base: PathBuf,
+    pub index: PathBuf,
+}
+
+impl BinaryLog {
+    /// The two options that make a server go on with it.
+    pub fn options(&self) -> [(&'static str, String); 2] {
+        [
+            ("log_bin", self.base.display().to_string()),
+            ("log_bin_index", self.index.display().to_string()),
+        ]
+    }
 }
 
 /// What decides whether a server can read the files, and where they are.
@@ -112,7 +136,8 @@ pub fn observe_boot_facts(
 ) -> Result<(Session, BootFacts), SessionError> {
     let names: Vec<String> = SETTINGS.iter().map(|name| format!("'{name}'")).collect();
     let statement = format!(
-        "SHOW GLOBAL VARIABLES WHERE Variable_name IN ({}, 'log_bin', 'log_bin_basename')",
+        "SHOW GLOBAL VARIABLES WHERE Variable_name IN \
+         ({}, 'log_bin', 'log_bin_basename', 'log_bin_index')",
         names.join(", ")
     );
     let (session, rows) = session.query(&statement, READ_LIMIT)?;
@@ -125,6 +150,7 @@ pub fn observe_boot_facts(
     let log_bin = settings
         .remove("log_bin")
         .is_some_and(|value| value == "ON");
+    let index = settings.remove("log_bin_index").map(PathBuf::from);
     let basename = settings.remove("log_bin_basename").map(PathBuf::from);
     let needs_binary_log = session.flavour().position_needs_binary_log(is_replica);
     let (session, plugins) = session.attempt(session_plugins(), READ_LIMIT)?;
@@ -139,7 +165,14 @@ pub fn observe_boot_facts(
         binary,
         settings,
         plugins,
-        binary_log: basename.filter(|_| log_bin && needs_binary_log),
+        outside_files: Vec::new(),
+        relay_log: None,
+        binary_log: basename
+            .filter(|_| log_bin && needs_binary_log)
+            .map(|base| BinaryLog {
+                index: index.unwrap_or_else(|| base.with_extension("index")),
+                base,
+            }),
     };
     Ok((session, facts))
 }
@@ -196,7 +229,9 @@ pub fn option_file(flavour: &Flavour, facts: &BootFacts, private: &Private) -> S
     }
     match &facts.binary_log {
         Some(log) => {
-            set("log_bin", &path(log.clone()));
+            for (name, value) in log.options() {
+                set(name, &value);
+            }
             if let Some(updates) = facts.settings.get("log_slave_updates") {
                 set("log_slave_updates", updates);
             }

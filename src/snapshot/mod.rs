@@ -22,6 +22,7 @@ pub mod private;
 pub mod progress;
 pub mod quiet;
 pub mod ready;
+pub mod restore;
 pub mod retention;
 pub mod tables;
 pub mod using;

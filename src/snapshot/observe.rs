@@ -108,10 +108,11 @@ pub fn boot_facts(
     let binary = process::in_directory(data_dir)
         .into_iter()
         .find_map(process::program_of);
-    Ok(private::observe_boot_facts(
-        session,
-        data_dir,
-        binary,
-        facts.is_replica(),
-    )?)
+    let (session, mut boot) =
+        private::observe_boot_facts(session, data_dir, binary, facts.is_replica())?;
+    boot.outside_files.clone_from(&facts.outside_files);
+    boot.relay_log = facts
+        .path("relay_log_basename")
+        .map(|path| data_dir.join(path));
+    Ok((session, boot))
 }

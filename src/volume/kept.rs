@@ -4,6 +4,7 @@
 //! somebody else's. The note is written before anything else is made in the directory, and goes
 //! last when the snapshot is removed, so that an interrupted removal can be taken up again.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::statfs;
@@ -313,6 +314,24 @@ pub fn free_space(path: &Path) -> Result<(u64, u64), VolumeError> {
         stat.blocks_available().saturating_mul(block),
         stat.blocks().saturating_mul(block),
     ))
+}
+
+/// Bytes on disk of all that is in `dir`; what vanishes meanwhile counts as none.
+pub fn disk_usage(dir: &Path) -> Result<u64, VolumeError> {
+    let mut bytes = 0;
+    let mut todo = vec![dir.to_owned()];
+    while let Some(path) = todo.pop() {
+        let failed = |error| VolumeError::call("look at", &path, error);
+        for entry in path.read_dir().map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let own = entry.metadata().map_err(failed)?;
+            bytes += own.blocks() * 512;
+            if own.is_dir() {
+                todo.push(entry.path());
+            }
+        }
+    }
+    Ok(bytes)
 }
 
 /// Whether both paths are on one filesystem, as far as sharing blocks between them goes. For btrfs

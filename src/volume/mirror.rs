@@ -22,8 +22,8 @@ use nix::unistd::syncfs;
 
 use self::crew::{Crew, Mode};
 use self::stamp::Marker;
-use super::VolumeError;
 use super::walk::{Met, Roots, walk};
+use super::{VolumeError, kept};
 use crate::sys::{clock, transfer};
 
 /// How content gets across.
@@ -103,6 +103,20 @@ impl Mirror {
     /// Files that were left out on purpose in the last round, a few of them by name.
     pub fn left_out(&self) -> &[String] {
         &self.left_out
+    }
+
+    /// A symbolic link in any root, if there is one.
+    pub fn first_link(&self) -> Result<Option<PathBuf>, VolumeError> {
+        let mut found = None;
+        for index in 0..self.dirs.len() {
+            self.walk_root(index, &mut |met| {
+                if let Met::Link { relative, .. } = met {
+                    found.get_or_insert_with(|| self.roots.roots[index].from.join(relative));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(found)
     }
 
     /// Bytes on disk and inodes that a copy needs.
@@ -187,7 +201,7 @@ impl Mirror {
     /// Bytes on disk of each root's copy.
     pub fn bytes_used(&self) -> Result<Vec<u64>, VolumeError> {
         (0..self.dirs.len())
-            .map(|index| disk_usage(&self.path(index, Path::new(""))))
+            .map(|index| kept::disk_usage(&self.path(index, Path::new(""))))
             .collect()
     }
 
@@ -255,22 +269,4 @@ fn tells_every_change(dir: &File) -> std::io::Result<bool> {
         F2FS_SUPER_MAGIC,
     ]
     .contains(&kind))
-}
-
-/// Bytes on disk of all that is in `dir`; what vanishes meanwhile counts as none.
-fn disk_usage(dir: &Path) -> Result<u64, VolumeError> {
-    let mut bytes = 0;
-    let mut todo = vec![dir.to_owned()];
-    while let Some(path) = todo.pop() {
-        let failed = |error| VolumeError::call("look at", &path, error);
-        for entry in path.read_dir().map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let own = entry.metadata().map_err(failed)?;
-            bytes += own.blocks() * 512;
-            if own.is_dir() {
-                todo.push(entry.path());
-            }
-        }
-    }
-    Ok(bytes)
 }

@@ -76,6 +76,14 @@ impl Roots {
             binary_logs: Vec::new(),
         }
     }
+
+    /// Without the relay logs of this base name.
+    pub fn without_relay_log(mut self, base: &Path) -> Self {
+        if let (Some(parent), Some(name)) = (base.parent(), base.file_name()) {
+            self.relay_logs.push((parent.to_owned(), name.to_owned()));
+        }
+        self
+    }
 }
 
 /// Decides the directories to copy. `is_dir` tells directories from files among the places.

@@ -50,7 +50,9 @@ pub struct Args {
 
 pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
     let destination = match (&args.to, &args.into) {
-        (Some(path), _) => Destination::File(std::path::absolute(path).unwrap_or_else(|_| path.clone())),
+        (Some(path), _) => {
+            Destination::File(std::path::absolute(path).unwrap_or_else(|_| path.clone()))
+        }
         (None, Some(server)) => Destination::Server(server.clone()),
         (None, None) if cli.output == Output::Json => {
             return Err(Failure::new(

@@ -8,6 +8,7 @@ mod list;
 mod mount;
 mod prune;
 mod render;
+mod restore;
 mod show;
 mod unmount;
 mod verify;
@@ -31,6 +32,7 @@ pub enum Command {
     Prune(prune::Args),
     Verify(verify::Args),
     Mount(mount::Args),
+    Restore(restore::Args),
     Extract(extract::Args),
     Unmount(unmount::Args),
 }
@@ -46,6 +48,7 @@ pub fn run(cli: &Cli, ui: &Ui, command: &Command) -> Result<(), Failure> {
         Command::Prune(args) => prune::run(cli, ui, args),
         Command::Verify(args) => verify::run(cli, ui, args),
         Command::Mount(args) => mount::run(cli, ui, args),
+        Command::Restore(args) => restore::run(cli, ui, args),
         Command::Extract(args) => extract::run(cli, ui, args),
         Command::Unmount(args) => unmount::run(cli, ui, args),
     }
