@@ -304,17 +304,6 @@ impl Flavour {
         }
     }
 
-    /// Whether the position can't be told without the binary log of a server that writes one. MySQL
-    /// puts what InnoDB committed into a table (since 8.0.17), but changes of MyISAM tables are only
-    /// in the log until it is rotated (seen on 9.7: the executed set had gaps there). MariaDB keeps
-    /// a replica's position in a table, a source's in its binary log.
-    pub fn position_needs_binary_log(&self, is_replica: bool) -> bool {
-        match self.family {
-            Family::Mariadb => !is_replica,
-            Family::Mysql => true,
-        }
-    }
-
     /// What keeps a private server on restored files from touching anything else: no network, no
     /// replication, no events, no logs, none of what SET PERSIST or a plugin would start.
     pub fn private_options(&self) -> &'static [&'static str] {

@@ -32,7 +32,10 @@ pub struct BootFacts {
     /// Base name of its relay logs, when they are in the data directory.
     #[serde(default)]
     pub relay_log: Option<PathBuf>,
-    /// Its own binary log tells its position: see [`Flavour::position_needs_binary_log`].
+    /// The binary log that it writes, which is a part of its recovery: the last transaction may be
+    /// only prepared in InnoDB and committed in the log (seen on MariaDB 10.11, which refuses to
+    /// start without it), and MySQL's executed set has what changed MyISAM tables only there until
+    /// the log is rotated (seen on 9.7).
     #[serde(default)]
     pub binary_log: Option<BinaryLog>,
 }
@@ -132,7 +135,6 @@ pub fn observe_boot_facts(
     session: Session,
     data_dir: &Path,
     binary: Option<PathBuf>,
-    is_replica: bool,
 ) -> Result<(Session, BootFacts), SessionError> {
     let names: Vec<String> = SETTINGS.iter().map(|name| format!("'{name}'")).collect();
     let statement = format!(
@@ -152,7 +154,6 @@ pub fn observe_boot_facts(
         .is_some_and(|value| value == "ON");
     let index = settings.remove("log_bin_index").map(PathBuf::from);
     let basename = settings.remove("log_bin_basename").map(PathBuf::from);
-    let needs_binary_log = session.flavour().position_needs_binary_log(is_replica);
     let (session, plugins) = session.attempt(session_plugins(), READ_LIMIT)?;
     let plugins = plugins
         .unwrap_or_default()
@@ -167,12 +168,10 @@ pub fn observe_boot_facts(
         plugins,
         outside_files: Vec::new(),
         relay_log: None,
-        binary_log: basename
-            .filter(|_| log_bin && needs_binary_log)
-            .map(|base| BinaryLog {
-                index: index.unwrap_or_else(|| base.with_extension("index")),
-                base,
-            }),
+        binary_log: basename.filter(|_| log_bin).map(|base| BinaryLog {
+            index: index.unwrap_or_else(|| base.with_extension("index")),
+            base,
+        }),
     };
     Ok((session, facts))
 }

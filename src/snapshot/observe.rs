@@ -108,8 +108,7 @@ pub fn boot_facts(
     let binary = process::in_directory(data_dir)
         .into_iter()
         .find_map(process::program_of);
-    let (session, mut boot) =
-        private::observe_boot_facts(session, data_dir, binary, facts.is_replica())?;
+    let (session, mut boot) = private::observe_boot_facts(session, data_dir, binary)?;
     boot.outside_files.clone_from(&facts.outside_files);
     boot.relay_log = facts
         .path("relay_log_basename")

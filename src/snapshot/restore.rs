@@ -239,22 +239,29 @@ fn copy_all(
         hint: None,
     })?;
     // One tree each: what comes of a mirror holds nothing that its source hasn't.
-    let mut trees = vec![(from.clone(), directory.join(PARTIAL))];
-    for (index, other) in others(plan, seen, &from).into_iter().enumerate() {
-        trees.push((other, directory.join(format!("{PARTIAL}-{}", index + 1))));
-    }
+    let mut trees = vec![Roots::whole(&from)];
+    trees.extend(
+        others(plan, seen, &from)
+            .iter()
+            .map(|other| Roots::whole(other)),
+    );
+    let binary_log = plan.facts.binary_log.as_ref();
+    let log_elsewhere = binary_log
+        .and_then(|log| now_at(seen, &log.base))
+        .filter(|base| !base.starts_with(&from));
+    trees.extend(log_elsewhere.and_then(|base| Roots::of_log(&base)));
+    let relay_log = plan.facts.relay_log.as_ref();
+    let relay_log = relay_log.and_then(|base| now_at(seen, base));
     let mut mirrors = Vec::new();
     let (mut bytes, mut inodes, mut there) = (0, 0, 0);
-    for (from, to) in trees {
+    for (index, mut roots) in trees.into_iter().enumerate() {
+        let to = directory.join(match index {
+            0 => PARTIAL.to_owned(),
+            other => format!("{PARTIAL}-{other}"),
+        });
         files::make_private_dir(&to)?;
-        let mut roots = Roots::whole(&from);
-        if let Some(base) = plan
-            .facts
-            .relay_log
-            .as_ref()
-            .and_then(|base| now_at(seen, base))
-        {
-            roots = roots.without_relay_log(&base);
+        if let Some(base) = &relay_log {
+            roots = roots.without_relay_log(base);
         }
         let mut mirror = Mirror::open(roots, to.clone(), Method::Copy)?;
         refuse_link(&mirror)?;
@@ -383,6 +390,9 @@ fn settle(using: &mut Use<'_>, plan: &Plan, directory: &Path) -> Result<(), Snap
         facts: facts_of_copy(&plan.facts, directory),
         ..plan.clone()
     };
+    if let Some(log) = &plan.facts.binary_log {
+        lead_index(&log.index, directory)?;
+    }
     let done = room::within(|| {
         let (run, work) = using.make_places((0, 0))?;
         let tmp = run.join("tmp");
@@ -419,6 +429,22 @@ fn settle(using: &mut Use<'_>, plan: &Plan, directory: &Path) -> Result<(), Snap
     Ok(())
 }
 
+/// The binary log's index may name its files by their old absolute paths, which are the live
+/// server's.
+fn lead_index(index: &Path, directory: &Path) -> Result<(), SnapshotError> {
+    let Some(text) = files::read_text(index)? else {
+        return Ok(());
+    };
+    let own = index.parent().unwrap_or(directory);
+    let lines: Vec<String> = text
+        .lines()
+        .map(|line| Path::new(line).file_name().unwrap_or_default())
+        .map(|name| format!("{}\n", own.join(name).display()))
+        .collect();
+    let owner = files::owner_of(index)?;
+    Ok(files::write_for(index, lines.concat().as_bytes(), owner)?)
+}
+
 /// Replication metadata in tables, and our own account, go.
 fn forget(session: Session, user: &str) -> Result<Session, Failure> {
     let (mut session, channels) = replication::observe_channels(session)?;
@@ -434,16 +460,16 @@ fn facts_of_copy(facts: &BootFacts, directory: &Path) -> BootFacts {
     let mut copy = facts.clone();
     copy.settings
         .retain(|name, _| !DIRECTORIES.contains(&name.as_str()));
-    // Its binary log goes on within the copy when it was in the data directory.
-    copy.binary_log = facts.binary_log.as_ref().and_then(|log| {
-        let within = |path: &Path| {
-            let rest = path.strip_prefix(&facts.data_dir).ok()?;
-            Some(directory.join(rest))
+    // Its binary log goes on within the copy.
+    copy.binary_log = facts.binary_log.as_ref().map(|log| {
+        let within = |path: &Path| match path.strip_prefix(&facts.data_dir) {
+            Ok(rest) => directory.join(rest),
+            Err(_) => directory.join(path.file_name().unwrap_or_default()),
         };
-        Some(BinaryLog {
-            base: within(&log.base)?,
-            index: within(&log.index)?,
-        })
+        BinaryLog {
+            base: within(&log.base),
+            index: within(&log.index),
+        }
     });
     copy.data_dir = directory.to_owned();
     copy

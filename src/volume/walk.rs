@@ -77,6 +77,14 @@ impl Roots {
         }
     }
 
+    /// The files of one binary log, which become the target's.
+    pub fn of_log(base: &Path) -> Option<Self> {
+        let mut roots = Self::whole(base.parent()?);
+        let rule = Rule::Log(base.file_name()?.to_owned());
+        roots.roots[0].take = Take::Some(vec![rule]);
+        Some(roots)
+    }
+
     /// Without the relay logs of this base name.
     pub fn without_relay_log(mut self, base: &Path) -> Self {
         if let (Some(parent), Some(name)) = (base.parent(), base.file_name()) {
