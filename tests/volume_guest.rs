@@ -8,6 +8,10 @@
     reason = "helpers of tests, which clippy.toml exempts only inside #[test]"
 )]
 
+#[cfg(test)]
+#[path = "volume_guest/clones.rs"]
+mod clones;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -474,8 +478,20 @@ impl Group {
     }
 
     fn mount(&mut self, volume: &str) {
+        run(&["mkfs.ext4", "-qF", &format!("/dev/{}/{volume}", self.name)]);
+        self.mount_made(volume);
+    }
+
+    /// A thin volume `xfs` with that on it, which needs 300 MB.
+    fn add_thin_xfs(&mut self) {
+        let create = ["lvcreate", "-qy", "-Wy", "-V", "320M", "--thinpool", "pool"];
+        run(&[&create[..], &["-n", "xfs", self.name]].concat());
+        run(&["mkfs.xfs", "-q", &format!("/dev/{}/xfs", self.name)]);
+        self.mount_made("xfs");
+    }
+
+    fn mount_made(&mut self, volume: &str) {
         let (device, path) = (format!("/dev/{}/{volume}", self.name), self.path(volume));
-        run(&["mkfs.ext4", "-qF", &device]);
         std::fs::create_dir_all(&path).unwrap();
         run(&["mount", &device, path.to_str().unwrap()]);
         std::fs::write(path.join("data"), "before").unwrap();
@@ -494,6 +510,13 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         drop(try_run(&["umount", "/run/lab-lvm/snapshot"]));
+        // What a failed test has left standing on a volume.
+        for device in try_run(&["dmsetup", "ls"]).unwrap_or_default().lines() {
+            let name = device.split('\t').next().unwrap_or_default();
+            if name.starts_with("understudy-") || name == "mine" {
+                drop(try_run(&["dmsetup", "remove", "-f", name]));
+            }
+        }
         for path in &self.mounts {
             drop(try_run(&["umount", path.to_str().unwrap()]));
         }

@@ -6,6 +6,10 @@
 #[path = "volume_native/lab.rs"]
 mod lab;
 
+#[cfg(test)]
+#[path = "volume_native/clones.rs"]
+mod clones;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;

@@ -4,14 +4,15 @@
 //! nobody else makes, and no kept snapshot's name begins with a dot.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::kept::{self, Kept};
 use super::mirror::{Method, Mirror};
 use super::mount::refuse_mounted;
 use super::walk::Roots;
-use super::{CloneRequest, PlannedVolume, VolumeError, reflink};
-use crate::sys::{files, ioctl, transfer};
+use super::{CloneRequest, PlannedVolume, VolumeError, VolumeState, reflink};
+use crate::sys::{Fact, files, ioctl, transfer};
 
 /// Before a use's id: the directory of its clones.
 const USE_PREFIX: &str = ".use-";
@@ -78,6 +79,15 @@ pub(super) fn make(
     Ok(path)
 }
 
+/// Whether the clone is there.
+pub(super) fn probe(planned: &PlannedVolume) -> Fact<VolumeState> {
+    match Path::new(&planned.name).symlink_metadata() {
+        Ok(_) => Fact::Known(VolumeState::Good { bytes_used: None }),
+        Err(error) if error.kind() == ErrorKind::NotFound => Fact::Known(VolumeState::Missing),
+        Err(error) => Fact::unknown(error),
+    }
+}
+
 /// Removes the clones of a use; what isn't in a directory of its name stays.
 pub(super) fn remove(
     use_id: &str,
@@ -96,6 +106,7 @@ pub(super) fn remove(
         if remove_one(path)? {
             lines.push(format!("removed the clone {name}"));
         }
+        reflink::remove_trials(directory)?;
         transfer::remove_empty_dir(directory)
             .map_err(|error| VolumeError::call("remove", directory, error))?;
     }

@@ -297,11 +297,24 @@ pub fn snapshot_name(id: &str) -> Result<String, VolumeError> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     if id.is_empty() || !id.chars().all(is_plain) {
         return Err(VolumeError::refused(
-            format!("the snapshot id {id:?} has characters that a volume's name can't hold"),
+            format!("the id {id:?} has characters that a volume's name can't hold"),
             "Name the server with letters, digits, `_`, `.` and `-` only.",
         ));
     }
     Ok(format!("{NAME_PREFIX}{id}"))
+}
+
+/// The name of the clone of a snapshot's volume for a use: `understudy-USE-N`.
+fn clone_name(use_id: &str, number: usize) -> Result<String, VolumeError> {
+    Ok(format!("{}-{number}", snapshot_name(use_id)?))
+}
+
+/// Whether a name (without its group or pool) is one that `clone_name` gives for this use.
+fn is_clone_name(use_id: &str, name: &str) -> bool {
+    let number = snapshot_name(use_id)
+        .ok()
+        .and_then(|start| name.strip_prefix(&start)?.strip_prefix('-'));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 pub mod btrfs;

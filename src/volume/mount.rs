@@ -87,11 +87,40 @@ pub fn mounted_from(path: &Path) -> Result<Vec<PathBuf>, VolumeError> {
 
 /// Refuses with Busy when anything is mounted from `path`.
 pub fn refuse_mounted(path: &Path) -> Result<(), VolumeError> {
-    let mounts = mounted_from(path)?;
+    refuse_any(&path.display().to_string(), &mounted_from(path)?)
+}
+
+/// Refuses with Busy when the dataset or snapshot `name`, or a snapshot of it, is mounted.
+pub fn refuse_mounted_dataset(name: &str) -> Result<(), VolumeError> {
+    let is_it = |source: &str| {
+        let rest = source.strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('@'))
+    };
+    let mounts = mounts_where(&|mount| mount.fs_type == "zfs" && is_it(&mount.source))?;
+    refuse_any(name, &mounts)
+}
+
+/// Mount points of a block device, in any mount namespace that we may look into.
+pub fn mounted_device(device: (u32, u32)) -> Result<Vec<PathBuf>, VolumeError> {
+    mounts_where(&|mount| mount.device == device)
+}
+
+fn mounts_where(shows: &dyn Fn(&Mount) -> bool) -> Result<Vec<PathBuf>, VolumeError> {
+    let here = observe_mounts()?;
+    let found: BTreeSet<PathBuf> = std::iter::once(here)
+        .chain(observe_other_namespaces())
+        .flatten()
+        .filter(|mount| shows(mount))
+        .map(|mount| mount.mount_point)
+        .collect();
+    Ok(found.into_iter().collect())
+}
+
+fn refuse_any(name: &str, mounts: &[PathBuf]) -> Result<(), VolumeError> {
     match mounts.first() {
         None => Ok(()),
         Some(first) => Err(VolumeError::Busy {
-            name: path.display().to_string(),
+            name: name.to_owned(),
             reason: format!("it is mounted at {}", first.display()),
         }),
     }
@@ -113,23 +142,28 @@ fn users(path: &Path, here: &[Mount], mounts: &[Mount]) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The mounts of each other namespace, once each. Processes that end meanwhile are left out.
+/// The mounts of each other namespace, once each. Threads count, since one may have a namespace of
+/// its own. What ends meanwhile is left out.
 fn observe_other_namespaces() -> Vec<Vec<Mount>> {
-    let namespace = |process: &Path| Some(process.join("ns/mnt").metadata().ok()?.ino());
+    let namespace = |task: &Path| Some(task.join("ns/mnt").metadata().ok()?.ino());
     let mut seen: BTreeSet<u64> = namespace(Path::new("/proc/self")).into_iter().collect();
-    let Ok(processes) = Path::new("/proc").read_dir() else {
-        return Vec::new();
-    };
-    processes
+    numbered(Path::new("/proc"))
+        .flat_map(|process| numbered(&process.join("task")))
+        .filter(|task| namespace(task).is_some_and(|inode| seen.insert(inode)))
+        .filter_map(|task| std::fs::read_to_string(task.join("mountinfo")).ok())
+        .map(|text| parse_mountinfo(&text))
+        .collect()
+}
+
+/// The entries of a directory whose names begin with a digit.
+fn numbered(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = dir.read_dir().into_iter().flatten();
+    entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| {
             path.file_name()
                 .is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit())
         })
-        .filter(|path| namespace(path).is_some_and(|inode| seen.insert(inode)))
-        .filter_map(|path| std::fs::read_to_string(path.join("mountinfo")).ok())
-        .map(|text| parse_mountinfo(&text))
-        .collect()
 }
 
 #[cfg(test)]

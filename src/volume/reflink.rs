@@ -2,15 +2,16 @@
 
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::VolumeError;
 use super::kept::same_filesystem;
 use super::layout::{Layout, Place, Role, observe_mounts};
-use crate::sys::{ioctl, transfer};
+use crate::sys::{files, ioctl, transfer};
 
 /// Bytes of the file that is cloned as a trial.
 const TRIAL_BYTES: usize = 4096;
+const TRIAL_PREFIX: &str = ".understudy-trial-";
 
 /// Whether all places can be cloned to the directory.
 pub(super) fn is_possible(layout: &Layout, directory: &Path) -> Result<bool, VolumeError> {
@@ -53,8 +54,7 @@ fn elsewhere<'a>(layout: &'a Layout, directory: &Path) -> Result<Option<&'a Plac
 /// Tries it with a small file, which is removed again.
 pub(super) fn can_clone_in(directory: &Path) -> Result<bool, VolumeError> {
     let pid = std::process::id();
-    let names =
-        ["from", "to"].map(|part| directory.join(format!(".understudy-trial-{pid}-{part}")));
+    let names = ["from", "to"].map(|part| directory.join(format!("{TRIAL_PREFIX}{pid}-{part}")));
     let tried = (|| {
         let from = transfer::create_file(&names[0])?;
         let to = transfer::create_file(&names[1])?;
@@ -69,6 +69,18 @@ pub(super) fn can_clone_in(directory: &Path) -> Result<bool, VolumeError> {
         Err(error) if cannot(&error) => Ok(false),
         Err(error) => Err(VolumeError::call("try cloning in", directory, error)),
     }
+}
+
+/// Removes what trials that were killed have left in a directory of ours.
+pub(super) fn remove_trials(directory: &Path) -> Result<(), VolumeError> {
+    let is_trial = |path: &&PathBuf| {
+        let name = path.file_name().unwrap_or_default();
+        name.as_encoded_bytes().starts_with(TRIAL_PREFIX.as_bytes())
+    };
+    for path in files::list(directory)?.iter().filter(is_trial) {
+        files::remove(path)?;
+    }
+    Ok(())
 }
 
 fn cannot(error: &io::Error) -> bool {

@@ -1,10 +1,11 @@
 //! Snapshots of ZFS datasets: one atomic call for all of them, matched by guid ever after.
 //!
 //! Owns only snapshots named `@understudy-ID` that bear the local user property
-//! `understudy:id=ID`, which is set by the very call that makes them. Never runs a recursive
-//! destroy, and never one of a name without `@`. In the pause nothing but the snapshot call
+//! `understudy:id=ID`, which is set by the very call that makes them, and clones of them (`clone`).
+//! Never runs a recursive destroy. In the pause nothing but the snapshot call
 //! happens: through libzfs_core when it loads (see `zfs_core`), else through `zfs snapshot`.
 
+mod clone;
 mod lines;
 mod take;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 use lines::{ID_PROPERTY, PATH_PROPERTY, POOL_CAPACITY_PERCENT_MAX, Pool, Properties};
 
 use super::layout::Volume;
+use super::mount::refuse_mounted_dataset;
 use super::zfs_core::ZfsCore;
 use super::{
     Backend, BackendKind, CloneRequest, FoundVolume, Mountable, PlannedVolume, Prepared,
@@ -62,7 +64,7 @@ impl Zfs {
         self.zfs.run(args, limit)
     }
 
-    /// The properties of one snapshot; `None` when it isn't there although its pool is.
+    /// The properties of one snapshot or dataset; `None` when it isn't there although its pool is.
     fn properties(&self, name: &str) -> Result<Option<Properties>, VolumeError> {
         let columns = "name,property,source,value";
         match self.zfs(&["get", "-Hp", "-o", columns, "all", name], READ_LIMIT) {
@@ -140,7 +142,7 @@ impl Zfs {
             let holds = lines::parse_holds(&output.stdout).join(", ");
             return Err(busy(format!("it is held (zfs hold) as {holds}")));
         }
-        Ok(())
+        refuse_mounted_dataset(name)
     }
 
     /// Destroys one snapshot; `Ok(false)` when it was gone already.
@@ -243,24 +245,10 @@ impl Backend for Zfs {
     }
 
     fn delete(&self, id: &str, volume: &VolumeRecord) -> Result<bool, VolumeError> {
-        let not_ours = |reason: &str| VolumeError::NotOurs {
-            name: volume.name.clone(),
-            reason: reason.to_owned(),
-        };
-        if lines::split_name(&volume.name).is_none_or(|(_, named)| named != id) {
-            return Err(not_ours("its name doesn't bear the snapshot's id"));
-        }
         let Some(properties) = self.properties(&volume.name)? else {
             return Ok(false);
         };
-        if properties.value("guid") != Some(&volume.uuid) {
-            return Err(not_ours("its guid differs"));
-        }
-        if properties.local(ID_PROPERTY) != Some(id) {
-            return Err(not_ours(
-                "its property understudy:id isn't the snapshot's id",
-            ));
-        }
+        check_is_recorded(id, volume, &properties)?;
         self.check_unused(&volume.name, &properties)?;
         self.destroy(&volume.name)
     }
@@ -282,37 +270,63 @@ impl Backend for Zfs {
     }
 
     fn plan_clone(&self, request: &CloneRequest) -> Result<PlannedVolume, VolumeError> {
-        Err(no_clone(&request.volume.name))
+        self.plan_clone_of(request)
     }
 
     fn make_clone(
         &self,
-        _request: &CloneRequest,
+        request: &CloneRequest,
         planned: &PlannedVolume,
         _progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Mountable, VolumeError> {
-        Err(no_clone(&planned.name))
+        self.make_clone_of(request, planned)
     }
 
     fn readable(&self, volume: &VolumeRecord) -> Result<Option<Mountable>, VolumeError> {
-        Err(no_clone(&volume.name))
+        Ok(Some(Mountable::Dataset(volume.name.clone())))
     }
 
     fn probe_clone(&self, planned: &PlannedVolume) -> Fact<VolumeState> {
-        Fact::unknown(no_clone(&planned.name))
+        match self.clone_state(planned) {
+            Ok(state) => Fact::Known(state),
+            Err(error) => Fact::unknown(error),
+        }
     }
 
     fn drop_clones(
         &self,
-        _use_id: &str,
-        _planned: &[PlannedVolume],
+        use_id: &str,
+        planned: &[PlannedVolume],
     ) -> Result<Vec<String>, VolumeError> {
-        Ok(Vec::new())
+        let mut removed = Vec::new();
+        for PlannedVolume { name, .. } in planned {
+            if self.drop_clone(use_id, name)? {
+                removed.push(format!("removed the clone {name}"));
+            }
+        }
+        Ok(removed)
     }
 }
 
-fn no_clone(name: &str) -> VolumeError {
-    VolumeError::refused(format!("{name} can't be cloned yet"), "Wait.")
+/// Name, guid and property must all be the recorded ones.
+fn check_is_recorded(
+    id: &str,
+    volume: &VolumeRecord,
+    properties: &Properties,
+) -> Result<(), VolumeError> {
+    let reason = if lines::split_name(&volume.name).is_none_or(|(_, named)| named != id) {
+        "its name doesn't bear the snapshot's id"
+    } else if properties.value("guid") != Some(&volume.uuid) {
+        "its guid differs"
+    } else if properties.local(ID_PROPERTY) != Some(id) {
+        "its property understudy:id isn't the snapshot's id"
+    } else {
+        return Ok(());
+    };
+    Err(VolumeError::NotOurs {
+        name: volume.name.clone(),
+        reason: reason.to_owned(),
+    })
 }
 
 /// What `prepare` makes sure of.
@@ -359,7 +373,7 @@ impl Zfs {
     fn check_free_name(&self, name: &str) -> Result<(), VolumeError> {
         if name.len() > lines::NAME_BYTES_MAX {
             return Err(VolumeError::refused(
-                format!("the snapshot's name {name} would be longer than ZFS allows (255 bytes)"),
+                format!("the name {name} would be longer than ZFS allows (255 bytes)"),
                 "Give the server a shorter name in the configuration.",
             ));
         }
@@ -409,7 +423,7 @@ fn origins_of(volumes: &[Volume]) -> Result<BTreeMap<String, PathBuf>, VolumeErr
 
 fn check_pool(pool: &Pool) -> Result<(), VolumeError> {
     let Pool { name, health, .. } = pool;
-    if !matches!(health.as_str(), "ONLINE" | "DEGRADED") {
+    if !pool.is_working() {
         return Err(VolumeError::refused(
             format!("the pool {name} is {health}"),
             format!("Repair it first: see `zpool status -x {name}`."),

@@ -1,7 +1,7 @@
 //! The argv of each LVM command, as pure functions.
 
 use super::plan::Target;
-use super::report::{ID_TAG, LV_FIELDS, VG_FIELDS, render_tag};
+use super::report::{ID_TAG, LV_FIELDS, Lv, USE_TAG, VG_FIELDS, render_tag};
 use crate::volume::Tags;
 
 /// The tag that keeps a thick snapshot's origin while it isn't one yet.
@@ -125,6 +125,34 @@ pub(super) fn add_tags_argv(target: &Target, tags: &Tags) -> Option<Vec<String>>
     Some(argv)
 }
 
+/// A writable snapshot of a thin one, active now (`-K`) but skipped when the machine starts.
+pub(super) fn clone_thin_argv(use_id: &str, kept: &Lv, full_name: &str) -> Vec<String> {
+    let mut argv = words(&["lvcreate", "-y", "--ignoremonitoring", "-s", "-prw"]);
+    argv.extend(words(&["-ay", "-K", "-n", last_part(full_name)]));
+    argv.extend(use_tag(use_id));
+    argv.push(kept.full_name());
+    argv
+}
+
+/// The area that takes what is written to an overlay.
+pub(super) fn create_area_argv(use_id: &str, full_name: &str, extents: u64) -> Vec<String> {
+    let (group, name) = full_name.split_once('/').unwrap_or((full_name, ""));
+    let extents = extents.to_string();
+    let mut argv = words(&["lvcreate", "-y", "-Wy", "-Zy", "-l", &extents, "-n", name]);
+    argv.extend(use_tag(use_id));
+    argv.push(group.to_owned());
+    argv
+}
+
+fn use_tag(use_id: &str) -> impl Iterator<Item = String> {
+    let tag = render_tag(USE_TAG, use_id);
+    tag.into_iter().flat_map(|tag| ["--addtag".to_owned(), tag])
+}
+
+fn last_part(full_name: &str) -> &str {
+    full_name.rsplit('/').next().unwrap_or(full_name)
+}
+
 pub(super) fn remove_argv(full_name: &str) -> Vec<String> {
     words(&["lvremove", "-f", full_name])
 }
@@ -135,6 +163,8 @@ pub(super) fn refresh_argv(full_name: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::report::parse_lvs;
+    use super::super::report::tests::{HEALTHY, lv};
     use super::*;
 
     fn target() -> Target {
@@ -170,6 +200,21 @@ mod tests {
                 .any(|arg| arg.starts_with("-L") || arg.starts_with("-l"))
         );
         assert_eq!(argv.last().map(String::as_str), Some("vg0/mysql"));
+    }
+
+    #[test]
+    fn clones_bear_their_use_and_no_id() {
+        let lvs = parse_lvs(HEALTHY).unwrap();
+        let kept = lv(&lvs, "vg-thin/understudy-a-3");
+        assert_eq!(
+            clone_thin_argv("u-1", kept, "vg-thin/understudy-u-1-1").join(" "),
+            "lvcreate -y --ignoremonitoring -s -prw -ay -K -n understudy-u-1-1 \
+             --addtag understudy.use=u-1 vg-thin/understudy-a-3"
+        );
+        assert_eq!(
+            create_area_argv("u-1", "vg0/understudy-u-1-1", 16).join(" "),
+            "lvcreate -y -Wy -Zy -l 16 -n understudy-u-1-1 --addtag understudy.use=u-1 vg0"
+        );
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::volume::{BackendKind, Stillness, VolumeError};
 const POOL_PERCENT_MAX: f64 = 90.0;
 /// Less than this isn't worth taking: LVM itself wants some chunks, and a burst fills it.
 const COW_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// What is written to a clone is little: recovery and what a check leaves behind.
+const AREA_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// DM_NAME_LEN is 128 with its NUL; device-mapper names are `VG-LV` with every hyphen doubled, and
 /// LVM appends up to `-cow` and `-real`.
 const DM_NAME_BYTES_MAX: usize = 127 - "-real".len();
@@ -190,13 +192,13 @@ fn check_origin(kind: BackendKind, lv: &Lv) -> Result<(), VolumeError> {
     Ok(())
 }
 
-fn check_name(lvs: &[Lv], vg: &str, name: &str) -> Result<(), VolumeError> {
+pub(super) fn check_name(lvs: &[Lv], vg: &str, name: &str) -> Result<(), VolumeError> {
     let shorter = "Give the server another, shorter name in the configuration.";
     let length = dm_name_bytes(vg, name);
     if length > DM_NAME_BYTES_MAX {
         return Err(VolumeError::refused(
             format!(
-                "the snapshot's name {vg}/{name} takes {length} bytes with its hyphens doubled, \
+                "the name {vg}/{name} takes {length} bytes with its hyphens doubled, \
                  device-mapper has room for {DM_NAME_BYTES_MAX}"
             ),
             shorter,
@@ -204,7 +206,7 @@ fn check_name(lvs: &[Lv], vg: &str, name: &str) -> Result<(), VolumeError> {
     }
     if let Some(part) = RESERVED_PARTS.iter().find(|part| name.contains(**part)) {
         return Err(VolumeError::refused(
-            format!("the snapshot's name {name} has {part} in it, which LVM keeps for itself"),
+            format!("the name {name} has {part} in it, which LVM keeps for itself"),
             shorter,
         ));
     }
@@ -280,12 +282,36 @@ fn cow_bytes(origin_bytes: u64, cow_size: CowSize) -> u64 {
     bytes.max(COW_BYTES_MIN)
 }
 
+/// Extents of the area for an overlay on a volume of this size, by what the group has free.
+pub(super) fn area_extents(vg: &Vg, size_bytes: u64) -> Result<u64, VolumeError> {
+    let wanted = (size_bytes / 10).max(AREA_BYTES_MIN).min(size_bytes);
+    let extents = wanted.div_ceil(vg.extent_bytes);
+    let free = vg.free_bytes / vg.extent_bytes;
+    let least = COW_BYTES_MIN.min(size_bytes).div_ceil(vg.extent_bytes);
+    if free >= least {
+        return Ok(extents.min(free));
+    }
+    let mib = |extents: u64| extents * vg.extent_bytes / (1024 * 1024);
+    Err(VolumeError::refused(
+        format!(
+            "what is written to a clone needs {} MiB at least ({} MiB are better), \
+             the volume group {} has {} MiB free",
+            mib(least),
+            mib(extents),
+            vg.name,
+            mib(free)
+        ),
+        format!(
+            "Add a disk with `vgextend {}`, or remove what isn't needed.",
+            vg.name
+        ),
+    ))
+}
+
 /// Refuses when the pool of a thin volume is sick or nearly full.
-pub(super) fn check_thin_pool(lvs: &[Lv], target: &Target) -> Result<(), VolumeError> {
-    let find = |name: &str| lvs.iter().find(|lv| lv.vg == target.vg && lv.name == name);
-    let pool = find(&target.origin).and_then(|lv| find(&lv.pool));
-    let pool = pool.ok_or_else(|| VolumeError::NotFound {
-        name: format!("the thin pool of {}", target.full_origin()),
+pub(super) fn check_thin_pool(lvs: &[Lv], lv: &Lv) -> Result<(), VolumeError> {
+    let pool = pool_of(lv, lvs).ok_or_else(|| VolumeError::NotFound {
+        name: format!("the thin pool of {}", lv.full_name()),
     })?;
     let name = pool.full_name();
     if !pool.health.is_empty() || pool.needs_check == Some(true) {
@@ -300,6 +326,11 @@ pub(super) fn check_thin_pool(lvs: &[Lv], target: &Target) -> Result<(), VolumeE
     }
     check_fill(pool, "data", pool.data_percent)?;
     check_fill(pool, "metadata", pool.metadata_percent)
+}
+
+pub(super) fn pool_of<'a>(lv: &Lv, lvs: &'a [Lv]) -> Option<&'a Lv> {
+    lvs.iter()
+        .find(|pool| pool.vg == lv.vg && pool.name == lv.pool)
 }
 
 fn check_fill(pool: &Lv, what: &str, percent: Option<f64>) -> Result<(), VolumeError> {
@@ -485,18 +516,34 @@ mod tests {
     }
 
     #[test]
+    fn area_of_an_overlay_takes_what_is_free() {
+        let extents =
+            |free_mib: u64, size_mib: u64| area_extents(&group(free_mib << 20), size_mib << 20);
+        assert_eq!(extents(10_000, 2_000).unwrap(), 50);
+        assert_eq!(extents(10_000, 200).unwrap(), 16);
+        assert_eq!(extents(10_000, 6).unwrap(), 2);
+        assert_eq!(extents(20, 2_000).unwrap(), 5);
+        let reason = refusal(extents(12, 2_000));
+        assert!(
+            reason.contains("16 MiB") && reason.contains("12 MiB free"),
+            "{reason}"
+        );
+    }
+
+    #[test]
     fn a_pool_that_is_nearly_full_is_refused() {
         let targets = |text: &str| {
             let lvs = parse_lvs(text).unwrap();
             let volumes = [volume("ext4", "/dev/mapper/vg--thin-mysql", (253, 5))];
             let kind = BackendKind::LvmThin;
             let planned = plan_targets(kind, &lvs, &volumes, "understudy-b", Stillness::Live);
-            (lvs, planned.unwrap())
+            let origin = lv(&lvs, &planned.unwrap()[0].full_origin()).clone();
+            (lvs, origin)
         };
         let (healthy, of_healthy) = targets(HEALTHY);
-        assert!(check_thin_pool(&healthy, &of_healthy[0]).is_ok());
+        assert!(check_thin_pool(&healthy, &of_healthy).is_ok());
         let (full, of_full) = targets(POOL_FULL);
-        let reason = refusal(check_thin_pool(&full, &of_full[0]));
+        let reason = refusal(check_thin_pool(&full, &of_full));
         assert!(
             reason.contains("95.68 %") && reason.contains("60 s"),
             "{reason}"
@@ -505,7 +552,7 @@ mod tests {
         let mut sick = lv(&healthy, "vg-thin/pool").clone();
         sick.health = "metadata_read_only".to_owned();
         let lvs = [lv(&healthy, "vg-thin/mysql").clone(), sick];
-        let reason = refusal(check_thin_pool(&lvs, &of_healthy[0]));
+        let reason = refusal(check_thin_pool(&lvs, &of_healthy));
         assert!(reason.contains("metadata_read_only"), "{reason}");
     }
 }

@@ -16,6 +16,8 @@ pub(super) const VG_FIELDS: &str = "vg_name,vg_free,vg_extent_size,vg_partial";
 
 /// The tag that makes a volume ours: `understudy.id=ID`.
 pub(super) const ID_TAG: &str = "id";
+/// The tag that makes a volume a clone of ours: `understudy.use=USE`.
+pub(super) const USE_TAG: &str = "use";
 const TAG_PREFIX: &str = "understudy.";
 
 /// A logical volume as `lvs` shows it.

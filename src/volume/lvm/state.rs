@@ -6,8 +6,9 @@ use super::commands::{ORIGIN_TAG, PATH_TAG};
 use super::plan;
 use super::report::{ID_TAG, Lv};
 use crate::sys::{Fact, files};
+use crate::volume::mount::mounted_device;
 use crate::volume::{
-    BackendKind, FoundVolume, VolumeError, VolumeRecord, VolumeState, snapshot_name,
+    BackendKind, FoundVolume, NAME_PREFIX, VolumeError, VolumeRecord, VolumeState, snapshot_name,
 };
 
 /// The snapshot id of a volume that is ours: by its tag, and by a name that fits the tag.
@@ -60,10 +61,7 @@ fn assess_thick(lv: &Lv) -> Fact<VolumeState> {
 }
 
 fn assess_thin(lv: &Lv, lvs: &[Lv]) -> Fact<VolumeState> {
-    let pool = lvs
-        .iter()
-        .find(|pool| pool.vg == lv.vg && pool.name == lv.pool);
-    match pool.map(|pool| pool.health.as_str()) {
+    match plan::pool_of(lv, lvs).map(|pool| pool.health.as_str()) {
         None => Fact::Unknown(format!("its pool {}/{} isn't shown", lv.vg, lv.pool)),
         Some("failed") => Fact::Known(VolumeState::Invalid(format!(
             "its pool {}/{} has failed",
@@ -71,6 +69,25 @@ fn assess_thin(lv: &Lv, lvs: &[Lv]) -> Fact<VolumeState> {
         ))),
         Some(_) => Fact::Known(VolumeState::Good { bytes_used: None }),
     }
+}
+
+/// A clone is spoilt by a pool that took no more writes.
+pub(super) fn assess_thin_clone(lv: &Lv, lvs: &[Lv]) -> Fact<VolumeState> {
+    let Some(pool) = plan::pool_of(lv, lvs) else {
+        return assess_thin(lv, lvs);
+    };
+    let is_full = [pool.data_percent, pool.metadata_percent]
+        .iter()
+        .any(|percent| percent.is_some_and(|percent| percent >= 100.0));
+    let what = match pool.health.as_str() {
+        "" if is_full => "full",
+        "" => return assess_thin(lv, lvs),
+        health => health,
+    };
+    Fact::Known(VolumeState::Invalid(format!(
+        "its pool {} is {what}",
+        pool.full_name()
+    )))
 }
 
 /// What a thick snapshot's own area holds; a thin one's share of its pool isn't told by LVM.
@@ -149,25 +166,35 @@ pub(super) fn check_unused(lv: &Lv) -> Result<(), VolumeError> {
     let Some((major, minor)) = lv.device else {
         return Err(busy("it is open".to_owned()));
     };
-    let table = files::read_text("/proc/self/mountinfo".as_ref())?.unwrap_or_default();
-    Err(busy(
-        match parse_mount_points(&table, (major, minor)).join(", ") {
-            none if none.is_empty() => format!("something has its device {major}:{minor} open"),
-            places => format!("it is mounted at {places}"),
-        },
-    ))
+    let mounts = mounted_device((major, minor))?;
+    let places: Vec<_> = mounts
+        .iter()
+        .map(|place| place.display().to_string())
+        .collect();
+    let holders = holders((major, minor))?;
+    Err(busy(if !places.is_empty() {
+        format!("it is mounted at {}", places.join(", "))
+    } else if !holders.is_empty() {
+        let ours = match holders.iter().any(|name| name.starts_with(NAME_PREFIX)) {
+            true => "the clone",
+            false => "the device",
+        };
+        format!("{ours} {} stands on it", holders.join(", "))
+    } else {
+        format!("something has its device {major}:{minor} open")
+    }))
 }
 
-/// Where /proc/PID/mountinfo shows that device.
-fn parse_mount_points(table: &str, (major, minor): (u32, u32)) -> Vec<&str> {
-    let device = format!("{major}:{minor}");
-    table
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split(' ').skip(2);
-            (fields.next()? == device).then(|| fields.nth(1))?
-        })
-        .collect()
+/// The device-mapper devices that stand on a device, by name.
+fn holders((major, minor): (u32, u32)) -> Result<Vec<String>, VolumeError> {
+    let dir = format!("/sys/dev/block/{major}:{minor}/holders");
+    let mut names = Vec::new();
+    for holder in files::list(dir.as_ref())? {
+        if let Some(name) = files::read_text(&holder.join("dm/name"))? {
+            names.push(name.trim().to_owned());
+        }
+    }
+    Ok(names)
 }
 
 #[cfg(test)]
@@ -267,11 +294,8 @@ mod tests {
     }
 
     #[test]
-    fn an_open_volume_is_busy_and_says_where() {
+    fn an_open_volume_is_busy() {
         let lvs = parse_lvs(HEALTHY).unwrap();
-        let table = "36 35 253:8 / /mnt/with\\040space rw shared:1 - ext4 /dev/dm-8 rw\n\
-                     37 35 253:81 / /mnt/other rw - ext4 /dev/dm-81 rw\n";
-        assert_eq!(parse_mount_points(table, (253, 8)), ["/mnt/with\\040space"]);
         assert!(check_unused(lv(&lvs, "vg0/understudy-a-1")).is_ok());
         assert!(matches!(
             check_unused(lv(&lvs, "vg0/mysql")),

@@ -12,6 +12,8 @@ pub(super) const ID_PROPERTY: &str = "understudy:id";
 /// Where the origin was mounted when the snapshot was taken.
 pub(super) const PATH_PROPERTY: &str = "understudy:path";
 pub(super) const SERVER_PROPERTY: &str = "understudy:server";
+/// What a clone is for; a dataset without this one set on itself isn't a clone of ours.
+pub(super) const USE_PROPERTY: &str = "understudy:use";
 const PROPERTY_PREFIX: &str = "understudy:";
 
 /// ZAP_MAXVALUELEN without its NUL (zfsprops(7): "values of up to 8192 bytes").
@@ -38,6 +40,13 @@ pub(super) struct Pool {
     pub name: String,
     pub health: String,
     pub capacity_percent: u8,
+}
+
+impl Pool {
+    /// Whether it takes writes.
+    pub fn is_working(&self) -> bool {
+        matches!(self.health.as_str(), "ONLINE" | "DEGRADED")
+    }
 }
 
 /// The properties of one snapshot: value and source by name.
@@ -91,6 +100,35 @@ pub(super) fn split_name(name: &str) -> Option<(&str, &str)> {
 
 pub(super) fn pool_of(dataset: &str) -> &str {
     dataset.split(['/', '@']).next().unwrap_or(dataset)
+}
+
+/// The name `last` beside a snapshot's dataset, or below it when that is its pool's root.
+pub(super) fn beside(snapshot: &str, last: &str) -> String {
+    let dataset = snapshot.split('@').next().unwrap_or(snapshot);
+    let parent = dataset
+        .rsplit_once('/')
+        .map_or(dataset, |(parent, _)| parent);
+    format!("{parent}/{last}")
+}
+
+/// The last part of a dataset's name.
+pub(super) fn last_part(dataset: &str) -> &str {
+    dataset.rsplit('/').next().unwrap_or(dataset)
+}
+
+/// `zfs clone`: writable, mounted by nobody (legacy, and not at start either), marked as ours.
+pub(super) fn clone_argv(use_id: &str, snapshot: &str, name: &str) -> Vec<String> {
+    let properties = [
+        ("mountpoint", "legacy"),
+        ("canmount", "noauto"),
+        ("readonly", "off"),
+        (USE_PROPERTY, use_id),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let mut argv = vec!["clone".to_owned()];
+    argv.extend(option_pairs(&properties));
+    argv.extend([snapshot.to_owned(), name.to_owned()]);
+    argv
 }
 
 /// `zfs snapshot -o … NAME…`: one call, one moment, the properties with it.
@@ -311,6 +349,18 @@ mod tests {
         assert_eq!(pools[0].capacity_percent, 12);
         assert_eq!(pools[1].capacity_percent, 100);
         assert!(parse_pools("tank\tONLINE\n").is_err());
+    }
+
+    #[test]
+    fn clones_lie_beside_the_origin_and_bear_their_use() {
+        assert_eq!(beside("tank/db/mysql@s", "c"), "tank/db/c");
+        assert_eq!(beside("tank@s", "c"), "tank/c");
+        assert_eq!(last_part("tank/db/c"), "c");
+        assert_eq!(
+            clone_argv("u-1", "tank/a@understudy-x", "tank/understudy-u-1-1").join(" "),
+            "clone -o mountpoint=legacy -o canmount=noauto -o readonly=off \
+             -o understudy:use=u-1 tank/a@understudy-x tank/understudy-u-1-1"
+        );
     }
 
     #[test]
