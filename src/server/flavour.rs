@@ -303,16 +303,6 @@ impl Flavour {
         }
     }
 
-    /// Whether the position can't be told without the server's own binary log. MySQL keeps the
-    /// executed set in tables since 8.0.17 also while it writes a binary log (the clone plugin
-    /// needed it); MariaDB keeps a replica's position in a table, a source's in its binary log.
-    pub fn position_needs_binary_log(&self, is_replica: bool) -> bool {
-        match self.family {
-            Family::Mariadb => !is_replica,
-            Family::Mysql => self.version < (8, 0, 17),
-        }
-    }
-
     /// What keeps a private server on restored files from touching anything else: no network, no
     /// replication, no events, no logs, none of what SET PERSIST or a plugin would start.
     pub fn private_options(&self) -> &'static [&'static str] {

@@ -26,13 +26,16 @@ pub struct BootFacts {
     /// Libraries of encryption plugins and storage engines that its configuration loads.
     #[serde(default)]
     pub plugins: Vec<String>,
-    /// Its own binary log tells its position: see [`Flavour::position_needs_binary_log`].
+    /// The base name of its binary log's files, when it writes one. Recovery can't do without it on
+    /// either flavour: the last transactions are only prepared in InnoDB's log and committed by the
+    /// binary log (MariaDB 10.11 refuses to start without it), and MySQL 9.7 keeps the GTIDs of
+    /// what MyISAM did nowhere else.
     #[serde(default)]
     pub binary_log: Option<PathBuf>,
 }
 
 /// What decides whether a server can read the files, and where they are.
-const SETTINGS: [&str; 37] = [
+const SETTINGS: [&str; 38] = [
     "aria_block_size",
     "aria_log_dir_path",
     "aria_log_file_size",
@@ -67,6 +70,7 @@ const SETTINGS: [&str; 37] = [
     "innodb_use_native_aio",
     "keyring_file_data",
     "lc_messages_dir",
+    "log_bin_index",
     "log_slave_updates",
     "lower_case_table_names",
     "plugin_dir",
@@ -108,7 +112,6 @@ pub fn observe_boot_facts(
     session: Session,
     data_dir: &Path,
     binary: Option<PathBuf>,
-    is_replica: bool,
 ) -> Result<(Session, BootFacts), SessionError> {
     let names: Vec<String> = SETTINGS.iter().map(|name| format!("'{name}'")).collect();
     let statement = format!(
@@ -126,7 +129,6 @@ pub fn observe_boot_facts(
         .remove("log_bin")
         .is_some_and(|value| value == "ON");
     let basename = settings.remove("log_bin_basename").map(PathBuf::from);
-    let needs_binary_log = session.flavour().position_needs_binary_log(is_replica);
     let (session, plugins) = session.attempt(session_plugins(), READ_LIMIT)?;
     let plugins = plugins
         .unwrap_or_default()
@@ -139,7 +141,7 @@ pub fn observe_boot_facts(
         binary,
         settings,
         plugins,
-        binary_log: basename.filter(|_| log_bin && needs_binary_log),
+        binary_log: basename.filter(|_| log_bin),
     };
     Ok((session, facts))
 }
@@ -167,7 +169,7 @@ pub fn option_file(flavour: &Flavour, facts: &BootFacts, private: &Private) -> S
     for (name, value) in &facts.settings {
         // Its own are set below; the rest must be exactly what the files were made with.
         match name.as_str() {
-            "innodb_buffer_pool_size" | "log_slave_updates" => {}
+            "innodb_buffer_pool_size" | "log_slave_updates" | "log_bin_index" => {}
             _ => set(&format!("loose_{name}"), value),
         }
     }
@@ -197,8 +199,10 @@ pub fn option_file(flavour: &Flavour, facts: &BootFacts, private: &Private) -> S
     match &facts.binary_log {
         Some(log) => {
             set("log_bin", &path(log.clone()));
-            if let Some(updates) = facts.settings.get("log_slave_updates") {
-                set("log_slave_updates", updates);
+            for name in ["log_bin_index", "log_slave_updates"] {
+                if let Some(value) = facts.settings.get(name) {
+                    set(&format!("loose_{name}"), value);
+                }
             }
         }
         None => lines.push("skip-log-bin".to_owned()),
@@ -286,6 +290,22 @@ mod tests {
             let starts = text.contains("skip-slave-start") || text.contains("skip-replica-start");
             assert!(starts, "{version}");
             assert!(!text.contains("99999999999"), "{version}");
+        }
+    }
+
+    #[test]
+    fn recovery_finds_the_binary_log() {
+        let mut facts = facts();
+        facts.binary_log = Some("/var/log/my/bin".into());
+        facts
+            .settings
+            .insert("log_bin_index".to_owned(), "/var/log/my/b.index".to_owned());
+        for version in ["10.11.19-MariaDB x", "9.7.1 x", "5.6.24 x"] {
+            let text = option_file(&Flavour::of_version(version), &facts, &private());
+            assert!(text.contains("\nlog-bin=\"/var/log/my/bin\"\n"), "{text}");
+            let index = "\nloose-log-bin-index=\"/var/log/my/b.index\"\n";
+            assert!(text.contains(index), "{text}");
+            assert!(!text.contains("skip-log-bin"), "{text}");
         }
     }
 

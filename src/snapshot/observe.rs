@@ -102,16 +102,10 @@ pub fn host_data_dir(facts: &ServerFacts, map: &BTreeMap<PathBuf, PathBuf>) -> P
 /// How a server is started on these files, with the program that runs on them now.
 pub fn boot_facts(
     session: Session,
-    facts: &ServerFacts,
     data_dir: &Path,
 ) -> Result<(Session, BootFacts), SnapshotError> {
     let binary = process::in_directory(data_dir)
         .into_iter()
         .find_map(process::program_of);
-    Ok(private::observe_boot_facts(
-        session,
-        data_dir,
-        binary,
-        facts.is_replica(),
-    )?)
+    Ok(private::observe_boot_facts(session, data_dir, binary)?)
 }

@@ -60,7 +60,7 @@ pub fn observe_and_plan(
     }
     let settings = &server.snapshot;
     let (session, layout) = observe::layout(session, &facts, &settings.path_map)?;
-    let (session, boot) = observe::boot_facts(session, &facts, &layout.data_dir)?;
+    let (session, boot) = observe::boot_facts(session, &layout.data_dir)?;
     drop(session);
     let kind = volume::choose(settings.backend, &layout, settings.directory.as_deref())?;
     let freeze = freeze_points(ctx, settings, kind, &layout)?;
