@@ -28,6 +28,18 @@ pub const PLACES: [&str; 17] = [
 /// The places of a deletion.
 pub const DELETE_PLACES: [&str; 2] = ["delete-begun", "volume-deleted"];
 
+/// The places of a verification, in its order. Tests walk this list too.
+pub const USE_PLACES: [&str; 8] = [
+    "use-begun",
+    "clone-planned",
+    "cloned",
+    "booting",
+    "booted",
+    "position-compared",
+    "asked",
+    "proven",
+];
+
 /// Does what `UNDERSTUDY_FAILPOINT` says for this place: `place=kill`, `place=stop`,
 /// `place=sleep:MS`; several are separated by commas.
 #[cfg(feature = "failpoints")]
