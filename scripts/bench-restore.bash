@@ -226,7 +226,7 @@ report_copies() {
         paste <(awk '{ print $2 }' "$dir/copies-$size" | percentiles) <(awk '{ print $3 }' "$dir/copies-$size" | percentiles) \
             <(awk '{ print $4 }' "$dir/copies-$size" | percentiles) \
             <(awk '{ print ($3 < $4 ? $3 : $4) / $2 }' "$dir/copies-$size" | percentiles) |
-            awk -v s="$size" '{ printf "| %d MB | %.0f | %.0f | %.0f | %.3f | %.3f | %.3f | 0.9 %s |\n", s, s * 1e6 / $2, s * 1e6 / $5, s * 1e6 / $8, $11, $10, $12, $11 >= 0.9 ? "met" : "MISSED" }'
+            awk -v s="$size" '{ printf "| %d MB | %.0f | %.0f | %.0f | %.3f | %.3f | %.3f | 0.9 %s |\n", s, s * 1e6 / $2, s * 1e6 / $5, s * 1e6 / $8, $11, $10, $12, ($11 >= 0.9) ? "met" : "MISSED" }'
     done
 }
 
@@ -246,6 +246,6 @@ measure_check() {
 
 report_checks() {
     printf '\n| data | CHECK TABLE of all, s | on the processors, s | cores used |\n|---|---|---|---|\n'
-    awk '{ printf "| %d MB | %.2f | %.2f | %s |\n", $1, $2, $3, $2 > 0.05 ? sprintf("%.1f", $3 / $2) : "-" }' "$dir/checks"
+    awk '{ printf "| %d MB | %.2f | %.2f | %s |\n", $1, $2, $3, ($2 > 0.05) ? sprintf("%.1f", $3 / $2) : "-" }' "$dir/checks"
     printf '\n'
 }

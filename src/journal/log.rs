@@ -65,6 +65,11 @@ pub enum Entry {
         at: String,
         path: PathBuf,
     },
+    /// This file is about to be made, under a name that only this operation gives.
+    File {
+        at: String,
+        path: PathBuf,
+    },
     /// This directory is about to be made; empty, it is removed.
     Directory {
         at: String,
@@ -162,6 +167,14 @@ impl Log {
         })
     }
 
+    /// Says which file is about to be made.
+    pub fn file(&mut self, path: &Path) -> Result<(), FileError> {
+        self.append(&Entry::File {
+            at: now(),
+            path: path.to_owned(),
+        })
+    }
+
     /// Says which directory is about to be made.
     pub fn directory(&mut self, path: &Path) -> Result<(), FileError> {
         self.append(&Entry::Directory {
@@ -231,6 +244,7 @@ pub struct Unfinished {
     /// What it was about to make, per back-end.
     pub volumes: Vec<(BackendKind, Vec<PlannedVolume>)>,
     pub directories: Vec<PathBuf>,
+    pub files: Vec<PathBuf>,
     pub mount_points: Vec<PathBuf>,
 }
 
@@ -280,6 +294,7 @@ fn parse_unfinished(path: &Path, text: &str) -> Option<Unfinished> {
                     owner,
                     volumes: Vec::new(),
                     directories: Vec::new(),
+                    files: Vec::new(),
                     mount_points: Vec::new(),
                 });
             }
@@ -292,12 +307,14 @@ fn parse_unfinished(path: &Path, text: &str) -> Option<Unfinished> {
                 operation.volumes.push((backend, volumes));
             }
             (Entry::Directory { path, .. }, Some(operation)) => operation.directories.push(path),
+            (Entry::File { path, .. }, Some(operation)) => operation.files.push(path),
             (Entry::MountPoint { path, .. }, Some(operation)) => operation.mount_points.push(path),
             (Entry::End { .. }, _) => return None,
             (Entry::Begin { .. } | Entry::Intent { .. } | Entry::Outcome { .. }, Some(_))
             | (
                 Entry::Volumes { .. }
                 | Entry::Directory { .. }
+                | Entry::File { .. }
                 | Entry::MountPoint { .. }
                 | Entry::Intent { .. }
                 | Entry::Outcome { .. },

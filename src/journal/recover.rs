@@ -235,6 +235,11 @@ fn clear_use(state: &StateDir, operation: &Unfinished) -> Result<Vec<String>, Re
             .map_err(sweep)?;
         actions.extend(dropped);
     }
+    for path in &operation.files {
+        if files::remove(path)? {
+            actions.push(format!("removed {}", path.display()));
+        }
+    }
     for path in operation.directories.iter().rev() {
         if files::remove_empty_dir(path)? {
             actions.push(format!("removed the directory {}", path.display()));

@@ -71,7 +71,7 @@ pub fn extract(ctx: &Context, wanted: &str, options: &Options) -> Result<Extract
     }
     let mut using = Use::begin(ctx, &manifest, OperationKind::Extract, "extract")?;
     // Outside of the room, which has no network.
-    let mut sink = Sink::open(ctx, &using, options)?;
+    let mut sink = Sink::open(ctx, &mut using, options)?;
     let done = (|| -> Result<Extracted, Failure> {
         let stands = using.clone_volumes().map_err(Failure::from)?;
         using.make_missing_directories(&stands)?;
@@ -298,12 +298,13 @@ enum To {
 }
 
 impl Sink {
-    fn open(ctx: &Context, using: &Use<'_>, options: &Options) -> Result<Self, SnapshotError> {
+    fn open(ctx: &Context, using: &mut Use<'_>, options: &Options) -> Result<Self, SnapshotError> {
         let to = match &options.destination {
             Destination::Output => To::Output,
             Destination::File(path) => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 let partial = path.with_file_name(format!(".{name}.{}", using.id));
+                using.note_file(&partial)?;
                 To::File {
                     file: files::create_private(&partial)?,
                     partial,

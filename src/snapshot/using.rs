@@ -205,6 +205,14 @@ impl<'a> Use<'a> {
         }
     }
 
+    /// Says in the journal that a file is about to be made; its name bears this use's id.
+    pub fn note_file(&mut self, path: &Path) -> Result<(), SnapshotError> {
+        match &mut self.log {
+            Some(log) => Ok(log.file(path)?),
+            None => Ok(()),
+        }
+    }
+
     /// Makes one empty directory, which goes with this use.
     pub fn make_directory(&mut self, path: &Path) -> Result<(), SnapshotError> {
         if let Some(log) = &mut self.log {

@@ -1,0 +1,497 @@
+//! Getting data back: mounted, as a copy that boots, as SQL; and what a killed command leaves.
+//!
+//! One body per behaviour, run over the back-ends and both flavours.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+#[expect(
+    dead_code,
+    reason = "shared with the other integration tests, which use other parts"
+)]
+mod lab;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::Duration;
+
+use lab::left::Footprint;
+use lab::load::{Load, Progress};
+use lab::pair::{Pair, Special};
+use lab::runner::{self, Group};
+use lab::server::{Flavour, Server, Start, sequence};
+use lab::{eventually, in_guest, limit};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+fn main() -> ExitCode {
+    let mut groups = Vec::new();
+    for storage in runner::storages() {
+        for flavour in [Flavour::Mariadb, Flavour::Mysql97] {
+            let mut cases = cases![true restores_a_copy_that_becomes_a_replica];
+            if flavour.is_mariadb() || !in_guest() {
+                cases.extend(cases![
+                    true mounts_read_only_and_as_a_clone,
+                    false extracts_what_was_lost,
+                ]);
+            }
+            if flavour.is_mariadb() {
+                cases.extend(cases![
+                    true puts_back_a_killed_mount,
+                    false goes_on_with_an_interrupted_restore,
+                    false leaves_nothing_of_a_killed_extract,
+                    false refuses_to_restore_where_something_is,
+                ]);
+            }
+            groups.push(Group {
+                flavour,
+                storage,
+                special: Special::default(),
+                cases,
+            });
+        }
+    }
+    runner::main(groups)
+}
+
+fn id(snapshot: &Value) -> String {
+    snapshot["id"].as_str().unwrap().to_owned()
+}
+
+fn new_dir(pair: &Pair, name: &str) -> PathBuf {
+    let dir = pair.base().join(name);
+    drop(std::fs::remove_dir_all(&dir));
+    std::fs::create_dir(&dir).unwrap();
+    dir
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Of all use directories, private places and work directories: those of this pair that are there.
+fn leavings(pair: &Pair) -> Vec<String> {
+    let mut left = Vec::new();
+    let places = [
+        Some(PathBuf::from("/run/understudy")),
+        Some(pair.state_dir().join("work")),
+        Some(pair.state_dir().join("mounts")),
+        pair.volume.kept_dir(),
+    ];
+    for place in places.into_iter().flatten() {
+        let Ok(entries) = std::fs::read_dir(&place) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_kept =
+                !name.starts_with(".use-") && Some(&place) == pair.volume.kept_dir().as_ref();
+            if name.contains(&pair.name()) && !is_kept {
+                left.push(place.join(name).display().to_string());
+            }
+        }
+    }
+    left
+}
+
+/// A server on a restored copy, without replication.
+fn boot(pair: &Pair, dir: &Path) -> Server {
+    let place = pair.base().join("r");
+    drop(std::fs::remove_dir_all(&place));
+    let start = Start {
+        server_id: 99,
+        extra: Vec::new(),
+        aloof: true,
+    };
+    let mut server = Server::on(pair.flavour, dir, &place, start);
+    server.restart();
+    server
+}
+
+fn mounts_read_only_and_as_a_clone(pair: &mut Pair) {
+    let before = Footprint::of(pair);
+    let snapshot = id(&pair.create(&[]));
+    let dir = new_dir(pair, "mnt");
+    let mount = |more: &[&str]| {
+        let path = text(&dir);
+        let args = [&["snapshot", "mount", &snapshot, &path], more].concat();
+        pair.tool.run(&args)
+    };
+    assert_eq!(mount(&["--dry-run"]).ok().json()["changed"], true);
+    assert_eq!(
+        std::fs::read_dir(&dir).unwrap().count(),
+        0,
+        "a dry run mounted"
+    );
+    let mounted = mount(&[]).ok().json();
+    assert_eq!(mounted["changed"], true);
+    let data = PathBuf::from(mounted["mount"]["data_dir"].as_str().unwrap());
+    assert!(data.join("ibdata1").exists(), "{}", data.display());
+    assert!(
+        std::fs::write(data.join("x"), "").is_err(),
+        "it could be written to"
+    );
+    assert_eq!(mount(&[]).ok().json()["changed"], false);
+    mount(&["--writable"]).expect_code(4);
+    let shown = pair.list();
+    assert_eq!(shown[0]["mounts"][0]["directory"], text(&dir));
+    assert_eq!(shown[0]["mounts"][0]["mounted"], true);
+    let refused = pair.tool.run(&["snapshot", "delete", &snapshot, "--yes"]);
+    assert!(refused.expect_code(4).stdout.contains("snapshot unmount"));
+    // What was mounted on purpose is nothing to recover.
+    let recovered = pair.tool.run(&["recover"]).ok().json();
+    assert_eq!(recovered["recovered"], serde_json::json!([]));
+    assert!(data.join("ibdata1").exists());
+    let unmount = |more: &[&str]| {
+        let args = [&["snapshot", "unmount", &snapshot], more].concat();
+        pair.tool.run(&args)
+    };
+    assert_eq!(
+        unmount(&[]).ok().json()["unmounted"][0]["directory"],
+        text(&dir)
+    );
+    assert_eq!(unmount(&[]).ok().json()["unmounted"], serde_json::json!([]));
+    before.assert_nothing_left(pair);
+
+    mount(&["--writable"]).ok();
+    std::fs::write(data.join("mine"), "x").unwrap();
+    // Busy while somebody works in it.
+    let open = std::fs::File::open(data.join("mine")).unwrap();
+    unmount(&["--yes"]).expect_code(4);
+    drop(open);
+    unmount(&[]).expect_code(4);
+    assert!(
+        data.join("mine").exists(),
+        "thrown away without being asked"
+    );
+    unmount(&["--yes"]).ok();
+    mount(&[]).ok();
+    assert!(
+        !data.join("mine").exists(),
+        "what was written to a clone is in the snapshot"
+    );
+    unmount(&[]).ok();
+    assert_eq!(leavings(pair), Vec::<String>::new());
+    std::fs::write(dir.join("something"), "").unwrap();
+    mount(&[]).expect_code(4);
+    std::fs::remove_dir_all(&dir).unwrap();
+    mount(&[]).expect_code(4);
+    pair.delete_all();
+    before.assert_nothing_new(pair);
+}
+
+fn puts_back_a_killed_mount(pair: &mut Pair) {
+    let before = Footprint::of(pair);
+    let snapshot = id(&pair.create(&[]));
+    let dir = new_dir(pair, "mnt");
+    let path = text(&dir);
+    let args = ["snapshot", "mount", &snapshot, &path, "--writable"];
+    for place in [
+        "use-begun",
+        "clone-planned",
+        "cloned",
+        "mounting",
+        "mounted",
+    ] {
+        pair.tool
+            .run_at(&format!("{place}=kill"), &args)
+            .expect_code(-1);
+        let recovered = pair.tool.run(&["recover"]).ok().json();
+        let actions = recovered["recovered"][0]["operation"]
+            .as_str()
+            .unwrap_or_default();
+        assert!(actions.starts_with("mount-"), "{place}: {recovered}");
+        assert_eq!(leavings(pair), Vec::<String>::new(), "{place}");
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0, "{place}");
+        before.assert_nothing_left(pair);
+    }
+    // From its record on it is mounted.
+    pair.tool
+        .run_at("mount-recorded=kill", &args)
+        .expect_code(-1);
+    pair.tool.run(&["recover"]).ok();
+    assert_eq!(pair.list()[0]["mounts"][0]["mounted"], true);
+    // Unmounted by half: the next one ends it.
+    pair.tool
+        .run_at(
+            "unmounted=kill",
+            &["snapshot", "unmount", &snapshot, "--yes"],
+        )
+        .expect_code(-1);
+    assert_eq!(pair.list()[0]["mounts"][0]["mounted"], false);
+    pair.tool
+        .run(&["snapshot", "unmount", &snapshot, "--yes"])
+        .ok();
+    assert_eq!(leavings(pair), Vec::<String>::new());
+    std::fs::remove_dir_all(&dir).unwrap();
+    pair.delete_all();
+    before.assert_nothing_new(pair);
+}
+
+/// `restore --to`, and its document.
+fn restore(pair: &Pair, snapshot: &str, dir: &Path) -> Value {
+    let path = text(dir);
+    let args = ["snapshot", "restore", snapshot, "--to", &path];
+    pair.tool.run(&args).ok().json()["restore"].clone()
+}
+
+fn restores_a_copy_that_becomes_a_replica(pair: &mut Pair) {
+    let before = Footprint::of(pair);
+    let load = Load::start(&pair.source, Duration::from_millis(5));
+    sleep(Duration::from_millis(500));
+    let snapshot = pair.create(&[]);
+    let offset = load.offset;
+    load.stop();
+    let dir = new_dir(pair, "whole");
+    let restored = restore(pair, &id(&snapshot), &dir);
+    assert!(restored["bytes"].as_u64().unwrap() > 10 << 20, "{restored}");
+    assert_eq!(leavings(pair), Vec::<String>::new());
+    assert!(!dir.join("auto.cnf").exists(), "it has the replica's uuid");
+    assert!(std::fs::read_dir(&dir).unwrap().flatten().all(|entry| {
+        !entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(".understudy")
+    }));
+
+    let server = boot(pair, &dir);
+    let progress = Progress::of(&server);
+    assert!(progress.is_a_state_of_the_load(), "{progress:?}");
+    let recorded = snapshot["position"]["gtid"].as_str().unwrap();
+    assert_eq!(
+        progress.transactions() + offset,
+        sequence(recorded),
+        "{progress:?}"
+    );
+    assert_eq!(server.channels(), [], "it still knows its source");
+    let ours = "SELECT COUNT(*) FROM mysql.user WHERE User LIKE 'understudy____'";
+    assert_eq!(server.value(ours), "0", "the private account stayed");
+
+    // The printed statements, with the account filled in, make a replica of it.
+    for statement in restored["statements"].as_array().unwrap() {
+        let statement = statement.as_str().unwrap().replacen("'…'", "'repl'", 2);
+        let statement = match pair.flavour {
+            Flavour::Mysql97 => statement.replace(
+                "SOURCE_AUTO_POSITION",
+                "GET_SOURCE_PUBLIC_KEY = 1, SOURCE_AUTO_POSITION",
+            ),
+            Flavour::Mariadb | Flavour::Mysql56 => statement,
+        };
+        server.execute(&statement);
+    }
+    pair.source.execute("INSERT INTO lab.ping VALUES ()");
+    pair.wait_equal(&server, limit(30));
+    for table in ["t", "m", "c", "ping"] {
+        let statement = format!("CHECKSUM TABLE lab.{table}");
+        assert_eq!(
+            server.rows(&statement),
+            pair.source.rows(&statement),
+            "lab.{table}"
+        );
+    }
+    drop(server);
+    std::fs::remove_dir_all(&dir).unwrap();
+    pair.wait_caught_up();
+    pair.delete_all();
+    before.assert_nothing_new(pair);
+}
+
+fn goes_on_with_an_interrupted_restore(pair: &mut Pair) {
+    let before = Footprint::of(pair);
+    let snapshot = id(&pair.create(&[]));
+    let other = id(&pair.create(&[]));
+    let dir = new_dir(pair, "whole");
+    let path = text(&dir);
+    let args = ["snapshot", "restore", &snapshot, "--to", &path];
+    // Stopped politely in the middle.
+    let mut running = pair.tool.spawn_at("copied=sleep:3000", &args);
+    eventually(limit(20), "the copy is whole", || {
+        let note = std::fs::read_to_string(dir.join(".understudy-restore.json"));
+        note.is_ok_and(|note| note.contains("true")) || running.has_ended()
+    });
+    running.signal(Signal::SIGTERM);
+    running.wait().expect_code(1);
+    assert_eq!(leavings(pair), Vec::<String>::new());
+    assert!(std::fs::read_dir(&dir).unwrap().count() > 0);
+    let dir = new_dir(pair, "whole");
+    for (place, resumes) in [
+        ("use-begun", false),
+        ("copied", true),
+        ("moved", true),
+        ("booting", true),
+        ("booted", true),
+    ] {
+        pair.tool
+            .run_at(&format!("{place}=kill"), &args)
+            .expect_code(-1);
+        pair.tool.run(&["recover"]).ok();
+        assert_eq!(leavings(pair), Vec::<String>::new(), "{place}");
+        before.assert_nothing_left(pair);
+        let whole_too_early = dir.join("ibdata1").exists() && place == "copied";
+        assert!(!whole_too_early, "half a copy looks like a data directory");
+        let dry = [&args[..], &["--dry-run"]].concat();
+        let planned = pair.tool.run(&dry).ok().json();
+        assert_eq!(planned["restore"]["resumed"], resumes, "{place}: {planned}");
+        if resumes {
+            let wrong = ["snapshot", "restore", &other, "--to", &path];
+            assert!(
+                pair.tool
+                    .run(&wrong)
+                    .expect_code(4)
+                    .stdout
+                    .contains(&snapshot)
+            );
+        }
+    }
+    restore(pair, &snapshot, &dir);
+    let server = boot(pair, &dir);
+    assert!(Progress::of(&server).is_a_state_of_the_load());
+    drop(server);
+    std::fs::remove_dir_all(&dir).unwrap();
+    pair.delete_all();
+    before.assert_nothing_new(pair);
+}
+
+fn refuses_to_restore_where_something_is(pair: &mut Pair) {
+    let before = Footprint::of(pair);
+    let snapshot = id(&pair.create(&[]));
+    let dir = new_dir(pair, "whole");
+    std::fs::write(dir.join("mine"), "x").unwrap();
+    let path = text(&dir);
+    let args = ["snapshot", "restore", &snapshot, "--to", &path];
+    pair.tool.run(&args).expect_code(4);
+    assert_eq!(std::fs::read_to_string(dir.join("mine")).unwrap(), "x");
+    std::fs::remove_dir_all(&dir).unwrap();
+    let missing = pair.tool.run(&args).expect_code(4);
+    assert!(missing.stdout.contains("install -d"), "{}", missing.stdout);
+    assert_eq!(leavings(pair), Vec::<String>::new());
+    pair.delete_all();
+    before.assert_nothing_new(pair);
+}
+
+fn extracts_what_was_lost(pair: &mut Pair) {
+    let before = Footprint::of(pair);
+    let source = pair.source_name();
+    pair.source
+        .execute("CREATE TABLE lab.`odd.name` (id INT PRIMARY KEY, b LONGBLOB)");
+    pair.source
+        .execute("INSERT INTO lab.`odd.name` VALUES (1, UNHEX('00FF27225C')), (2, NULL)");
+    pair.source
+        .execute("INSERT INTO lab.t SELECT COALESCE(MAX(id), 0) + 1, 'row' FROM lab.t");
+    pair.wait_caught_up();
+    let snapshot = id(&pair.create(&[]));
+    let sums = |server: &Server| server.rows("CHECKSUM TABLE lab.t, lab.`odd.name`");
+    let wanted = sums(&pair.source);
+    let extract = |more: &[&str]| {
+        let tables = ["--table", "lab.t", "--table", "lab.odd.name"];
+        let args = [&["snapshot", "extract", &snapshot], &tables[..], more].concat();
+        pair.tool.run(&args)
+    };
+    // Into a file: for its owner alone, and never over another.
+    let file = pair.base().join("lost.sql");
+    drop(std::fs::remove_file(&file));
+    let path = text(&file);
+    let done = extract(&["--to", &path]).ok().json();
+    let bytes = done["extract"]["bytes"].as_u64().unwrap();
+    let meta = std::fs::metadata(&file).unwrap();
+    assert_eq!(meta.len(), bytes);
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o777,
+        0o600
+    );
+    extract(&["--to", &path]).expect_code(4);
+
+    pair.source.execute("DROP TABLE lab.t, lab.`odd.name`");
+    pair.wait_caught_up();
+    extract(&["--into", &source]).expect_code(4);
+    extract(&["--into", &pair.name(), "--yes"]).expect_code(4);
+    extract(&["--into", &source, "--yes"]).ok();
+    assert_eq!(sums(&pair.source), wanted);
+    pair.wait_caught_up();
+    assert_eq!(sums(&pair.replica), wanted, "the replica didn't follow");
+    // Once more: the tables are there.
+    let there = extract(&["--into", &source, "--yes"]).expect_code(1);
+    assert!(there.stdout.contains("--missing-rows"), "{}", there.stdout);
+    pair.source
+        .execute("DELETE FROM lab.`odd.name` WHERE id = 1");
+    pair.source
+        .execute("UPDATE lab.t SET v = 'mine' ORDER BY id LIMIT 1");
+    extract(&["--into", &source, "--missing-rows", "--yes"]).ok();
+    let rows = "SELECT COUNT(*) FROM lab.`odd.name`";
+    assert_eq!(pair.source.value(rows), "2");
+    let mine = "SELECT COUNT(*) FROM lab.t WHERE v = 'mine'";
+    assert_eq!(
+        pair.source.value(mine),
+        "1",
+        "a row that was there was changed"
+    );
+    extract(&["--into", &source, "--replace", "--yes"]).ok();
+    assert_eq!(sums(&pair.source), wanted);
+
+    let unknown = [
+        "snapshot",
+        "extract",
+        &snapshot,
+        "--table",
+        "lab.nothing",
+        "--to",
+        "/x",
+    ];
+    assert!(
+        pair.tool
+            .run(&unknown)
+            .expect_code(4)
+            .stdout
+            .contains("lab.nothing")
+    );
+    pair.tool
+        .run(&["snapshot", "extract", &snapshot])
+        .expect_code(2);
+    assert_eq!(leavings(pair), Vec::<String>::new());
+    std::fs::remove_file(&file).unwrap();
+    pair.source.execute("DELETE FROM lab.t WHERE v = 'row'");
+    pair.source.execute("DROP TABLE lab.`odd.name`");
+    pair.wait_caught_up();
+    pair.delete_all();
+    before.assert_nothing_new(pair);
+}
+
+fn leaves_nothing_of_a_killed_extract(pair: &mut Pair) {
+    let before = Footprint::of(pair);
+    let snapshot = id(&pair.create(&[]));
+    let out = new_dir(pair, "out");
+    let file = text(&out.join("t.sql"));
+    let args = [
+        "snapshot", "extract", &snapshot, "--table", "lab.t", "--to", &file,
+    ];
+    for place in ["clone-planned", "booted", "dumped"] {
+        pair.tool
+            .run_at(&format!("{place}=kill"), &args)
+            .expect_code(-1);
+        pair.tool.run(&["recover"]).ok();
+        assert_eq!(leavings(pair), Vec::<String>::new(), "{place}");
+        assert_eq!(
+            std::fs::read_dir(&out).unwrap().count(),
+            0,
+            "{place}: half a file"
+        );
+        before.assert_nothing_left(pair);
+    }
+    let running = pair.tool.spawn_at("dumped=sleep:20000", &args);
+    let private = || {
+        let mark = format!("extract-{snapshot}");
+        lab::try_sh(&["pgrep", "-f", &mark]).is_ok()
+    };
+    eventually(limit(20), "the private server runs", private);
+    running.signal(Signal::SIGKILL);
+    running.wait().expect_code(-1);
+    eventually(
+        limit(10),
+        "the private server died with its command",
+        || !private(),
+    );
+    pair.tool.run(&["recover"]).ok();
+    assert_eq!(leavings(pair), Vec::<String>::new());
+    std::fs::remove_dir_all(&out).unwrap();
+    pair.delete_all();
+    before.assert_nothing_new(pair);
+}
