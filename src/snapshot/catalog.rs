@@ -12,6 +12,7 @@ use crate::config::{BackendChoice, Config};
 use crate::journal::StateDir;
 use crate::server::replication::Position;
 use crate::sys::files::{self, FileError};
+use crate::sys::parallel;
 use crate::volume::{self, BackendKind, FoundVolume, Tags, VolumeState};
 
 /// Writes a manifest durably.
@@ -35,14 +36,19 @@ pub struct Stored {
 /// All manifests, unordered.
 pub fn stored(state: &StateDir) -> Result<Stored, FileError> {
     let mut stored = Stored::default();
-    for path in files::list(&state.manifests())? {
-        if path.extension().is_none_or(|extension| extension != "json") {
-            continue;
-        }
-        let text = files::read_text(&path)?.unwrap_or_default();
-        match serde_json::from_str(&text) {
+    let mut paths = files::list(&state.manifests())?;
+    paths.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "json")
+    });
+    let read = parallel::map(&paths, |path| {
+        let text = files::read_text(path)?.unwrap_or_default();
+        Ok(serde_json::from_str(&text).map_err(|error| error.to_string()))
+    });
+    for (path, manifest) in paths.into_iter().zip(read) {
+        match manifest? {
             Ok(manifest) => stored.manifests.push(manifest),
-            Err(error) => stored.unreadable.push((path, error.to_string())),
+            Err(error) => stored.unreadable.push((path, error)),
         }
     }
     Ok(stored)

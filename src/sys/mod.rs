@@ -13,6 +13,7 @@ pub mod guarded;
 pub mod ioctl;
 pub mod lock;
 pub mod memory;
+pub mod parallel;
 pub mod process;
 pub mod room;
 pub mod socket;

@@ -21,7 +21,7 @@ use super::{
     TakeRequest, VolumeError, VolumeRecord, VolumeState,
 };
 use crate::sys::ioctl::{self, SUBVOLUME_ROOT_INODE, SubvolumeInfo};
-use crate::sys::{Fact, files, transfer};
+use crate::sys::{Fact, files, parallel, transfer};
 
 /// Where snapshots go when no directory is configured.
 pub const PLACE_NAME: &str = ".understudy-snapshots";
@@ -59,16 +59,10 @@ impl Backend for Btrfs {
         }
         let mut found = Vec::new();
         for place in candidates {
-            for (kept, note) in kept::kept_in(&place, |kind| kind == BackendKind::Btrfs)? {
-                for volume in &note.volumes {
-                    let record = volume.record(&kept);
-                    found.push(FoundVolume {
-                        id: note.id.clone(),
-                        tags: note.tags.clone(),
-                        state: observe_state(&record)?,
-                        record,
-                    });
-                }
+            let kept = kept::kept_in(&place, |kind| kind == BackendKind::Btrfs)?;
+            let volumes = parallel::map(&kept, |(kept, note)| found_in(kept, note));
+            for volumes in volumes {
+                found.extend(volumes?);
             }
         }
         Ok(found)
@@ -445,6 +439,25 @@ fn default_place(root: &Path, layout: &Layout, mounts: &[Mount]) -> Result<PathB
         })
 }
 
+/// The volumes of one kept directory, as its note and the subvolumes themselves tell.
+fn found_in(kept: &Kept, note: &Note) -> Result<Vec<FoundVolume>, VolumeError> {
+    let of_volume = |volume: &NotedVolume| {
+        let record = volume.record(kept);
+        let state = match (observe_alone(&record)?, note.stage.unfinished()) {
+            (VolumeState::Missing, _) => VolumeState::Missing,
+            (_, Some(reason)) => VolumeState::Invalid(reason.to_owned()),
+            (state, None) => state,
+        };
+        Ok(FoundVolume {
+            id: note.id.clone(),
+            tags: note.tags.clone(),
+            state,
+            record,
+        })
+    };
+    note.volumes.iter().map(of_volume).collect()
+}
+
 /// `Ok(None)` when nothing is there; refused as not ours when it isn't a subvolume.
 fn observe_subvolume(path: &Path) -> Result<Option<SubvolumeInfo>, VolumeError> {
     let failed = |error| VolumeError::call("look at", path, error);
@@ -464,6 +477,17 @@ fn observe_subvolume(path: &Path) -> Result<Option<SubvolumeInfo>, VolumeError> 
 }
 
 fn observe_state(volume: &VolumeRecord) -> Result<VolumeState, VolumeError> {
+    match observe_alone(volume)? {
+        VolumeState::Missing => Ok(VolumeState::Missing),
+        state => Ok(match unfinished(Path::new(&volume.name))? {
+            Some(reason) => VolumeState::Invalid(reason.to_owned()),
+            None => state,
+        }),
+    }
+}
+
+/// By the subvolume itself, whatever the note beside it says.
+fn observe_alone(volume: &VolumeRecord) -> Result<VolumeState, VolumeError> {
     let path = Path::new(&volume.name);
     let info = match observe_subvolume(path) {
         Ok(Some(info)) => info,
@@ -471,9 +495,6 @@ fn observe_state(volume: &VolumeRecord) -> Result<VolumeState, VolumeError> {
         Err(VolumeError::NotOurs { reason, .. }) => return Ok(VolumeState::Invalid(reason)),
         Err(error) => return Err(error),
     };
-    if let Some(reason) = unfinished(path)? {
-        return Ok(VolumeState::Invalid(reason.to_owned()));
-    }
     Ok(if info.uuid != volume.uuid {
         VolumeState::Invalid("it was replaced by another subvolume".to_owned())
     } else if !info.read_only {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::{Layout, Mount, mount_of};
 use super::{BackendKind, PlannedVolume, Tags, VolumeError, VolumeRecord};
-use crate::sys::{files, transfer};
+use crate::sys::{files, parallel, transfer};
 
 /// The note's name.
 pub const NOTE: &str = "understudy.json";
@@ -206,26 +206,19 @@ pub fn kept_in(
     place: &Path,
     is_mine: fn(BackendKind) -> bool,
 ) -> Result<Vec<(Kept, Note)>, VolumeError> {
-    let mut found = Vec::new();
     if !place.is_dir() {
-        return Ok(found);
+        return Ok(Vec::new());
     }
-    for dir in files::list(place)? {
-        let Some(id) = dir.file_name().and_then(|name| name.to_str()) else {
-            continue;
-        };
+    let directories = files::list(place)?;
+    let found = parallel::map(&directories, |dir| {
+        let id = dir.file_name()?.to_str()?;
         let is_dir = dir.symlink_metadata().is_ok_and(|own| own.is_dir());
-        let Some(kept) = is_dir.then(|| Kept::at(place, id).ok()).flatten() else {
-            continue;
-        };
+        let kept = is_dir.then(|| Kept::at(place, id).ok()).flatten()?;
         // Whatever isn't readable as ours is somebody else's.
-        if let Ok(Some(note)) = kept.read()
-            && is_mine(note.backend)
-        {
-            found.push((kept, note));
-        }
-    }
-    Ok(found)
+        let note = kept.read().ok().flatten()?;
+        is_mine(note.backend).then_some((kept, note))
+    });
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// The kept directories that these planned volumes would lie in, each once.

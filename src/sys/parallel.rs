@@ -1,0 +1,45 @@
+//! The same small work on many things, on all processors.
+
+/// More threads than this gain nothing on one disk.
+const THREADS_MAX: usize = 8;
+/// Below this a thread costs more than it saves.
+const ITEMS_PER_THREAD_MIN: usize = 32;
+
+/// `work` on each item; the results in the items' order.
+pub fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = processors
+        .min(THREADS_MAX)
+        .min(items.len() / ITEMS_PER_THREAD_MIN)
+        .max(1);
+    if threads == 1 {
+        return items.iter().map(work).collect();
+    }
+    let share = items.len().div_ceil(threads);
+    std::thread::scope(|scope| {
+        let handles: Vec<_> = items
+            .chunks(share)
+            .map(|chunk| scope.spawn(|| chunk.iter().map(&work).collect::<Vec<R>>()))
+            .collect();
+        handles
+            .into_iter()
+            .flat_map(|handle| match handle.join() {
+                Ok(results) => results,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+            .collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn results_keep_their_order() {
+        let items: Vec<usize> = (0..1000).collect();
+        assert_eq!(
+            super::map(&items, |n| n * 2),
+            (0..1000).map(|n| n * 2).collect::<Vec<_>>()
+        );
+        assert_eq!(super::map(&[] as &[u8], |n| *n), Vec::<u8>::new());
+    }
+}
