@@ -10,6 +10,10 @@ mod lab;
 #[path = "volume_native/clones.rs"]
 mod clones;
 
+#[cfg(test)]
+#[path = "volume_native/puts.rs"]
+mod puts;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;

@@ -1,4 +1,5 @@
-//! The system calls that have no safe wrapper: btrfs, FICLONE, freezing, inode flags, xattrs.
+//! The system calls that have no safe wrapper: btrfs, FICLONE, freezing, block devices, inode flags,
+//! xattrs.
 //!
 //! The only module with `unsafe` in it. Each block hands the kernel a live descriptor and a buffer
 //! of the size that the call's number promises; nothing here keeps a pointer after the call.
@@ -8,8 +9,11 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 
 /// The inode number of every btrfs subvolume's root.
 pub const SUBVOLUME_ROOT_INODE: u64 = 256;
@@ -54,8 +58,19 @@ pub struct SubvolInfoArgs {
     reserved: [u64; 8],
 }
 
+/// `struct btrfs_ioctl_get_subvol_rootref_args`, 4096 bytes.
+#[repr(C)]
+pub struct SubvolRootrefArgs {
+    min_treeid: u64,
+    /// Tree and directory of each subvolume below.
+    rootrefs: [[u64; 2]; 255],
+    num_items: u8,
+    align: [u8; 7],
+}
+
 const _: () = {
     assert!(size_of::<VolArgs>() == 4096);
+    assert!(size_of::<SubvolRootrefArgs>() == 4096);
     assert!(size_of::<VolArgsV2>() == 4096);
     assert!(size_of::<SubvolInfoArgs>() == 504);
 };
@@ -68,6 +83,8 @@ mod raw {
     nix::ioctl_read!(subvol_getflags, 0x94, 25, u64);
     nix::ioctl_write_ptr!(subvol_setflags, 0x94, 26, u64);
     nix::ioctl_read!(get_subvol_info, 0x94, 60, super::SubvolInfoArgs);
+    nix::ioctl_readwrite!(get_subvol_rootref, 0x94, 61, super::SubvolRootrefArgs);
+    nix::ioctl_none!(blkflsbuf, 0x12, 97);
     nix::ioctl_write_int!(ficlone, 0x94, 9);
     nix::ioctl_readwrite!(fifreeze, b'X', 119, c_int);
     nix::ioctl_readwrite!(fithaw, b'X', 120, c_int);
@@ -151,6 +168,22 @@ pub fn btrfs_subvolume_info(inside: &File) -> io::Result<SubvolumeInfo> {
     })
 }
 
+/// How many subvolumes lie right below the one that holds `inside`; 255 may be more.
+pub fn btrfs_subvolumes_below(inside: &File) -> io::Result<usize> {
+    let mut args = SubvolRootrefArgs {
+        min_treeid: 0,
+        rootrefs: [[0; 2]; 255],
+        num_items: 0,
+        align: [0; 7],
+    };
+    // SAFETY: `args` has the size the call writes and lives through it.
+    match unsafe { raw::get_subvol_rootref(inside.as_raw_fd(), &mut args) } {
+        // More than the call holds.
+        Ok(_) | Err(Errno::EOVERFLOW) => Ok(usize::from(args.num_items)),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// Makes a subvolume read-only or writable; `subvolume` must be its root.
 pub fn btrfs_set_read_only(subvolume: &File, read_only: bool) -> io::Result<()> {
     let mut flags = 0;
@@ -170,6 +203,23 @@ pub fn btrfs_set_read_only(subvolume: &File, read_only: bool) -> io::Result<()> 
 pub fn clone_file(from: &File, to: &File) -> io::Result<()> {
     // SAFETY: the call takes two descriptors by value.
     unsafe { raw::ficlone(to.as_raw_fd(), from.as_raw_fd() as libc::c_ulong) }?;
+    Ok(())
+}
+
+/// Opens a block device for reading and writing, for us alone: EBUSY when it is mounted or another
+/// device stands on it. What was read of it before is forgotten, since a filesystem that was mounted
+/// on it has written past that.
+pub fn open_device(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_RDWR | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    let device = File::from(open(path, flags, Mode::empty())?);
+    forget_cached(&device)?;
+    Ok(device)
+}
+
+/// Has a block device be read from the disk from now on.
+pub fn forget_cached(device: &File) -> io::Result<()> {
+    // SAFETY: the call takes nothing but the descriptor.
+    unsafe { raw::blkflsbuf(device.as_raw_fd()) }?;
     Ok(())
 }
 

@@ -5,6 +5,8 @@
 //! frozen (the call waits for the thaw; seen on Linux 6.18), so several subvolumes have no common
 //! moment.
 
+mod put;
+
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -17,8 +19,8 @@ use super::kept::{self, Kept, Note, NotedVolume, Stage};
 use super::layout::{Layout, Mount, Volume, mount_of, observe_mounts};
 use super::mount::refuse_mounted;
 use super::{
-    Backend, BackendKind, CloneRequest, FoundVolume, Mountable, PlannedVolume, Prepared, Tags,
-    TakeRequest, VolumeError, VolumeRecord, VolumeState,
+    Backend, BackendKind, CloneRequest, FoundVolume, Mountable, PlannedVolume, Prepared,
+    PutRequest, Renamed, Tags, TakeRequest, VolumeError, VolumeRecord, VolumeState,
 };
 use crate::sys::ioctl::{self, SUBVOLUME_ROOT_INODE, SubvolumeInfo};
 use crate::sys::{Fact, files, parallel, transfer};
@@ -142,6 +144,18 @@ impl Backend for Btrfs {
             Some(_) => delete_subvolume(path).map(|()| true),
         })
     }
+
+    fn plan_put(&self, request: &PutRequest) -> Result<Vec<PlannedVolume>, VolumeError> {
+        put::plan(request)
+    }
+
+    fn put(
+        &self,
+        request: &PutRequest,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Vec<Renamed>, VolumeError> {
+        put::put(request, progress).map(|()| Vec::new())
+    }
 }
 
 /// The directories where snapshots of `path` or in `path` may lie.
@@ -225,6 +239,7 @@ impl PreparedBtrfs {
             uuid: String::new(),
             bytes_used: None,
             origin_uuid: Some(info.uuid),
+            is_part: None,
         });
         self.items.push(Item {
             source,

@@ -38,14 +38,29 @@ pub(super) fn plan(request: &CloneRequest, manner: Manner) -> Result<PlannedVolu
     } else {
         kept::check_free_space(&place, 0)?;
     }
-    let directory = place.join(format!("{USE_PREFIX}{}", request.use_id));
+    let path = directory_in(&place, &request.use_id).join(request.number.to_string());
     Ok(PlannedVolume {
         origin: request.volume.name.clone(),
-        name: directory
-            .join(request.number.to_string())
-            .display()
-            .to_string(),
+        name: path.display().to_string(),
     })
+}
+
+fn directory_in(place: &Path, use_id: &str) -> PathBuf {
+    place.join(format!("{USE_PREFIX}{use_id}"))
+}
+
+/// Where a use makes something beside `path`, in the same way as a clone.
+pub(super) fn path_beside(path: &Path, use_id: &str, number: usize) -> PathBuf {
+    let place = path.parent().unwrap_or(path);
+    directory_in(place, use_id).join(number.to_string())
+}
+
+/// Removes the directory of a use once nothing is in it.
+pub(super) fn remove_directory_of(path: &Path) -> Result<(), VolumeError> {
+    let directory = path.parent().unwrap_or(path);
+    transfer::remove_empty_dir(directory)
+        .map(drop)
+        .map_err(|error| VolumeError::call("remove", directory, error))
 }
 
 /// Makes the planned clone and returns its path.
@@ -107,8 +122,7 @@ pub(super) fn remove(
             lines.push(format!("removed the clone {name}"));
         }
         reflink::remove_trials(directory)?;
-        transfer::remove_empty_dir(directory)
-            .map_err(|error| VolumeError::call("remove", directory, error))?;
+        remove_directory_of(path)?;
     }
     Ok(lines)
 }

@@ -9,16 +9,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::clone;
 use super::kept::{self, Kept, Note, NotedVolume, Stage};
-use super::mirror::{Method, Mirror};
+use super::mirror::{Method, Mirror, Strangers};
 use super::mount::refuse_mounted;
-use super::reflink;
-use super::walk::plan_roots;
+use super::walk::{Take, plan_roots};
 use super::{
-    Backend, BackendKind, CloneRequest, FoundVolume, Mountable, PlannedVolume, Prepared, Tags,
-    TakeRequest, VolumeError, VolumeRecord, VolumeState,
+    Backend, BackendKind, CloneRequest, FoundVolume, Mountable, PlannedVolume, Prepared,
+    PutRequest, Renamed, Tags, TakeRequest, VolumeError, VolumeRecord, VolumeState,
 };
+use super::{clone, put, reflink};
 use crate::sys::{Fact, transfer};
 
 /// The back-end for both ways of copying files; needs no program.
@@ -63,6 +62,7 @@ impl Backend for FileByFile {
             uuid: String::new(),
             bytes_used: None,
             origin_uuid: None,
+            is_part: Some(root.take != Take::All),
         });
         let note = Note::new(&request.id, &request.server, self.kind(), volumes.collect());
         Ok(Box::new(PreparedFiles {
@@ -172,6 +172,23 @@ impl Backend for FileByFile {
         planned: &[PlannedVolume],
     ) -> Result<Vec<String>, VolumeError> {
         clone::remove(use_id, planned, &clone::remove_files)
+    }
+
+    fn plan_put(&self, request: &PutRequest) -> Result<Vec<PlannedVolume>, VolumeError> {
+        check_good(&request.volume)?;
+        put::plan(&files_put(request)?)?;
+        Ok(Vec::new())
+    }
+
+    /// Relay logs weren't copied, and so go from the origin.
+    fn put(
+        &self,
+        request: &PutRequest,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Vec<Renamed>, VolumeError> {
+        check_good(&request.volume)?;
+        put::put(&files_put(request)?, progress)?;
+        Ok(Vec::new())
     }
 }
 
@@ -321,6 +338,48 @@ fn observe_state(
         (None, Some(_)) => VolumeState::Good {
             bytes_used: volume.bytes_used,
         },
+    })
+}
+
+fn check_good(volume: &VolumeRecord) -> Result<(), VolumeError> {
+    match probe(volume)? {
+        VolumeState::Good { .. } => Ok(()),
+        VolumeState::Missing => Err(VolumeError::NotFound {
+            name: volume.name.clone(),
+        }),
+        VolumeState::Invalid(reason) => Err(VolumeError::refused(
+            format!("{} can't be used: {reason}", volume.name),
+            "Use another snapshot.",
+        )),
+    }
+}
+
+/// Of a part of a directory, its other files stay; where the note doesn't tell, only the data
+/// directory is known to be whole.
+fn files_put(request: &PutRequest) -> Result<put::FilesPut, VolumeError> {
+    let PutRequest { id, volume, .. } = request;
+    let not_ours = || VolumeError::NotOurs {
+        name: volume.name.clone(),
+        reason: format!("it isn't in a directory named {id} with a note of it"),
+    };
+    let kept = Kept::of_volume(id, &volume.name).ok_or_else(not_ours)?;
+    let note = kept.read()?.ok_or_else(not_ours)?;
+    let path = Path::new(&volume.name);
+    let noted = note
+        .volumes
+        .iter()
+        .find(|own| kept.dir.join(&own.name) == path)
+        .ok_or_else(not_ours)?;
+    let is_part = noted.is_part.unwrap_or(noted.name != "data");
+    Ok(put::FilesPut {
+        strangers: match is_part {
+            true => Strangers::Stay,
+            false => Strangers::Go,
+        },
+        from: path.to_owned(),
+        to: volume.path.clone(),
+        untouched: Vec::new(),
+        kept,
     })
 }
 

@@ -67,6 +67,9 @@ pub struct NotedVolume {
     pub bytes_used: Option<u64>,
     /// btrfs: of the subvolume that it was taken of.
     pub origin_uuid: Option<String>,
+    /// Copies: only some files of the origin directory. Older notes don't tell.
+    #[serde(default)]
+    pub is_part: Option<bool>,
 }
 
 impl NotedVolume {

@@ -33,6 +33,15 @@ pub enum Method {
     Reflink,
 }
 
+/// What becomes of entries at the target that the source hasn't.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strangers {
+    /// They are removed.
+    Go,
+    /// They stay, but for logs of the same series: a part of a directory was copied.
+    Stay,
+}
+
 /// Times nearer than this to the sync count as just written. Ticks are 1-10 ms, some filesystems
 /// keep whole seconds, and a direct write gets its time when it begins.
 pub const RACY_MARGIN: Duration = Duration::from_secs(5);
@@ -60,6 +69,10 @@ pub struct Mirror {
     /// The kept directory.
     target: PathBuf,
     method: Method,
+    strangers: Strangers,
+    /// A still file that has older times than this (ns of the epoch) is passed over when what is at
+    /// the target looks the same.
+    looks_count_before_ns: i128,
     marker: Marker,
     /// Of files whose copy is known to be good: 16 bytes for each.
     settled: HashSet<u128>,
@@ -88,12 +101,24 @@ impl Mirror {
             trusted,
             target,
             method,
+            strangers: Strangers::Go,
+            looks_count_before_ns: i128::MAX,
             marker: Marker::default(),
             settled: HashSet::new(),
             expected_bytes: 0,
             made: Vec::new(),
             left_out: Vec::new(),
         })
+    }
+
+    /// For a target that isn't of our own making: what looks the same there may have been written to
+    /// through a mapping since, which shows only in files that were at rest for a while.
+    pub fn onto(self, strangers: Strangers, looks_count_before_ns: i128) -> Self {
+        Self {
+            strangers,
+            looks_count_before_ns,
+            ..self
+        }
     }
 
     pub fn roots(&self) -> &Roots {

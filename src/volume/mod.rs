@@ -160,6 +160,23 @@ pub trait Backend: Send + Sync {
         use_id: &str,
         planned: &[PlannedVolume],
     ) -> Result<Vec<String>, VolumeError>;
+
+    /// The names that `put` will make, for the journal; `drop_clones` removes those of a put that
+    /// isn't gone on with. Refuses beforehand, with the cure, what can't work. Changes nothing.
+    fn plan_put(&self, request: &PutRequest) -> Result<Vec<PlannedVolume>, VolumeError>;
+
+    /// Makes the origin's content, at the recorded path, equal to the kept volume's, which stays
+    /// kept. The server is stopped, and a newer snapshot of ours holds the present content, which
+    /// goes; every other snapshot stays good, though its volume may be called otherwise then.
+    ///
+    /// Killed at any point, it is completed by being called again; or undone by a call for that
+    /// newer snapshot. Until then the content may be half the old and half the new, or not mounted.
+    /// Called again after its end it tells the same names.
+    fn put(
+        &self,
+        request: &PutRequest,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Vec<Renamed>, VolumeError>;
 }
 
 /// A snapshot that is ready to be taken. The steps come in this order: `plan` (journalled),
@@ -202,6 +219,28 @@ pub struct CloneRequest {
     pub number: usize,
     /// How long one storage command may run.
     pub limit: Duration,
+}
+
+/// What is asked of a back-end for putting one kept volume in place of its origin.
+#[derive(Debug, Clone)]
+pub struct PutRequest {
+    /// The use that it is for (`restore-db2-20261122T020000Z-7f3a-x1y2`), as for a clone.
+    pub use_id: String,
+    /// The snapshot's id.
+    pub id: String,
+    pub volume: VolumeRecord,
+    /// From 1, among the snapshot's volumes.
+    pub number: usize,
+    /// How long one storage command may run.
+    pub limit: Duration,
+}
+
+/// What a kept volume is called after a `put`. The record's uuid tells which volume of the snapshot
+/// it is; its name may be the one that is recorded already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renamed {
+    pub id: String,
+    pub record: VolumeRecord,
 }
 
 /// Something that can be mounted; see [`mount::mount`].
@@ -292,6 +331,9 @@ impl VolumeError {
 /// The part of every name we make that says whose it is.
 pub const NAME_PREFIX: &str = "understudy-";
 
+/// Begins the name of what a put sets aside.
+const ASIDE_PREFIX: &str = "understudy-before-";
+
 /// The name of what is made for snapshot `id`. An id that storage names can't hold is refused.
 pub fn snapshot_name(id: &str) -> Result<String, VolumeError> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
@@ -307,6 +349,12 @@ pub fn snapshot_name(id: &str) -> Result<String, VolumeError> {
 /// The name of the clone of a snapshot's volume for a use: `understudy-USE-N`.
 fn clone_name(use_id: &str, number: usize) -> Result<String, VolumeError> {
     Ok(format!("{}-{number}", snapshot_name(use_id)?))
+}
+
+/// The name of what a put sets aside: `understudy-before-USE-N`.
+fn aside_name(use_id: &str, number: usize) -> Result<String, VolumeError> {
+    clone_name(use_id, number)?;
+    Ok(format!("{ASIDE_PREFIX}{use_id}-{number}"))
 }
 
 /// Whether a name (without its group or pool) is one that `clone_name` gives for this use.
@@ -327,7 +375,9 @@ pub mod layout;
 pub mod lvm;
 pub mod mirror;
 pub mod mount;
+mod put;
 pub mod reflink;
+mod remount;
 pub mod view;
 pub mod walk;
 pub mod zfs;

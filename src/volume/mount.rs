@@ -105,7 +105,7 @@ pub fn mounted_device(device: (u32, u32)) -> Result<Vec<PathBuf>, VolumeError> {
     mounts_where(&|mount| mount.device == device)
 }
 
-fn mounts_where(shows: &dyn Fn(&Mount) -> bool) -> Result<Vec<PathBuf>, VolumeError> {
+pub(super) fn mounts_where(shows: &dyn Fn(&Mount) -> bool) -> Result<Vec<PathBuf>, VolumeError> {
     let here = observe_mounts()?;
     let found: BTreeSet<PathBuf> = std::iter::once(here)
         .chain(observe_other_namespaces())

@@ -1,5 +1,6 @@
 //! Whether files can be cloned by reference (FICLONE) from the data to the snapshot directory.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -68,6 +69,21 @@ pub(super) fn can_clone_in(directory: &Path) -> Result<bool, VolumeError> {
         Ok(()) => Ok(true),
         Err(error) if cannot(&error) => Ok(false),
         Err(error) => Err(VolumeError::call("try cloning in", directory, error)),
+    }
+}
+
+/// Tries it from a small file to a directory, on which nothing is left.
+pub(super) fn can_clone_to(file: &Path, directory: &Path) -> Result<bool, VolumeError> {
+    let failed = |error| VolumeError::call("try cloning to", directory, error);
+    let name = directory.join(format!("{TRIAL_PREFIX}{}-to", std::process::id()));
+    let from = File::open(file).map_err(failed)?;
+    let to = transfer::create_file(&name).map_err(failed)?;
+    let tried = ioctl::clone_file(&from, &to);
+    transfer::remove_entry(&name).map_err(failed)?;
+    match tried {
+        Ok(()) => Ok(true),
+        Err(error) if cannot(&error) => Ok(false),
+        Err(error) => Err(failed(error)),
     }
 }
 

@@ -61,6 +61,8 @@ pub struct Roots {
     relay_logs: Vec<(PathBuf, OsString)>,
     /// Of the binary log: kept, even where a relay log's name is a beginning of its.
     binary_logs: Vec<(PathBuf, OsString)>,
+    /// Relative to a root: neither copied nor removed at the target.
+    untouched: Vec<PathBuf>,
 }
 
 impl Roots {
@@ -74,6 +76,7 @@ impl Roots {
             }],
             relay_logs: Vec::new(),
             binary_logs: Vec::new(),
+            untouched: Vec::new(),
         }
     }
 
@@ -91,6 +94,15 @@ impl Roots {
             self.relay_logs.push((parent.to_owned(), name.to_owned()));
         }
         self
+    }
+
+    /// The same, but these stay as they are at the target, and aren't copied.
+    pub fn without(self, untouched: Vec<PathBuf>) -> Self {
+        Self { untouched, ..self }
+    }
+
+    pub fn is_untouched(&self, relative: &Path) -> bool {
+        self.untouched.iter().any(|path| path == relative)
     }
 }
 
@@ -140,6 +152,7 @@ pub fn plan_roots(layout: &Layout, is_dir: &dyn Fn(&Path) -> bool) -> Result<Roo
         roots: number_roots(&whole, parts),
         relay_logs,
         binary_logs,
+        untouched: Vec::new(),
     })
 }
 
@@ -177,7 +190,7 @@ fn number_roots(whole: &[PathBuf], parts: BTreeMap<PathBuf, Vec<Rule>>) -> Vec<R
 
 /// `base.000001`, `base.index`, and with a channel or connection `base-channel.000001`. Channel
 /// names are written so that they hold no dot (MySQL manual, "Replication Channel Naming").
-fn is_log_of(base: &OsStr, name: &OsStr) -> bool {
+pub fn is_log_of(base: &OsStr, name: &OsStr) -> bool {
     let (base, name) = (base.as_bytes(), name.as_bytes());
     let Some(rest) = name.strip_prefix(base).filter(|_| !base.is_empty()) else {
         return false;
@@ -190,10 +203,21 @@ fn is_log_of(base: &OsStr, name: &OsStr) -> bool {
     (channel.is_empty() || channel[0] == b'-') && (numbered || end == b"index")
 }
 
+/// What a numbered log is named after: `mysql-bin` for `mysql-bin.000007`.
+pub fn log_base(name: &OsStr) -> Option<&OsStr> {
+    let path = Path::new(name);
+    let number = path.extension()?.as_bytes();
+    let is_number = number.len() >= 6 && number.iter().all(u8::is_ascii_digit);
+    is_number.then(|| path.file_stem()).flatten()
+}
+
 /// Why an entry isn't copied; `None` when it is.
 fn left_out(roots: &Roots, root: &Root, relative: &Path, kind: SFlag) -> Option<&'static str> {
     let name = relative.file_name().unwrap_or_default();
     let at_top = relative.components().count() == 1;
+    if roots.is_untouched(relative) {
+        return Some("");
+    }
     if at_top
         && let Take::Some(rules) = &root.take
         && !rules.iter().any(|rule| rule.fits(name))

@@ -7,20 +7,23 @@
 
 mod clone;
 mod lines;
+mod put;
 mod take;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lines::{ID_PROPERTY, PATH_PROPERTY, POOL_CAPACITY_PERCENT_MAX, Pool, Properties};
+use lines::{
+    ID_PROPERTY, ORIGIN_PROPERTY, PATH_PROPERTY, POOL_CAPACITY_PERCENT_MAX, Pool, Properties,
+};
 
 use super::layout::Volume;
 use super::mount::refuse_mounted_dataset;
 use super::zfs_core::ZfsCore;
 use super::{
     Backend, BackendKind, CloneRequest, FoundVolume, Mountable, PlannedVolume, Prepared,
-    TakeRequest, VolumeError, VolumeRecord, VolumeState, snapshot_name,
+    PutRequest, Renamed, TakeRequest, VolumeError, VolumeRecord, VolumeState, snapshot_name,
 };
 use crate::sys::Fact;
 use crate::sys::exec::{ExecError, Output, Program};
@@ -122,6 +125,9 @@ impl Zfs {
             let reason = "another snapshot bears its name (the guid differs)";
             return Ok(VolumeState::Invalid(reason.to_owned()));
         }
+        if properties.value("defer_destroy") == Some("on") {
+            return Ok(VolumeState::Missing);
+        }
         Ok(VolumeState::Good {
             bytes_used: properties.number("used"),
         })
@@ -133,7 +139,12 @@ impl Zfs {
             name: name.to_owned(),
             reason,
         };
-        let clones = properties.clones();
+        let mut clones = Vec::new();
+        for clone in properties.clones() {
+            if !self.is_aside(clone)? {
+                clones.push(clone);
+            }
+        }
         if !clones.is_empty() {
             return Err(busy(format!("it has the clones {}", clones.join(", "))));
         }
@@ -145,15 +156,20 @@ impl Zfs {
         refuse_mounted_dataset(name)
     }
 
-    /// Destroys one snapshot; `Ok(false)` when it was gone already.
-    fn destroy(&self, name: &str) -> Result<bool, VolumeError> {
+    /// Destroys one snapshot; `Ok(false)` when it was gone already. What a put has set aside may
+    /// stand on it: then ZFS destroys it with that (`-d`), and for us it is gone at once.
+    fn destroy(&self, name: &str, properties: &Properties) -> Result<bool, VolumeError> {
         if lines::split_name(name).is_none() {
             return Err(VolumeError::NotOurs {
                 name: name.to_owned(),
                 reason: "its name isn't that of a snapshot of ours".to_owned(),
             });
         }
-        match self.zfs(&["destroy", name], CHANGE_LIMIT) {
+        let args: &[&str] = match properties.clones().is_empty() {
+            true => &["destroy", name],
+            false => &["destroy", "-d", name],
+        };
+        match self.zfs(args, CHANGE_LIMIT) {
             Ok(_) => Ok(true),
             Err(error)
                 if says(&error, "could not find any snapshots")
@@ -228,9 +244,11 @@ impl Backend for Zfs {
             args.extend(names.iter().map(String::as_str));
             let output = self.zfs(&args, READ_LIMIT)?;
             let properties = lines::parse_properties(&output.stdout);
+            let is_left = |of: &Properties| of.value("defer_destroy") != Some("on");
             found.extend(
                 properties
                     .iter()
+                    .filter(|(_, of)| is_left(of))
                     .filter_map(|(name, of)| found_volume(name, of)),
             );
         }
@@ -245,12 +263,19 @@ impl Backend for Zfs {
     }
 
     fn delete(&self, id: &str, volume: &VolumeRecord) -> Result<bool, VolumeError> {
+        let (dataset, _) = volume.name.split_once('@').unwrap_or_default();
         let Some(properties) = self.properties(&volume.name)? else {
+            self.destroy_if_emptied(dataset)?;
             return Ok(false);
         };
         check_is_recorded(id, volume, &properties)?;
+        if properties.value("defer_destroy") == Some("on") {
+            return Ok(false);
+        }
         self.check_unused(&volume.name, &properties)?;
-        self.destroy(&volume.name)
+        let is_destroyed = self.destroy(&volume.name, &properties)?;
+        self.destroy_if_emptied(dataset)?;
+        Ok(is_destroyed)
     }
 
     fn sweep(&self, id: &str, planned: &[PlannedVolume]) -> Result<Vec<String>, VolumeError> {
@@ -259,10 +284,12 @@ impl Backend for Zfs {
             if lines::split_name(name).is_none_or(|(_, named)| named != id) {
                 continue;
             }
-            let is_ours = self
-                .properties(name)?
-                .is_some_and(|properties| properties.local(ID_PROPERTY) == Some(id));
-            if is_ours && self.destroy(name)? {
+            let is_ours = |of: &Properties| of.local(ID_PROPERTY) == Some(id);
+            let Some(properties) = self.properties(name)?.filter(is_ours) else {
+                continue;
+            };
+            self.check_unused(name, &properties)?;
+            if self.destroy(name, &properties)? {
                 removed.push(format!("removed the snapshot {name}"));
             }
         }
@@ -305,6 +332,18 @@ impl Backend for Zfs {
             }
         }
         Ok(removed)
+    }
+
+    fn plan_put(&self, request: &PutRequest) -> Result<Vec<PlannedVolume>, VolumeError> {
+        self.plan_put_of(request)
+    }
+
+    fn put(
+        &self,
+        request: &PutRequest,
+        _progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Vec<Renamed>, VolumeError> {
+        self.put_of(request)
     }
 }
 
@@ -371,12 +410,7 @@ impl Zfs {
     }
 
     fn check_free_name(&self, name: &str) -> Result<(), VolumeError> {
-        if name.len() > lines::NAME_BYTES_MAX {
-            return Err(VolumeError::refused(
-                format!("the name {name} would be longer than ZFS allows (255 bytes)"),
-                "Give the server a shorter name in the configuration.",
-            ));
-        }
+        check_length(name)?;
         match self.properties(name)? {
             None => Ok(()),
             Some(_) => Err(VolumeError::refused(
@@ -385,6 +419,16 @@ impl Zfs {
             )),
         }
     }
+}
+
+fn check_length(name: &str) -> Result<(), VolumeError> {
+    if name.len() <= lines::NAME_BYTES_MAX {
+        return Ok(());
+    }
+    Err(VolumeError::refused(
+        format!("the name {name} would be longer than ZFS allows (255 bytes)"),
+        "Give the server a shorter name in the configuration.",
+    ))
 }
 
 /// The datasets of a layout with where each is mounted. Anything that isn't a whole mounted
@@ -443,7 +487,9 @@ fn check_pool(pool: &Pool) -> Result<(), VolumeError> {
 }
 
 fn found_volume(name: &str, properties: &Properties) -> Option<FoundVolume> {
-    let (origin, id) = lines::split_name(name)?;
+    let (dataset, id) = lines::split_name(name)?;
+    // Of one that a put has set aside, its snapshots have this from it.
+    let origin = properties.value(ORIGIN_PROPERTY).unwrap_or(dataset);
     let bytes_used = properties.number("used");
     Some(FoundVolume {
         id: id.to_owned(),

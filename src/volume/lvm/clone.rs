@@ -20,6 +20,8 @@ use crate::volume::{
     clone_name, is_clone_name,
 };
 
+pub(super) const SECTOR_BYTES: u64 = 512;
+
 impl Lvm {
     pub(super) fn plan_clone_of(
         &self,
@@ -178,7 +180,7 @@ impl Lvm {
     }
 
     fn area_extents(&self, kept: &Lv) -> Result<u64, VolumeError> {
-        let size_bytes = sectors(kept)? * 512;
+        let size_bytes = sectors(kept)? * SECTOR_BYTES;
         let groups = self.vgs()?;
         let group = groups.iter().find(|group| group.name == kept.vg);
         let group = group.ok_or_else(|| VolumeError::NotFound {
@@ -227,7 +229,7 @@ impl Lvm {
 }
 
 /// Of what a snapshot shows, which for a thick one isn't the size of its area.
-fn sectors(lv: &Lv) -> Result<u64, VolumeError> {
+pub(super) fn sectors(lv: &Lv) -> Result<u64, VolumeError> {
     let unknown = || VolumeError::NotFound {
         name: format!("the device of {}", lv.full_name()),
     };
@@ -237,7 +239,7 @@ fn sectors(lv: &Lv) -> Result<u64, VolumeError> {
     text.trim().parse().map_err(|_| unknown())
 }
 
-fn fs_type(path: &str) -> Result<String, VolumeError> {
+pub(super) fn fs_type(path: &str) -> Result<String, VolumeError> {
     let args = ["-p", "-o", "value", "-s", "TYPE", path];
     let output = Program::find("blkid")?.run(args, READ_LIMIT)?;
     match output.stdout.trim() {

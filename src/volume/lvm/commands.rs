@@ -69,10 +69,6 @@ pub(super) fn create_cow_argv(id: &str, server: &str, target: &Target) -> Vec<St
     argv
 }
 
-pub(super) fn deactivate_argv(target: &Target) -> Vec<String> {
-    words(&["lvchange", "-an", &target.full_name()])
-}
-
 /// In the pause: no backup files (the `lvchange --addtag` of `seal` writes them), and no waiting
 /// for udev to have made nodes that nobody opens yet (`lvm` in the head has the figures).
 const IN_THE_PAUSE: [&str; 3] = [
@@ -142,6 +138,44 @@ pub(super) fn create_area_argv(use_id: &str, full_name: &str, extents: u64) -> V
     argv.extend(use_tag(use_id));
     argv.push(group.to_owned());
     argv
+}
+
+/// A writable snapshot of a thin one that will take its origin's place: like an ordinary volume.
+pub(super) fn clone_for_put_argv(tags: &[String], kept: &Lv, full_name: &str) -> Vec<String> {
+    let mut argv = words(&["lvcreate", "-y", "--ignoremonitoring", "-s", "-prw"]);
+    argv.extend(words(&["-kn", "-an", "-n", last_part(full_name)]));
+    argv.extend(
+        tags.iter()
+            .flat_map(|tag| ["--addtag".to_owned(), tag.clone()]),
+    );
+    argv.push(kept.full_name());
+    argv
+}
+
+/// `None` when there is nothing to change.
+pub(super) fn change_tags_argv(
+    full_name: &str,
+    added: &[String],
+    removed: &[String],
+) -> Option<Vec<String>> {
+    let mut argv = words(&["lvchange"]);
+    let pairs = |option: &str, tags: &[String]| -> Vec<String> {
+        tags.iter()
+            .flat_map(|tag| [option.to_owned(), tag.clone()])
+            .collect()
+    };
+    argv.extend(pairs("--addtag", added));
+    argv.extend(pairs("--deltag", removed));
+    argv.push(full_name.to_owned());
+    (argv.len() > 2).then_some(argv)
+}
+
+pub(super) fn rename_argv(from: &str, to: &str) -> Vec<String> {
+    words(&["lvrename", from, to])
+}
+
+pub(super) fn activate_argv(full_name: &str, is_active: bool) -> Vec<String> {
+    words(&["lvchange", if is_active { "-ay" } else { "-an" }, full_name])
 }
 
 fn use_tag(use_id: &str) -> impl Iterator<Item = String> {

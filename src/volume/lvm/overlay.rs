@@ -5,11 +5,11 @@
 //! exceptions are kept in memory (`N`): a restart of the machine ends the overlay. argv builders and
 //! parsers, without effects.
 
+use super::clone::SECTOR_BYTES;
 use crate::volume::{VolumeError, VolumeState};
 
 /// 4 KiB: what filesystems write at least, so that no write needs a chunk to be copied first.
 const CHUNK_SECTORS: u32 = 8;
-const SECTOR_BYTES: u64 = 512;
 const FIELDS: &str = "name,uuid,major,minor,open";
 
 /// A device-mapper device as `dmsetup info -c` shows it.

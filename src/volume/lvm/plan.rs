@@ -14,6 +14,8 @@ const POOL_PERCENT_MAX: f64 = 90.0;
 const COW_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// What is written to a clone is little: recovery and what a check leaves behind.
 const AREA_BYTES_MIN: u64 = 64 * 1024 * 1024;
+/// For the recovery of the filesystem's journal.
+const PUT_MARGIN_BYTES: u64 = 4 * 1024 * 1024;
 /// DM_NAME_LEN is 128 with its NUL; device-mapper names are `VG-LV` with every hyphen doubled, and
 /// LVM appends up to `-cow` and `-real`.
 const DM_NAME_BYTES_MAX: usize = 127 - "-real".len();
@@ -158,7 +160,7 @@ fn find_origin<'a>(lvs: &'a [Lv], mount: &Mount) -> Result<&'a Lv, VolumeError> 
     })
 }
 
-fn check_origin(kind: BackendKind, lv: &Lv) -> Result<(), VolumeError> {
+pub(super) fn check_origin(kind: BackendKind, lv: &Lv) -> Result<(), VolumeError> {
     let name = lv.full_name();
     if lv.is_thick_snapshot() {
         return Err(VolumeError::refused(
@@ -306,6 +308,49 @@ pub(super) fn area_extents(vg: &Vg, size_bytes: u64) -> Result<u64, VolumeError>
             vg.name
         ),
     ))
+}
+
+/// Refuses when a snapshot of the origin may overflow by the writing to it of what `kept` holds.
+pub(super) fn check_put_blocks(lvs: &[Lv], kept: &Lv, origin: &Lv) -> Result<(), VolumeError> {
+    let others = lvs.iter().filter(|lv| {
+        lv.vg == origin.vg && lv.origin == origin.name && lv.name != kept.name && !lv.is_thin()
+    });
+    for other in others {
+        if other.is_snapshot_invalid == Some(true) {
+            continue;
+        }
+        let needed = put_bytes(kept, other);
+        let percent = other.snap_percent.unwrap_or(100.0).clamp(0.0, 100.0);
+        let free = (other.size_bytes as f64 * (100.0 - percent) / 100.0) as u64;
+        if free < needed {
+            let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+            let name = other.full_name();
+            return Err(VolumeError::refused(
+                format!(
+                    "the snapshot {name} has room for {} MiB, and may need {} MiB while its \
+                     origin is written to",
+                    mib(free),
+                    mib(needed)
+                ),
+                format!(
+                    "Extend it with `lvextend -L+{}M {name}`.",
+                    mib(needed - free)
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What another snapshot may take in at most: all that `kept` holds, in chunks of its own, and the
+/// index of them.
+fn put_bytes(kept: &Lv, other: &Lv) -> u64 {
+    let chunk = |lv: &Lv| lv.chunk_bytes.unwrap_or(4096).max(4096);
+    let growth = chunk(other).div_ceil(chunk(kept));
+    // LVM rounds the share to a hundredth of a percent.
+    let share = (kept.snap_percent.unwrap_or(100.0) + 0.01).clamp(0.0, 100.0) / 100.0;
+    let held = (kept.size_bytes as f64 * share) as u64;
+    held.saturating_mul(growth) / 100 * 101 + PUT_MARGIN_BYTES
 }
 
 /// Refuses when the pool of a thin volume is sick or nearly full.
@@ -528,6 +573,35 @@ mod tests {
             reason.contains("16 MiB") && reason.contains("12 MiB free"),
             "{reason}"
         );
+    }
+
+    #[test]
+    fn other_snapshots_need_room_for_what_the_kept_one_holds() {
+        let lvs = parse_lvs(HEALTHY).unwrap();
+        let of = |name: &str, percent, chunk_bytes| Lv {
+            name: name.to_owned(),
+            size_bytes: 100 << 20,
+            snap_percent: Some(percent),
+            chunk_bytes: Some(chunk_bytes),
+            ..lv(&lvs, "vg0/understudy-a-1").clone()
+        };
+        let check = |other: Lv| {
+            let kept = of("understudy-k", 50.0, 4096);
+            let all = [kept.clone(), other];
+            check_put_blocks(&all, &kept, lv(&lvs, "vg0/mysql"))
+        };
+        assert!(check(of("understudy-u", 40.0, 4096)).is_ok());
+        let reason = refusal(check(of("understudy-u", 48.0, 4096)));
+        assert!(
+            reason.contains("room for 52 MiB") && reason.contains("55 MiB"),
+            "{reason}"
+        );
+        assert!(check(of("understudy-u", 40.0, 8192)).is_err());
+        let elsewhere = Lv {
+            origin: "redo".to_owned(),
+            ..of("understudy-u", 99.0, 4096)
+        };
+        assert!(check(elsewhere).is_ok());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::volume::VolumeError;
 pub(super) const LV_FIELDS: &str = "vg_name,lv_name,lv_uuid,lv_tags,lv_path,lv_dm_path,\
     lv_kernel_major,lv_kernel_minor,lv_size,origin,pool_lv,\
     data_percent,metadata_percent,snap_percent,lv_snapshot_invalid,lv_merging,\
-    lv_when_full,lv_health_status,lv_check_needed,lv_device_open,lv_suspended";
+    lv_when_full,lv_health_status,lv_check_needed,lv_device_open,lv_suspended,chunk_size";
 
 pub(super) const VG_FIELDS: &str = "vg_name,vg_free,vg_extent_size,vg_partial";
 
@@ -18,6 +18,12 @@ pub(super) const VG_FIELDS: &str = "vg_name,vg_free,vg_extent_size,vg_partial";
 pub(super) const ID_TAG: &str = "id";
 /// The tag that makes a volume a clone of ours: `understudy.use=USE`.
 pub(super) const USE_TAG: &str = "use";
+/// On what a put made, for good: the use that it was put for.
+pub(super) const PUT_TAG: &str = "put";
+/// On what a put has set aside: the use that it was for.
+pub(super) const BEFORE_TAG: &str = "before";
+/// How a volume was mounted, while a put is at work on it.
+pub(super) const MOUNT_TAG: &str = "mount";
 const TAG_PREFIX: &str = "understudy.";
 
 /// A logical volume as `lvs` shows it.
@@ -49,6 +55,8 @@ pub(super) struct Lv {
     pub needs_check: Option<bool>,
     pub is_open: Option<bool>,
     pub is_suspended: Option<bool>,
+    /// Of a thick snapshot: what it keeps at once.
+    pub chunk_bytes: Option<u64>,
 }
 
 impl Lv {
@@ -62,6 +70,14 @@ impl Lv {
         self.our_tags()
             .find(|(name, _)| name == key)
             .map(|(_, value)| value)
+    }
+
+    /// All tags that aren't ours, as LVM writes them.
+    pub fn foreign_tags(&self) -> impl Iterator<Item = &str> {
+        self.tags
+            .iter()
+            .map(String::as_str)
+            .filter(|tag| !tag.starts_with(TAG_PREFIX))
     }
 
     pub fn our_tags(&self) -> impl Iterator<Item = (String, String)> {
@@ -128,6 +144,8 @@ struct LvRow {
     lv_check_needed: String,
     lv_device_open: String,
     lv_suspended: String,
+    #[serde(default)]
+    chunk_size: String,
 }
 
 #[derive(Deserialize)]
@@ -192,6 +210,7 @@ fn parse_lv(row: LvRow) -> Result<Lv, VolumeError> {
         needs_check: parse_flag(&row.lv_check_needed),
         is_open: parse_flag(&row.lv_device_open),
         is_suspended: parse_flag(&row.lv_suspended),
+        chunk_bytes: row.chunk_size.parse().ok(),
         vg: row.vg_name,
         name: row.lv_name,
         uuid: row.lv_uuid,

@@ -102,9 +102,10 @@ pub(super) fn bytes_used(lv: &Lv) -> Option<u64> {
 /// `None` when it isn't ours.
 pub(super) fn found_volume(kind: BackendKind, lv: &Lv, lvs: &[Lv]) -> Option<FoundVolume> {
     let id = id_of(lv)?;
-    let origin = match lv.origin.as_str() {
-        "" => lv.tag(ORIGIN_TAG).unwrap_or_default(),
-        origin => origin.to_owned(),
+    let origin = match lv.is_thick_snapshot() {
+        true => lv.origin.clone(),
+        // A thin one outlives its origin, and what takes its place.
+        false => lv.tag(ORIGIN_TAG).unwrap_or_else(|| lv.origin.clone()),
     };
     let state = match assess(kind, lv, lvs) {
         Fact::Known(state) => state,
@@ -143,9 +144,9 @@ pub(super) fn check_is_recorded(
             "it lacks the tag understudy.id with the snapshot's id".to_owned(),
         ));
     }
-    // A thin snapshot outlives its origin.
+    // Not of a thin one, which outlives it.
     let origin = format!("{}/{}", lv.vg, lv.origin);
-    if !lv.origin.is_empty() && origin != volume.origin {
+    if lv.is_thick_snapshot() && origin != volume.origin {
         return Err(not_ours(format!("its origin is {origin}")));
     }
     Ok(())

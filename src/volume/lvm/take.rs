@@ -39,8 +39,8 @@ impl PreparedLvm {
     fn create_cow(&self, target: &Target) -> Result<(), VolumeError> {
         let create = commands::create_cow_argv(&self.id, &self.server, target);
         self.lvm.run(create, CHANGE_LIMIT)?;
-        self.lvm
-            .run(commands::deactivate_argv(target), CHANGE_LIMIT)?;
+        let deactivate = commands::activate_argv(&target.full_name(), false);
+        self.lvm.run(deactivate, CHANGE_LIMIT)?;
         Ok(())
     }
 

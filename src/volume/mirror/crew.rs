@@ -1,6 +1,7 @@
 //! One round: a walker that makes directories and links, and a few threads that copy files.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,10 +14,10 @@ use std::time::{Duration, Instant};
 use nix::sys::stat::{FileStat, SFlag, fstat, lstat};
 
 use super::stamp::Stamp;
-use super::{Method, Mirror};
+use super::{Method, Mirror, Strangers};
 use crate::sys::{clock, files, transfer};
 use crate::volume::VolumeError;
-use crate::volume::walk::{Met, is_gone, may_change};
+use crate::volume::walk::{Met, is_gone, is_log_of, log_base, may_change};
 
 const THREADS_MAX: usize = 4;
 const QUEUE_MAX: usize = 256;
@@ -175,7 +176,9 @@ impl<'a> Crew<'a> {
                         names,
                     } => {
                         outcome.dirs.push((index, relative.to_owned()));
-                        make_dir(&self.mirror.path(index, relative), stat, names)
+                        let path = self.mirror.path(index, relative);
+                        make_dir(&path, stat)?;
+                        self.remove_strangers(&path, relative, names)
                     }
                     Met::Link {
                         relative,
@@ -205,6 +208,31 @@ impl<'a> Crew<'a> {
         Ok(())
     }
 
+    /// Removes from a directory what the source hasn't any more.
+    fn remove_strangers(
+        &self,
+        path: &Path,
+        relative: &Path,
+        names: &[OsString],
+    ) -> Result<(), VolumeError> {
+        for there in files::list(path)? {
+            let name = there.file_name().unwrap_or_default();
+            let is_source = names.binary_search_by(|own| (**own).cmp(name)).is_ok();
+            let stays = match self.mirror.strangers {
+                Strangers::Go => false,
+                Strangers::Stay => !names
+                    .iter()
+                    .filter_map(|own| log_base(own))
+                    .any(|base| is_log_of(base, name)),
+            };
+            if !is_source && !stays && !self.mirror.roots.is_untouched(&relative.join(name)) {
+                transfer::remove_entry(&there)
+                    .map_err(|error| VolumeError::call("remove", &there, error))?;
+            }
+        }
+        Ok(())
+    }
+
     fn queue(
         &self,
         root: usize,
@@ -222,7 +250,8 @@ impl<'a> Crew<'a> {
             if is_stopped() {
                 return Err(self.too_late());
             }
-            if is_copied(&self.mirror.path(root, relative), stat) {
+            let looks_count = stamp.latest_modified_ns() < self.mirror.looks_count_before_ns;
+            if looks_count && is_copied(&self.mirror.path(root, relative), stat) {
                 self.done_bytes.fetch_add(stamp.size, Ordering::Relaxed);
                 return Ok(());
             }
@@ -459,16 +488,7 @@ fn is_copied(path: &Path, source: &FileStat) -> bool {
     of(&copy) == of(source)
 }
 
-/// Makes the directory, and removes from it what the source hasn't any more.
-fn make_dir(path: &Path, stat: &FileStat, names: &[std::ffi::OsString]) -> Result<(), VolumeError> {
-    let failed = |error| VolumeError::call("make directory", path, error);
-    transfer::make_dir(path, (stat.st_uid, stat.st_gid), stat.st_mode).map_err(failed)?;
-    for there in files::list(path)? {
-        let name = there.file_name().unwrap_or_default();
-        if names.binary_search_by(|kept| (**kept).cmp(name)).is_err() {
-            transfer::remove_entry(&there)
-                .map_err(|error| VolumeError::call("remove", &there, error))?;
-        }
-    }
-    Ok(())
+fn make_dir(path: &Path, stat: &FileStat) -> Result<(), VolumeError> {
+    transfer::make_dir(path, (stat.st_uid, stat.st_gid), stat.st_mode)
+        .map_err(|error| VolumeError::call("make directory", path, error))
 }

@@ -37,6 +37,11 @@ impl Stamp {
         self.modified_ns.max(self.changed_ns)
     }
 
+    /// Of the latest change of content alone.
+    pub fn latest_modified_ns(&self) -> i128 {
+        self.modified_ns
+    }
+
     /// Whether a write in that time (ns of the epoch) may have left just this stamp: the clock of
     /// files moves in ticks, so another write in the tick of the last one doesn't show.
     pub fn may_hide_write(&self, from_ns: i128, until_ns: i128) -> bool {

@@ -34,7 +34,8 @@ impl Zfs {
         request: &CloneRequest,
         planned: &PlannedVolume,
     ) -> Result<Mountable, VolumeError> {
-        let argv = lines::clone_argv(&request.use_id, &request.volume.name, &planned.name);
+        let properties = lines::use_properties(&request.use_id);
+        let argv = lines::clone_argv(&properties, &request.volume.name, &planned.name);
         self.zfs.run(argv, request.limit)?;
         Ok(Mountable::Dataset(planned.name.clone()))
     }

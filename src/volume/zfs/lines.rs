@@ -14,7 +14,31 @@ pub(super) const PATH_PROPERTY: &str = "understudy:path";
 pub(super) const SERVER_PROPERTY: &str = "understudy:server";
 /// What a clone is for; a dataset without this one set on itself isn't a clone of ours.
 pub(super) const USE_PROPERTY: &str = "understudy:use";
+/// On what a put made, for good: the use that it was put for.
+pub(super) const PUT_PROPERTY: &str = "understudy:put";
+/// On what a put has set aside: the use that it was for, and the name that it had.
+pub(super) const BEFORE_PROPERTY: &str = "understudy:before";
+pub(super) const ORIGIN_PROPERTY: &str = "understudy:origin";
+/// How a dataset without a mountpoint of its own was mounted.
+pub(super) const MOUNT_PROPERTY: &str = "understudy:mount";
 const PROPERTY_PREFIX: &str = "understudy:";
+
+/// Properties that a clone gets only once it has its origin's place: mounted by itself before it,
+/// it would hide the origin; and the room that both reserve may not be there.
+pub(super) const LATER: [&str; 3] = ["canmount", "reservation", "refreservation"];
+/// Those of them that reserve room.
+pub(super) const RESERVING: [&str; 2] = ["reservation", "refreservation"];
+/// What is settled when a dataset is made, and a clone has from its origin.
+const ONCE: [&str; 8] = [
+    "casesensitivity",
+    "encryption",
+    "keyformat",
+    "keylocation",
+    "normalization",
+    "pbkdf2iters",
+    "utf8only",
+    "version",
+];
 
 /// ZAP_MAXVALUELEN without its NUL (zfsprops(7): "values of up to 8192 bytes").
 const VALUE_BYTES_MAX: usize = 8191;
@@ -79,6 +103,20 @@ impl Properties {
             .collect()
     }
 
+    /// What was set on this very dataset, or came with it.
+    fn own(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .iter()
+            .filter(|(_, (_, source))| source == "local" || source == "received")
+            .map(|(name, (value, _))| (name.as_str(), value.as_str()))
+    }
+
+    fn own_value(&self, wanted: &str) -> Option<&str> {
+        self.own()
+            .find(|(name, _)| *name == wanted)
+            .map(|(_, value)| value)
+    }
+
     /// Our tags, their prefix taken off.
     pub fn tags(&self) -> Tags {
         self.0
@@ -116,19 +154,95 @@ pub(super) fn last_part(dataset: &str) -> &str {
     dataset.rsplit('/').next().unwrap_or(dataset)
 }
 
-/// `zfs clone`: writable, mounted by nobody (legacy, and not at start either), marked as ours.
-pub(super) fn clone_argv(use_id: &str, snapshot: &str, name: &str) -> Vec<String> {
-    let properties = [
+/// `zfs clone`
+pub(super) fn clone_argv(
+    properties: &[(String, String)],
+    snapshot: &str,
+    name: &str,
+) -> Vec<String> {
+    let mut argv = vec!["clone".to_owned()];
+    argv.extend(option_pairs(properties));
+    argv.extend([snapshot.to_owned(), name.to_owned()]);
+    argv
+}
+
+/// Of a clone for a use: writable, mounted by nobody (legacy, and not at start either), ours.
+pub(super) fn use_properties(use_id: &str) -> Vec<(String, String)> {
+    pairs(&[
         ("mountpoint", "legacy"),
         ("canmount", "noauto"),
         ("readonly", "off"),
         (USE_PROPERTY, use_id),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let mut argv = vec!["clone".to_owned()];
-    argv.extend(option_pairs(&properties));
-    argv.extend([snapshot.to_owned(), name.to_owned()]);
-    argv
+    ])
+}
+
+/// Of a clone that is to take a dataset's place: the dataset's own, but for what must wait.
+pub(super) fn put_properties(
+    model: &Properties,
+    use_id: &str,
+    mount_options: Option<&str>,
+) -> Vec<(String, String)> {
+    let mut all = pairs(&[
+        ("canmount", "noauto"),
+        (USE_PROPERTY, use_id),
+        (PUT_PROPERTY, use_id),
+    ]);
+    all.extend(pairs(&waiting(model)));
+    if let Some(options) = mount_options.or(model.local(MOUNT_PROPERTY)) {
+        all.extend(pairs(&[(MOUNT_PROPERTY, options)]));
+    }
+    let is_copied = |name: &str| {
+        !name.starts_with(PROPERTY_PREFIX) && !LATER.contains(&name) && !ONCE.contains(&name)
+    };
+    let own: Vec<_> = model.own().filter(|(name, _)| is_copied(name)).collect();
+    all.extend(pairs(&own));
+    all
+}
+
+/// Of a dataset that is about to be set aside: ours now, and not mounted when the machine starts.
+pub(super) fn aside_properties(
+    model: &Properties,
+    use_id: &str,
+    origin: &str,
+) -> Vec<(String, String)> {
+    let mut all = pairs(&[
+        ("canmount", "noauto"),
+        (BEFORE_PROPERTY, use_id),
+        (ORIGIN_PROPERTY, origin),
+    ]);
+    all.extend(pairs(&waiting(model)));
+    all
+}
+
+/// The values of `LATER` under names of ours. An interrupted put may have put them there already.
+fn waiting(model: &Properties) -> Vec<(&str, &str)> {
+    let value = |name: &str, waiting: &str| match model.local(waiting) {
+        Some(value) => Some(value),
+        None => model.own_value(name),
+    };
+    let mut all = vec![(
+        "understudy:canmount",
+        value("canmount", "understudy:canmount").unwrap_or("on"),
+    )];
+    for (name, waiting) in [
+        ("reservation", "understudy:reservation"),
+        ("refreservation", "understudy:refreservation"),
+    ] {
+        all.extend(value(name, waiting).map(|value| (waiting, value)));
+    }
+    all
+}
+
+/// Under what name a value of `LATER` waits.
+pub(super) fn waiting_property(name: &str) -> String {
+    format!("{PROPERTY_PREFIX}{name}")
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 /// `zfs snapshot -o … NAME…`: one call, one moment, the properties with it.
@@ -252,13 +366,6 @@ fn unreadable(program: &'static str, line: &str) -> VolumeError {
 mod tests {
     use super::*;
 
-    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs
-            .iter()
-            .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
-            .collect()
-    }
-
     const ALL: &str = include_str!("../../../tests/fixtures/zfs/zfs-get-all.zfs-2.1.11.txt");
     const OURS: &str = include_str!("../../../tests/fixtures/zfs/zfs-get-ours.zfs-2.1.11.txt");
     const HOLDS: &str = include_str!("../../../tests/fixtures/zfs/zfs-holds.zfs-2.1.11.txt");
@@ -352,12 +459,56 @@ mod tests {
     }
 
     #[test]
+    fn what_takes_a_place_has_all_properties_but_what_must_wait() {
+        let text = "t\trecordsize\tlocal\t16384\n\
+                    t\tatime\tinherited from tank\toff\n\
+                    t\tcom.example:x\treceived\ta b\n\
+                    t\tmountpoint\tlocal\t/srv/mysql\n\
+                    t\tcanmount\tlocal\toff\n\
+                    t\trefreservation\tlocal\t1024\n\
+                    t\tkeylocation\tlocal\tfile:///k\n\
+                    t\tunderstudy:put\tlocal\told\n";
+        let found = parse_properties(text);
+        let render = |properties: Vec<(String, String)>| {
+            let words: Vec<_> = properties
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            words.join(" ")
+        };
+        assert_eq!(
+            render(put_properties(&found["t"], "u-1", Some("rw,noatime"))),
+            "canmount=noauto understudy:use=u-1 understudy:put=u-1 understudy:canmount=off \
+             understudy:refreservation=1024 understudy:mount=rw,noatime com.example:x=a b \
+             mountpoint=/srv/mysql recordsize=16384"
+        );
+        let aside = aside_properties(&found["t"], "u-1", "tank/t");
+        assert_eq!(
+            render(aside.clone()),
+            "canmount=noauto understudy:before=u-1 understudy:origin=tank/t \
+             understudy:canmount=off understudy:refreservation=1024"
+        );
+        // Set aside already, or nearly so: what waits is still told.
+        let mut text = text.replace("canmount\tlocal\toff", "canmount\tlocal\tnoauto");
+        for (name, value) in aside.iter().filter(|(name, _)| name.contains(':')) {
+            text += &format!("t\t{name}\tlocal\t{value}\n");
+        }
+        let again = put_properties(&parse_properties(&text)["t"], "u-2", None);
+        assert!(render(again).contains("understudy:canmount=off"));
+    }
+
+    #[test]
     fn clones_lie_beside_the_origin_and_bear_their_use() {
         assert_eq!(beside("tank/db/mysql@s", "c"), "tank/db/c");
         assert_eq!(beside("tank@s", "c"), "tank/c");
         assert_eq!(last_part("tank/db/c"), "c");
         assert_eq!(
-            clone_argv("u-1", "tank/a@understudy-x", "tank/understudy-u-1-1").join(" "),
+            clone_argv(
+                &use_properties("u-1"),
+                "tank/a@understudy-x",
+                "tank/understudy-u-1-1"
+            )
+            .join(" "),
             "clone -o mountpoint=legacy -o canmount=noauto -o readonly=off \
              -o understudy:use=u-1 tank/a@understudy-x tank/understudy-u-1-1"
         );
