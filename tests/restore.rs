@@ -19,6 +19,7 @@ use lab::load::{Load, Progress};
 use lab::pair::{Pair, Special};
 use lab::runner::{self, Group};
 use lab::server::{Flavour, Server, Start, sequence};
+use lab::storage::Storage;
 use lab::{eventually, in_guest, limit};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
             }
             if flavour.is_mariadb() {
                 cases.extend(cases![
-                    true puts_back_a_killed_mount,
+                    false puts_back_a_killed_mount,
                     false goes_on_with_an_interrupted_restore,
                     false leaves_nothing_of_a_killed_extract,
                     false refuses_to_restore_where_something_is,
@@ -48,6 +49,25 @@ fn main() -> ExitCode {
                 special: Special::default(),
                 cases,
             });
+            // Under a service, so on a pair of their own.
+            let mut cases = cases![true puts_a_snapshot_in_place_and_the_undo_back];
+            if !in_guest() && (flavour.is_mariadb() || storage == Storage::Copy) {
+                cases.extend(cases![false ends_a_killed_restore_as_before_or_as_restored]);
+            }
+            if !in_guest() && storage == Storage::Btrfs {
+                cases.extend(cases![
+                    false refuses_to_lose_what_is_nowhere_else,
+                    false refuses_in_place_without_a_service,
+                ]);
+            }
+            if flavour.is_mariadb() || !in_guest() {
+                groups.push(Group {
+                    flavour,
+                    storage,
+                    special: Special::default(),
+                    cases,
+                });
+            }
         }
     }
     runner::main(groups)
@@ -492,6 +512,204 @@ fn leaves_nothing_of_a_killed_extract(pair: &mut Pair) {
     pair.tool.run(&["recover"]).ok();
     assert_eq!(leavings(pair), Vec::<String>::new());
     std::fs::remove_dir_all(&out).unwrap();
+    pair.delete_all();
+    before.assert_nothing_new(pair);
+}
+
+/// The replica is stopped and started by the tool from now on.
+fn under_a_service(pair: &mut Pair) {
+    let service = pair.put_under_a_service();
+    let (_, service) = service.split_once('\n').unwrap();
+    pair.configure(|settings| settings.more = service.to_owned());
+}
+
+fn in_place(pair: &Pair, snapshot: &str) -> Value {
+    let args = ["snapshot", "restore", snapshot, "--in-place", "--yes"];
+    pair.tool.run(&args).ok().json()["restore"].clone()
+}
+
+/// A table on the replica alone, in no binary log: what is there before, and not after.
+fn mark(pair: &Pair) {
+    pair.replica
+        .execute_unlogged(&["CREATE TABLE lab.mark (id INT PRIMARY KEY) ENGINE=InnoDB".to_owned()]);
+}
+
+fn is_marked(pair: &Pair) -> bool {
+    !pair
+        .replica
+        .rows("SHOW TABLES FROM lab LIKE 'mark'")
+        .is_empty()
+}
+
+#[track_caller]
+fn assert_equal_to_source(pair: &Pair) {
+    pair.wait_caught_up();
+    for table in ["t", "m", "c", "ping"] {
+        let statement = format!("CHECKSUM TABLE lab.{table}");
+        assert_eq!(
+            pair.replica.rows(&statement),
+            pair.source.rows(&statement),
+            "lab.{table}"
+        );
+    }
+}
+
+fn puts_a_snapshot_in_place_and_the_undo_back(pair: &mut Pair) {
+    under_a_service(pair);
+    let before = Footprint::of(pair);
+    let load = Load::start(&pair.source, Duration::from_millis(5));
+    sleep(Duration::from_millis(300));
+    let older = id(&pair.create(&[]));
+    let chosen = id(&pair.create(&[]));
+    let newer = id(&pair.create(&[]));
+    mark(pair);
+    let done = in_place(pair, &chosen);
+    load.stop();
+    let undo = done["undo"].as_str().unwrap().to_owned();
+    assert!(!is_marked(pair), "the data wasn't put back");
+    assert_equal_to_source(pair);
+    // Every other snapshot is still good under its record, and so is what was restored.
+    let listed = pair.list();
+    for wanted in [&older, &chosen, &newer, &undo] {
+        let found = listed.iter().find(|one| id(one) == **wanted);
+        let found = found.unwrap_or_else(|| panic!("{wanted} is gone: {listed:?}"));
+        assert_eq!(found["state"], "complete", "{found}");
+    }
+    let undone = listed.iter().find(|one| id(one) == undo).unwrap();
+    assert_eq!(undone["held"], true, "{undone}");
+    for one in [&older, &newer] {
+        pair.tool.run(&["snapshot", "verify", one]).ok();
+    }
+    before.assert_nothing_left(pair);
+    assert_eq!(leavings(pair), Vec::<String>::new());
+
+    let back = in_place(pair, &undo);
+    assert!(
+        is_marked(pair),
+        "the undo didn't bring back the state before"
+    );
+    assert_equal_to_source(pair);
+    pair.replica
+        .execute_unlogged(&["DROP TABLE lab.mark".to_owned()]);
+    for held in [undo.as_str(), back["undo"].as_str().unwrap()] {
+        pair.tool.run(&["snapshot", "release", held]).ok();
+    }
+    assert_equal_to_source(pair);
+    pair.delete_all();
+    before.assert_nothing_new(pair);
+    pair.configure(|settings| settings.more = String::new());
+}
+
+fn ends_a_killed_restore_as_before_or_as_restored(pair: &mut Pair) {
+    under_a_service(pair);
+    let before = Footprint::of(pair);
+    let chosen = id(&pair.create(&[]));
+    pair.tool.run(&["snapshot", "verify", &chosen]).ok();
+    let args = ["snapshot", "restore", &chosen, "--in-place", "--yes"];
+    for (place, restored) in [
+        ("inplace-begun", false),
+        ("inplace-kept", false),
+        ("inplace-stopped", false),
+        ("inplace-putting", true),
+        ("put-one", true),
+        ("inplace-put", true),
+        ("inplace-started", true),
+    ] {
+        if !is_marked(pair) {
+            mark(pair);
+        }
+        pair.tool
+            .run_at(&format!("{place}=kill"), &args)
+            .expect_code(-1);
+        let recovered = pair.tool.run(&["recover"]).ok().stdout;
+        let word = match restored {
+            true => "on the restored data",
+            false => "on its data as it was before",
+        };
+        assert!(recovered.contains(word), "{place}: {recovered}");
+        assert_eq!(is_marked(pair), !restored, "{place}");
+        assert_equal_to_source(pair);
+        before.assert_nothing_left(pair);
+        assert_eq!(leavings(pair), Vec::<String>::new(), "{place}");
+    }
+    // Politely, before the data is touched.
+    mark(pair);
+    let mut running = pair.tool.spawn_at("inplace-stopped=sleep:1500", &args);
+    eventually(limit(30), "the server is down", || {
+        pair.replica.try_connect("root").is_none() || running.has_ended()
+    });
+    running.signal(Signal::SIGTERM);
+    running.wait().expect_code(1);
+    assert!(is_marked(pair));
+    assert_equal_to_source(pair);
+    pair.replica
+        .execute_unlogged(&["DROP TABLE lab.mark".to_owned()]);
+    for one in pair.list() {
+        pair.tool.run(&["snapshot", "release", &id(&one)]).ok();
+    }
+    pair.delete_all();
+    before.assert_nothing_new(pair);
+    pair.configure(|settings| settings.more = String::new());
+}
+
+fn refuses_to_lose_what_is_nowhere_else(pair: &mut Pair) {
+    under_a_service(pair);
+    let before = Footprint::of(pair);
+    let chosen = id(&pair.create(&[]));
+    let try_it = |more: &[&str]| {
+        let args = [
+            &["snapshot", "restore", &chosen, "--in-place", "--yes"],
+            more,
+        ]
+        .concat();
+        pair.tool.run(&args)
+    };
+    try_it(&["--dry-run"]).ok();
+    let unasked = ["snapshot", "restore", &chosen, "--in-place"];
+    pair.tool.run(&unasked).expect_code(4);
+    pair.replica.execute("CREATE DATABASE here_only");
+    let refused = try_it(&[]).expect_code(4);
+    assert!(
+        refused.stdout.contains("--accept-loss"),
+        "{}",
+        refused.stdout
+    );
+    assert_eq!(pair.list().len(), 1, "an undo snapshot was taken");
+    try_it(&["--accept-loss"]).ok();
+    let here = "SHOW DATABASES LIKE 'here_only'";
+    assert!(pair.replica.rows(here).is_empty());
+    assert_equal_to_source(pair);
+
+    // The source has purged what the replica would need.
+    let logs = "FLUSH BINARY LOGS";
+    pair.source.execute(logs);
+    pair.source.execute("INSERT INTO lab.ping VALUES ()");
+    pair.source.execute(logs);
+    pair.wait_caught_up();
+    let last = pair.source.rows("SHOW BINARY LOGS").pop().unwrap();
+    let name = &last["log_name"];
+    eventually(limit(20), "the old binary logs are purged", || {
+        pair.source
+            .execute(&format!("PURGE BINARY LOGS TO '{name}'"));
+        pair.source.rows("SHOW BINARY LOGS").len() == 1
+    });
+    let refused = try_it(&[]).expect_code(4);
+    assert!(refused.stdout.contains("purged"), "{}", refused.stdout);
+    for one in pair.list() {
+        pair.tool.run(&["snapshot", "release", &id(&one)]).ok();
+    }
+    pair.delete_all();
+    before.assert_nothing_new(pair);
+    pair.configure(|settings| settings.more = String::new());
+}
+
+fn refuses_in_place_without_a_service(pair: &mut Pair) {
+    let before = Footprint::of(pair);
+    let chosen = id(&pair.create(&[]));
+    let args = ["snapshot", "restore", &chosen, "--in-place", "--yes"];
+    let refused = pair.tool.run(&args).expect_code(4);
+    assert!(refused.stdout.contains("service"), "{}", refused.stdout);
+    assert_eq!(pair.list().len(), 1);
     pair.delete_all();
     before.assert_nothing_new(pair);
 }

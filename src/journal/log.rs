@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::putting::Putting;
 use super::state::StateDir;
 use crate::sys::clock;
 use crate::sys::files::{self, FileError};
@@ -31,6 +32,7 @@ pub enum OperationKind {
     /// Made or unmade; what is mounted and stays so has a record of its own.
     Mount,
     RestoreTo,
+    RestoreInPlace,
 }
 
 impl OperationKind {
@@ -38,7 +40,9 @@ impl OperationKind {
     pub fn is_use(self) -> bool {
         match self {
             Self::Verify | Self::Extract | Self::Mount | Self::RestoreTo => true,
-            Self::SnapshotCreate | Self::SnapshotDelete | Self::Pause => false,
+            Self::SnapshotCreate | Self::SnapshotDelete | Self::Pause | Self::RestoreInPlace => {
+                false
+            }
         }
     }
 }
@@ -59,6 +63,15 @@ pub enum Entry {
         at: String,
         backend: BackendKind,
         volumes: Vec<PlannedVolume>,
+    },
+    /// The server is about to be stopped, to put a snapshot in place of its data.
+    Stopping {
+        at: String,
+        putting: Box<Putting>,
+    },
+    /// From now on it is carried through.
+    Putting {
+        at: String,
     },
     /// Something of ours is about to be mounted here, for everybody to see.
     MountPoint {
@@ -159,6 +172,19 @@ impl Log {
         })
     }
 
+    /// Says, before the server is stopped, what will be put in place.
+    pub fn stopping(&mut self, putting: &Putting) -> Result<(), FileError> {
+        self.append(&Entry::Stopping {
+            at: now(),
+            putting: Box::new(putting.clone()),
+        })
+    }
+
+    /// Says that the storage is about to be touched.
+    pub fn putting(&mut self) -> Result<(), FileError> {
+        self.append(&Entry::Putting { at: now() })
+    }
+
     /// Says where something is about to be mounted.
     pub fn mount_point(&mut self, path: &Path) -> Result<(), FileError> {
         self.append(&Entry::MountPoint {
@@ -246,7 +272,21 @@ pub struct Unfinished {
     pub directories: Vec<PathBuf>,
     pub files: Vec<PathBuf>,
     pub mount_points: Vec<PathBuf>,
+    /// What was to be put in place, and how far that had come.
+    pub putting: Option<(Box<Putting>, PutStage)>,
 }
+
+/// How far putting a snapshot in place had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutStage {
+    /// The storage wasn't touched.
+    Stopping,
+    Putting,
+    Put,
+}
+
+/// The step whose outcome says that all volumes are in place.
+pub const PUT_STEP: &str = "put";
 
 /// All unfinished operations, of one server or of all. A torn last line is passed over: what it
 /// announced was never begun, since the append hadn't returned.
@@ -296,6 +336,7 @@ fn parse_unfinished(path: &Path, text: &str) -> Option<Unfinished> {
                     directories: Vec::new(),
                     files: Vec::new(),
                     mount_points: Vec::new(),
+                    putting: None,
                 });
             }
             (
@@ -308,6 +349,19 @@ fn parse_unfinished(path: &Path, text: &str) -> Option<Unfinished> {
             }
             (Entry::Directory { path, .. }, Some(operation)) => operation.directories.push(path),
             (Entry::File { path, .. }, Some(operation)) => operation.files.push(path),
+            (Entry::Stopping { putting, .. }, Some(operation)) => {
+                operation.putting = Some((putting, PutStage::Stopping));
+            }
+            (Entry::Putting { .. }, Some(operation)) => {
+                if let Some((_, stage)) = &mut operation.putting {
+                    *stage = PutStage::Putting;
+                }
+            }
+            (Entry::Outcome { step, .. }, Some(operation)) if step == PUT_STEP => {
+                if let Some((_, stage)) = &mut operation.putting {
+                    *stage = PutStage::Put;
+                }
+            }
             (Entry::MountPoint { path, .. }, Some(operation)) => operation.mount_points.push(path),
             (Entry::End { .. }, _) => return None,
             (Entry::Begin { .. } | Entry::Intent { .. } | Entry::Outcome { .. }, Some(_))
@@ -316,6 +370,8 @@ fn parse_unfinished(path: &Path, text: &str) -> Option<Unfinished> {
                 | Entry::Directory { .. }
                 | Entry::File { .. }
                 | Entry::MountPoint { .. }
+                | Entry::Stopping { .. }
+                | Entry::Putting { .. }
                 | Entry::Intent { .. }
                 | Entry::Outcome { .. },
                 None,

@@ -7,6 +7,7 @@ pub mod guard;
 pub mod lease;
 pub mod log;
 pub mod putback;
+pub mod putting;
 pub mod recover;
 pub mod state;
 pub mod watchdog;

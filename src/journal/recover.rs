@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::lease::{self, Found, Lease, Purpose};
-use super::log::{self, Log, OperationKind, Unfinished};
+use super::log::{self, Log, OperationKind, PutStage, Unfinished};
 use super::putback::{self, PutBackError};
+use super::putting::{self, PuttingError};
 use super::state::StateDir;
 use crate::server::session::Target;
 use crate::sys::files::{self, FileError};
@@ -39,6 +40,12 @@ pub enum RecoverError {
         operation: String,
         #[source]
         source: VolumeError,
+    },
+    #[error("restore {server} in place: {source}")]
+    Putting {
+        server: String,
+        #[source]
+        source: Box<PuttingError>,
     },
     #[error("lease {} can't be read: {reason}", path.display())]
     Lease {
@@ -79,8 +86,13 @@ pub fn recover(
             Paused::OnPurpose(lease) => lease.operation == operation.operation,
             Paused::No => false,
         };
-        if !of_pause {
-            finish(state, &operation, &mut recovered)?;
+        match (&operation.putting, of_pause) {
+            (_, true) => {}
+            (Some((putting, stage)), false) => {
+                let actions = putting::carry_through(state, target, putting, *stage)?;
+                end_recovered(state, &operation, actions, &mut recovered)?;
+            }
+            (None, false) => finish(state, &operation, &mut recovered)?,
         }
     }
     Ok((recovered, paused))
@@ -116,6 +128,17 @@ pub fn left_over(state: &StateDir, server: &str) -> Result<Vec<Recovered>, Recov
     }
     for operation in log::unfinished(state, Some(server))? {
         if operation.kind.is_use() && operation.owner.is_alive() {
+            continue;
+        }
+        if let Some((_, stage)) = &operation.putting {
+            let action = match stage {
+                PutStage::Stopping => format!("start {server} on its data as it was"),
+                PutStage::Putting => {
+                    format!("put the snapshot in place of {server}'s data to the end")
+                }
+                PutStage::Put => format!("start {server} on the restored data"),
+            };
+            note(&mut left, &operation.operation, server, vec![action]);
             continue;
         }
         let volumes = operation.volumes.iter().flat_map(|(_, volumes)| volumes);
@@ -186,6 +209,7 @@ fn finish(
         OperationKind::SnapshotCreate => state.manifest(id).exists(),
         OperationKind::SnapshotDelete => false,
         OperationKind::Pause
+        | OperationKind::RestoreInPlace
         | OperationKind::Verify
         | OperationKind::Extract
         | OperationKind::Mount

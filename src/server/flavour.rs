@@ -198,6 +198,33 @@ impl Flavour {
         }
     }
 
+    /// The first row's first column: the oldest binary log, where that is needed to tell what is
+    /// purged.
+    pub fn first_log_query(&self) -> Option<&'static str> {
+        match self.family {
+            Family::Mariadb => Some("SHOW BINARY LOGS"),
+            Family::Mysql => None,
+        }
+    }
+
+    /// One value: what this server's binary logs don't hold any more.
+    pub fn purged_query(&self, first_log: &str) -> String {
+        match self.family {
+            Family::Mariadb => format!("SELECT BINLOG_GTID_POS({}, 4)", quote_text(first_log)),
+            Family::Mysql => "SELECT @@GLOBAL.gtid_purged".to_owned(),
+        }
+    }
+
+    /// Makes a channel of a restored replica go on, by GTID. MySQL misses relay logs that its
+    /// metadata speaks of; MariaDB fetches them anew by itself.
+    pub fn go_on(&self, channel: &ChannelName, relay_logs_are_lost: bool) -> Vec<String> {
+        let say = |verb: &str| self.replica_statement(verb, "", channel);
+        match (self.family, relay_logs_are_lost) {
+            (Family::Mysql, true) => vec![say("STOP"), say("RESET"), say("START")],
+            (Family::Mysql, false) | (Family::Mariadb, _) => vec![say("START")],
+        }
+    }
+
     /// The status variable that counts replicated temporary tables now open.
     pub fn open_temp_tables_query(&self) -> &'static str {
         if self.says_replica() && self.version >= (8, 0, 26) {

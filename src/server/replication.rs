@@ -50,6 +50,8 @@ pub struct Channel {
     pub lag_s: Option<u64>,
     /// Bytes of relay logs on disk.
     pub relay_log_bytes: Option<u64>,
+    /// It asks its source by GTID, not by file and position.
+    pub uses_gtid: Option<bool>,
 }
 
 impl Channel {
@@ -70,6 +72,9 @@ impl Channel {
             source_log_pos: number(&["Exec_Source_Log_Pos", "Exec_Master_Log_Pos"]).unwrap_or(0),
             lag_s: number(&["Seconds_Behind_Source", "Seconds_Behind_Master"]),
             relay_log_bytes: number(&["Relay_Log_Space"]),
+            uses_gtid: row
+                .get_any(&["Using_Gtid", "Auto_Position"])
+                .map(|value| !matches!(value, "No" | "0" | "")),
         }
     }
 
@@ -152,6 +157,21 @@ pub fn observe_gtid(session: Session, is_replica: bool) -> Result<(Session, Stri
     let statement = session.flavour().gtid_query(is_replica);
     let (session, gtid) = session.value(statement, READ_LIMIT)?;
     Ok((session, gtid.unwrap_or_default().replace(['\n', ' '], "")))
+}
+
+/// What a source can't send any more, since its binary logs of it are purged.
+pub fn observe_purged(session: Session) -> Result<(Session, String), SessionError> {
+    let (session, first) = match session.flavour().first_log_query() {
+        None => (session, String::new()),
+        Some(statement) => {
+            let (session, rows) = session.query(statement, READ_LIMIT)?;
+            let name = rows.first().and_then(|row| row.at(0)).map(str::to_owned);
+            (session, name.unwrap_or_default())
+        }
+    };
+    let statement = session.flavour().purged_query(&first);
+    let (session, purged) = session.value(&statement, READ_LIMIT)?;
+    Ok((session, purged.unwrap_or_default().replace(['\n', ' '], "")))
 }
 
 /// Whether a stop of the applier can leave gaps on this server.

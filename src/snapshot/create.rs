@@ -8,6 +8,7 @@ use super::manifest::{Manifest, Proof, State, Timing};
 use super::pause::{self, Held};
 use super::ready::{self, Ready};
 use super::{catalog, id, moment};
+use crate::config::CowSize;
 use crate::journal::recover::{self, Paused};
 use crate::journal::{Log, OperationKind};
 use crate::server::Target;
@@ -21,21 +22,31 @@ pub struct Options {
     pub tags: std::collections::BTreeMap<String, String>,
     pub hold: bool,
     pub allow_source: bool,
+    /// Instead of the configured one.
+    pub cow_size: Option<CowSize>,
 }
 
 /// Takes one snapshot of a server and returns its manifest.
 pub fn create(ctx: &Context, name: &str, options: &Options) -> Result<Manifest, SnapshotError> {
-    let begun = Instant::now();
     let server = ctx.server(name)?;
     let target = ctx.target(server)?;
     ctx.state.create()?;
     let _lock = ctx.state.lock_server(name, "snapshot create")?;
     recover_first(ctx, &target)?;
+    create_locked(ctx, name, options)
+}
 
+/// As `create`, for who holds the server's lock.
+pub fn create_locked(
+    ctx: &Context,
+    name: &str,
+    options: &Options,
+) -> Result<Manifest, SnapshotError> {
+    let begun = Instant::now();
     let mut ready = ready::observe_and_plan(ctx, name, options)?;
     ready::wait_for_temp_tables(ctx, &ready)?;
     let id = id::new(name, clock::now());
-    let request = ready::request(&ready, &id);
+    let request = ready::request(&ready, &id, options);
     let mut prepared = ready.backend.prepare(&request)?;
     let mut log = Log::begin(&ctx.state, &id, OperationKind::SnapshotCreate, name)?;
     log.volumes(ready.plan.backend, prepared.plan())?;

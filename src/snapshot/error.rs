@@ -120,6 +120,10 @@ impl From<RecoverError> for SnapshotError {
                 RecoverError::PutBack { .. } => {
                     "Make the server reachable, then run `understudy recover`.".to_owned()
                 }
+                RecoverError::Putting { server, .. } => format!(
+                    "Cure that, then run `understudy recover {server}`; {server} isn't to be \
+                     started by hand before."
+                ),
                 RecoverError::Sweep { .. } => {
                     "Cure what the storage says, then run `understudy recover`.".to_owned()
                 }

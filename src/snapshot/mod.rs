@@ -10,6 +10,7 @@ pub mod error;
 pub mod extract;
 pub mod facts;
 pub mod id;
+pub mod inplace;
 pub mod keep;
 pub mod manifest;
 pub mod manual;

@@ -163,13 +163,13 @@ pub fn wait_for_temp_tables(ctx: &Context, ready: &Ready) -> Result<(), Snapshot
 const STORAGE_LIMIT: Duration = Duration::from_secs(120);
 
 /// What is asked of the back-end.
-pub fn request(ready: &Ready, id: &str) -> TakeRequest {
+pub fn request(ready: &Ready, id: &str, options: &Options) -> TakeRequest {
     TakeRequest {
         id: id.to_owned(),
         server: ready.server.name.clone(),
         layout: ready.layout.clone(),
         directory: ready.server.snapshot.directory.clone(),
-        cow_size: ready.server.snapshot.cow_size,
+        cow_size: options.cow_size.unwrap_or(ready.server.snapshot.cow_size),
         limit: STORAGE_LIMIT.min(ready.server.snapshot.max_pause),
         stillness: stillness(&ready.plan),
     }

@@ -222,7 +222,7 @@ pub struct CloneRequest {
 }
 
 /// What is asked of a back-end for putting one kept volume in place of its origin.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PutRequest {
     /// The use that it is for (`restore-db2-20261122T020000Z-7f3a-x1y2`), as for a clone.
     pub use_id: String,

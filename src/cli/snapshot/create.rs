@@ -61,6 +61,7 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         tags: args.tags.iter().cloned().collect::<BTreeMap<_, _>>(),
         hold: args.hold,
         allow_source: args.allow_source,
+        cow_size: None,
     };
     if args.dry_run {
         return dry_run(cli, ui, args, &options);

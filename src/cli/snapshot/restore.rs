@@ -1,4 +1,4 @@
-//! `snapshot restore ID --to DIR`.
+//! `snapshot restore ID (--to DIR | --in-place)`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,21 +9,36 @@ use crate::cli::Cli;
 use crate::cli::failure::Failure;
 use crate::cli::session::with_context;
 use crate::cli::ui::{self, Ui};
+use crate::snapshot::inplace::{self, Options, RolledBack};
 use crate::snapshot::restore::{self, Restored};
+use crate::sys::clock;
 
-/// Restore a snapshot as a full, independent copy
+/// Restore a snapshot: as an independent copy, or in place of the server's data
 ///
-/// The copy in DIR shares nothing with the snapshot and boots as it is: a private server has come up
-/// on it, recovered it, forgotten what it replicated from, and ended cleanly. The statements that
+/// --to DIR: the copy shares nothing with the snapshot and boots as it is: a private server has come
+/// up on it, recovered it, forgotten what it replicated from, and ended cleanly. The statements that
 /// make a replica of it are printed. Interrupted, the same command goes on where it was.
+///
+/// --in-place: the present state is kept as a snapshot first (the undo), the server stopped, its
+/// data made the snapshot's, the server started, and replication seen to catch up. Killed while the
+/// data changes, `recover` carries it through. Restoring the undo snapshot in place goes back.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("how").required(true))]
 pub struct Args {
     /// An id, an unambiguous prefix of one, or latest:SERVER
     id: String,
 
     /// An empty directory with room for all of it
-    #[arg(long, value_name = "DIR")]
-    to: PathBuf,
+    #[arg(long, value_name = "DIR", group = "how")]
+    to: Option<PathBuf>,
+
+    /// In place of the server's data; asks first
+    #[arg(long, group = "how")]
+    in_place: bool,
+
+    /// Go on although something is on this server alone; it stays in the undo snapshot
+    #[arg(long, requires = "in_place")]
+    accept_loss: bool,
 
     /// Only say what would be done
     #[arg(short = 'n', long)]
@@ -31,8 +46,11 @@ pub struct Args {
 }
 
 pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
+    let Some(to) = &args.to else {
+        return in_place(cli, ui, args);
+    };
     let restored = with_context(cli, ui, |ctx| {
-        Ok(restore::restore_to(ctx, &args.id, &args.to, args.dry_run)?)
+        Ok(restore::restore_to(ctx, &args.id, to, args.dry_run)?)
     })?;
     let json = json!({"restore": restored, "dry_run": args.dry_run});
     ui.result(&json, || words(&restored, args.dry_run));
@@ -77,4 +95,61 @@ fn words(restored: &Restored, dry_run: bool) -> String {
         );
     }
     lines.join("\n")
+}
+
+fn in_place(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
+    let options = Options {
+        accept_loss: args.accept_loss,
+    };
+    let (plan, done) = with_context(cli, ui, |ctx| {
+        let plan = inplace::plan(ctx, &args.id, options)?;
+        if args.dry_run {
+            return Ok((plan, None));
+        }
+        ui.confirm(&format!(
+            "stop {} and make its data what it was at {}?",
+            plan.server.name,
+            clock::rfc3339(plan.manifest.created)
+        ))?;
+        let done = inplace::restore(ctx, &plan.manifest.id, options)?;
+        Ok((plan, Some(done)))
+    })?;
+    let json = match &done {
+        Some(done) => json!({"restore": done, "dry_run": false}),
+        None => json!({"dry_run": true, "plan": {
+            "snapshot": plan.manifest.id,
+            "server": plan.server.name,
+            "steps": plan.steps,
+        }}),
+    };
+    ui.result(&json, || match &done {
+        Some(done) => in_place_words(done),
+        None => {
+            let mut lines = vec![format!(
+                "would restore {} in place of {}'s data:",
+                plan.manifest.id, plan.server.name
+            )];
+            lines.extend(plan.steps.iter().map(|step| format!("  {step}")));
+            lines.join("\n")
+        }
+    });
+    Ok(())
+}
+
+fn in_place_words(done: &RolledBack) -> String {
+    let caught_up = match done.caught_up {
+        None => String::new(),
+        Some(true) => ", and has caught up".to_owned(),
+        Some(false) => ", and is still catching up".to_owned(),
+    };
+    format!(
+        "{} runs on {} after {} down, at GTID {}{caught_up}\n  the state before is kept as {}; to \
+         go back: understudy snapshot restore {} --in-place",
+        done.server,
+        done.snapshot,
+        ui::duration(Duration::from_millis(done.stopped_ms)),
+        done.gtid,
+        done.undo,
+        done.undo
+    )
 }

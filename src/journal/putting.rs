@@ -1,0 +1,240 @@
+//! Putting a snapshot in place of a stopped server's data: the part that must be carried through
+//! once it has begun, by the command itself or by `recover`.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::log::PutStage;
+use super::recover::RecoverError;
+use super::state::StateDir;
+use crate::config::ServiceControl;
+use crate::server::session::{Session, SessionError, Target};
+use crate::server::{Identity, replication};
+use crate::sys::exec::Program;
+use crate::sys::{failpoint, files, process};
+use crate::volume::{self, BackendKind, PutRequest, Renamed};
+
+/// Crash recovery of a large server is long.
+const SERVICE_LIMIT: Duration = Duration::from_secs(900);
+const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// All that is needed to carry it through, as the journal keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Putting {
+    pub identity: Identity,
+    pub data_dir: std::path::PathBuf,
+    pub service: ServiceControl,
+    pub backend: BackendKind,
+    pub requests: Vec<PutRequest>,
+    /// The statements that make a channel go on, of those whose threads ran before.
+    pub resume: Vec<Resume>,
+    /// read_only was off before, and is put on meanwhile.
+    pub closed: bool,
+}
+
+/// One channel's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    pub channel: String,
+    pub statements: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PuttingError {
+    #[error("the server still runs in {0}")]
+    StillUp(std::path::PathBuf),
+    #[error(transparent)]
+    Volume(#[from] volume::VolumeError),
+    #[error(transparent)]
+    File(#[from] files::FileError),
+    #[error("start the server: {0}")]
+    Service(#[source] crate::sys::exec::ExecError),
+    #[error("the server doesn't answer after its start: {0}")]
+    Unreachable(#[source] SessionError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error("{channel} doesn't go on: {reason}")]
+    NotRunning { channel: String, reason: String },
+}
+
+/// Puts all volumes in place. May be called again after it was interrupted anywhere.
+pub fn put_all(
+    state: &StateDir,
+    putting: &Putting,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), PuttingError> {
+    if process::runs_in(&putting.data_dir) {
+        return Err(PuttingError::StillUp(putting.data_dir.clone()));
+    }
+    let backend = volume::open(putting.backend)?;
+    for request in &putting.requests {
+        let renamed = backend.put(request, progress)?;
+        rename_records(state, &renamed)?;
+        failpoint::hit("put-one");
+    }
+    Ok(())
+}
+
+/// What the storage calls a kept volume now goes into its manifest.
+fn rename_records(state: &StateDir, renamed: &[Renamed]) -> Result<(), PuttingError> {
+    for Renamed { id, record } in renamed {
+        let path = state.manifest(id);
+        let Some(text) = files::read_text(&path)? else {
+            continue;
+        };
+        let Ok(mut manifest) = serde_json::from_str::<serde_json::Value>(&text) else {
+            continue;
+        };
+        let volumes = manifest["volumes"].as_array_mut();
+        for volume in volumes.into_iter().flatten() {
+            if volume["uuid"] == record.uuid.as_str() {
+                for (name, value) in [
+                    ("name", record.name.clone()),
+                    ("origin", record.origin.clone()),
+                    ("path", record.path.display().to_string()),
+                ] {
+                    volume[name] = value.into();
+                }
+            }
+        }
+        let text = serde_json::to_vec_pretty(&manifest).unwrap_or(text.into_bytes());
+        files::replace(&path, &text)?;
+    }
+    Ok(())
+}
+
+/// Stops the server through its service and waits until no process works in its directory.
+pub fn stop(
+    service: &ServiceControl,
+    target: &Target,
+    data_dir: &std::path::Path,
+) -> Result<(), PuttingError> {
+    run(&service.stop_argv())?;
+    let until = Instant::now() + SERVICE_LIMIT;
+    while Session::connect(target).is_ok() || process::runs_in(data_dir) {
+        if Instant::now() >= until {
+            return Err(PuttingError::StillUp(data_dir.to_owned()));
+        }
+        sleep(LOOK_EVERY);
+    }
+    Ok(())
+}
+
+/// Starts the server unless it answers, and waits until the right one does.
+pub fn start(putting: &Putting, target: &Target) -> Result<Session, PuttingError> {
+    if Session::connect(target).is_err() {
+        run(&putting.service.start_argv())?;
+    }
+    let until = Instant::now() + SERVICE_LIMIT;
+    loop {
+        match Session::connect_to(target, &putting.identity) {
+            Ok(session) => return Ok(session),
+            Err(error @ SessionError::WrongServer { .. }) => return Err(error.into()),
+            Err(error) if Instant::now() >= until => return Err(PuttingError::Unreachable(error)),
+            Err(_) => sleep(LOOK_EVERY),
+        }
+    }
+}
+
+fn run(argv: &[String]) -> Result<(), PuttingError> {
+    let (program, args) = argv.split_first().expect("checked when configured");
+    Program::at(program)
+        .run(args, SERVICE_LIMIT)
+        .map_err(PuttingError::Service)?;
+    Ok(())
+}
+
+/// Makes the channels that ran before go on, where the server's own start didn't.
+pub fn resume(mut session: Session, channels: &[Resume]) -> Result<Session, PuttingError> {
+    for wanted in channels {
+        let (back, running) = is_running(session, &wanted.channel)?;
+        session = back;
+        if running {
+            continue;
+        }
+        for statement in &wanted.statements {
+            // A thread that is stopped or started already is what we want.
+            let (back, _) = session.attempt(statement, STATEMENT_LIMIT)?;
+            session = back;
+        }
+        let until = Instant::now() + STATEMENT_LIMIT;
+        loop {
+            let (back, running) = is_running(session, &wanted.channel)?;
+            session = back;
+            if running {
+                break;
+            }
+            if Instant::now() >= until {
+                let (_, channels) = replication::observe_channels(session)?;
+                let reason = channels
+                    .iter()
+                    .find(|channel| channel.name.as_str() == wanted.channel)
+                    .map(|channel| format!("{} {}", channel.io_error, channel.sql_error))
+                    .unwrap_or_default();
+                return Err(PuttingError::NotRunning {
+                    channel: wanted.channel.clone(),
+                    reason: reason.trim().to_owned(),
+                });
+            }
+            sleep(LOOK_EVERY);
+        }
+    }
+    Ok(session)
+}
+
+fn is_running(session: Session, channel: &str) -> Result<(Session, bool), PuttingError> {
+    use replication::ThreadState;
+    let (session, channels) = replication::observe_channels(session)?;
+    let running = channels.iter().any(|own| {
+        own.name.as_str() == channel
+            && own.sql == ThreadState::Running
+            && matches!(own.io, ThreadState::Running | ThreadState::Connecting)
+    });
+    Ok((session, running))
+}
+
+/// For `recover`: carries through what was begun, and starts the server.
+pub fn carry_through(
+    state: &StateDir,
+    target: &Target,
+    putting: &Putting,
+    stage: PutStage,
+) -> Result<Vec<String>, RecoverError> {
+    let name = &target.server;
+    let mut actions = Vec::new();
+    let done = (|| -> Result<(), PuttingError> {
+        if stage == PutStage::Putting {
+            put_all(state, putting, &mut |_, _| {})?;
+            actions.push("put the snapshot in place to the end".to_owned());
+        }
+        let session = start(putting, target)?;
+        let session = resume(session, &putting.resume)?;
+        if stage == PutStage::Stopping && putting.closed {
+            open_writes(session)?;
+        }
+        actions.push(match stage {
+            PutStage::Stopping => format!("{name} runs on its data as it was before"),
+            PutStage::Putting | PutStage::Put => format!("{name} runs on the restored data"),
+        });
+        Ok(())
+    })();
+    done.map_err(|source| RecoverError::Putting {
+        server: name.clone(),
+        source: Box::new(source),
+    })?;
+    Ok(actions)
+}
+
+/// Ends what `close_writes` did, where the server's restart didn't.
+pub fn open_writes(session: Session) -> Result<Session, PuttingError> {
+    Ok(session.execute("SET GLOBAL read_only = OFF", STATEMENT_LIMIT)?)
+}
+
+/// On a server that is nobody's replica: nothing may be written between the undo snapshot and the
+/// stop.
+pub fn close_writes(session: Session) -> Result<Session, PuttingError> {
+    Ok(session.execute("SET GLOBAL read_only = ON", STATEMENT_LIMIT)?)
+}

@@ -1,0 +1,586 @@
+//! `snapshot restore --in-place`: the server's own data becomes the snapshot's, and the present
+//! state is kept first as a snapshot of its own.
+//!
+//! Until the storage is touched, a failure ends with everything as before. From then on it is
+//! carried through, by this command or by `recover`: as restored, never between.
+
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::catalog;
+use super::context::Context;
+use super::create;
+use super::error::{Refusal, SnapshotError};
+use super::id;
+use super::keep::lock_recovered;
+use super::manifest::{Level, Manifest, Proof, State};
+use super::pause::ms;
+use super::verify;
+use crate::config::{CowSize, ServerConfig, ServiceControl};
+use crate::journal::log::PUT_STEP;
+use crate::journal::putting::{self, Putting, PuttingError, Resume};
+use crate::journal::{Log, OperationKind};
+use crate::server::gtid::GtidSet;
+use crate::server::replication::{self, Channel, ThreadState};
+use crate::server::session::READ_LIMIT;
+use crate::server::{Flavour, Session, Target};
+use crate::sys::{clock, failpoint};
+use crate::volume::{self, PutRequest};
+
+/// How long one storage command may run; copying has no limit.
+const STORAGE_LIMIT: Duration = Duration::from_secs(300);
+/// How long it is watched catching up.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(600);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// What is only on this server may end up in the undo snapshot alone.
+    pub accept_loss: bool,
+}
+
+/// What will be done, and what stands against it.
+#[derive(Debug)]
+pub struct Plan {
+    pub manifest: Manifest,
+    pub server: ServerConfig,
+    pub service: ServiceControl,
+    target: Target,
+    before: Observed,
+    /// Steps for people.
+    pub steps: Vec<String>,
+}
+
+/// The server as it is before.
+#[derive(Debug)]
+struct Observed {
+    identity: crate::server::Identity,
+    flavour: Flavour,
+    channels: Vec<Channel>,
+    /// Applied from its sources; all of its own, when it is no replica.
+    gtid: String,
+    /// Everything, what was written here as well.
+    has: String,
+    read_only: bool,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RolledBack {
+    pub snapshot: String,
+    pub server: String,
+    /// The snapshot of the state before.
+    pub undo: String,
+    pub stopped_ms: u64,
+    /// As far as it was watched; `None` when it is no replica.
+    pub caught_up: Option<bool>,
+    pub gtid: String,
+}
+
+/// Observes and decides; changes nothing.
+pub fn plan(ctx: &Context, wanted: &str, options: Options) -> Result<Plan, SnapshotError> {
+    ctx.state.create()?;
+    let manifest = catalog::find(ctx, wanted)?;
+    let server = ctx.server(&manifest.server)?.clone();
+    let target = ctx.target(&server)?;
+    let mut refusals = refusals_of_manifest(&manifest);
+    let service = server
+        .service
+        .as_ref()
+        .and_then(|service| service.control.clone());
+    if service.is_none() {
+        refusals.push(Refusal::new(
+            format!(
+                "how {} is stopped and started isn't configured",
+                server.name
+            ),
+            format!(
+                "Give [server.{}.service] a unit, or start and stop commands.",
+                server.name
+            ),
+        ));
+    }
+    let before = observe(&target)?;
+    if manifest.server_identity.as_deref() != Some(before.identity.to_string().as_str()) {
+        refusals.push(Refusal::new(
+            format!(
+                "the snapshot is of {}, and {} is {}",
+                manifest
+                    .server_identity
+                    .as_deref()
+                    .unwrap_or("an unknown server"),
+                server.name,
+                before.identity
+            ),
+            "Use `understudy snapshot restore --to DIR`.",
+        ));
+    }
+    refusals.extend(refusals_of_channels(&manifest, &before));
+    if !options.accept_loss {
+        refusals.extend(losses(ctx, &manifest, &before)?);
+    }
+    let (Some(service), true) = (service, refusals.is_empty()) else {
+        return Err(SnapshotError::Refused { refusals });
+    };
+    let steps = steps(&manifest, &server, &before);
+    Ok(Plan {
+        manifest,
+        server,
+        service,
+        target,
+        before,
+        steps,
+    })
+}
+
+/// Does it all; see the head of this file.
+pub fn restore(ctx: &Context, wanted: &str, options: Options) -> Result<RolledBack, SnapshotError> {
+    let first = plan(ctx, wanted, options)?;
+    prove_first(ctx, &first.manifest)?;
+    let _lock = lock_recovered(ctx, &first.server.name, "snapshot restore --in-place")?;
+    // Held, so that nobody deletes it meanwhile.
+    let _held = ctx.state.share_snapshot(&first.manifest.id)?;
+    // Again, now that nobody else changes anything.
+    let plan = plan(ctx, &first.manifest.id, options)?;
+    let use_id = id::of_use("inplace", &plan.manifest.id);
+    let putting = putting(&plan, &use_id)?;
+    let mut log = Log::begin(
+        &ctx.state,
+        &use_id,
+        OperationKind::RestoreInPlace,
+        &plan.server.name,
+    )?;
+    match go(ctx, &plan, &putting, &mut log) {
+        Ok(rolled) => {
+            log.end("done")?;
+            Ok(rolled)
+        }
+        Err(Stage::Before(error)) => {
+            // The journal stays open if even that fails: `recover` starts the server.
+            let back = as_before(&plan, &putting, error);
+            if !matches!(back, SnapshotError::NeedsOperator { .. }) {
+                log.end("as before")?;
+            }
+            Err(back)
+        }
+        Err(Stage::Begun { error, undo }) => Err(SnapshotError::NeedsOperator {
+            reason: format!(
+                "{} is being restored and isn't whole: {error}",
+                plan.server.name
+            ),
+            hint: format!(
+                "Cure that, then run `understudy recover {}`: it carries the restore through. The \
+                 state before is kept as {undo}.",
+                plan.server.name
+            ),
+        }),
+    }
+}
+
+/// All that will have to be carried through; refuses what the storage can't do.
+fn putting(plan: &Plan, use_id: &str) -> Result<Putting, SnapshotError> {
+    let putting = Putting {
+        identity: plan.before.identity.clone(),
+        data_dir: data_dir(plan)?,
+        service: plan.service.clone(),
+        backend: plan.manifest.backend_kind,
+        requests: requests(&plan.manifest, use_id),
+        resume: resumes(plan),
+        closed: plan.before.channels.is_empty() && !plan.before.read_only,
+    };
+    let backend = volume::open(putting.backend)?;
+    for request in &putting.requests {
+        backend.plan_put(request)?;
+    }
+    Ok(putting)
+}
+
+/// How far it was when it failed.
+enum Stage {
+    /// The storage wasn't touched.
+    Before(SnapshotError),
+    Begun {
+        error: PuttingError,
+        undo: String,
+    },
+}
+
+impl<E: Into<SnapshotError>> From<E> for Stage {
+    fn from(error: E) -> Self {
+        Self::Before(error.into())
+    }
+}
+
+fn go(ctx: &Context, plan: &Plan, putting: &Putting, log: &mut Log) -> Result<RolledBack, Stage> {
+    let name = &plan.server.name;
+    log.stopping(putting)?;
+    failpoint::hit("inplace-begun");
+    if putting.closed {
+        let session = Session::connect_to(&plan.target, &plan.before.identity)?;
+        putting::close_writes(session).map_err(|error| failed("close the server", &error))?;
+    }
+    let undo = keep_present(ctx, plan)?;
+    failpoint::hit("inplace-kept");
+    let stopped = Instant::now();
+    putting::stop(&putting.service, &plan.target, &putting.data_dir)
+        .map_err(|error| failed("stop the server", &error))?;
+    ctx.progress
+        .step("stop", format!("{name} is down"), stopped);
+    failpoint::hit("inplace-stopped");
+    ctx.cancel.check("restoring in place")?;
+
+    let since = Instant::now();
+    log.putting()?;
+    failpoint::hit("inplace-putting");
+    let begun = |error: PuttingError| Stage::Begun {
+        error,
+        undo: undo.clone(),
+    };
+    let progress = &mut |done, total| ctx.progress.bytes(done, total);
+    putting::put_all(&ctx.state, putting, progress).map_err(begun)?;
+    log.outcome(PUT_STEP, "done")
+        .map_err(|error| begun(error.into()))?;
+    ctx.progress
+        .step("put", "the data is the snapshot's", since);
+    failpoint::hit("inplace-put");
+
+    let since = Instant::now();
+    let session = putting::start(putting, &plan.target).map_err(begun)?;
+    let stopped_ms = ms(stopped.elapsed());
+    ctx.progress.step("start", format!("{name} answers"), since);
+    failpoint::hit("inplace-started");
+    let session = putting::resume(session, &putting.resume).map_err(begun)?;
+    let (caught_up, gtid) = watch(ctx, plan, session).map_err(begun)?;
+    Ok(RolledBack {
+        snapshot: plan.manifest.id.clone(),
+        server: name.clone(),
+        undo,
+        stopped_ms,
+        caught_up,
+        gtid,
+    })
+}
+
+/// A snapshot that no server has come up on isn't put in place of anything.
+fn prove_first(ctx: &Context, manifest: &Manifest) -> Result<(), SnapshotError> {
+    if manifest.proof >= Proof::Booted {
+        return Ok(());
+    }
+    let options = verify::Options {
+        level: Level::Boot,
+        foreign_keys: false,
+    };
+    let proven = verify::verify(ctx, &manifest.id, options)?;
+    match proven.verification.as_ref().and_then(|record| record.flaw) {
+        None => Ok(()),
+        Some(flaw) => Err(SnapshotError::refused(
+            format!("{} isn't good: {}", manifest.id, flaw.words()),
+            "Choose another snapshot: `understudy snapshot list` shows the proven ones.",
+        )),
+    }
+}
+
+fn observe(target: &Target) -> Result<Observed, SnapshotError> {
+    let session = Session::connect(target)?;
+    let (session, channels) = replication::observe_channels(session)?;
+    let (session, gtid) = replication::observe_gtid(session, !channels.is_empty())?;
+    let (session, has) = replication::observe_gtid(session, false)?;
+    let (session, read_only) = session.value("SELECT @@GLOBAL.read_only + 0", READ_LIMIT)?;
+    Ok(Observed {
+        identity: session.identity().clone(),
+        flavour: session.flavour().clone(),
+        channels,
+        gtid,
+        has,
+        read_only: read_only.as_deref() == Some("1"),
+    })
+}
+
+fn refusals_of_manifest(manifest: &Manifest) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    match manifest.state {
+        State::Complete => {}
+        State::Invalid | State::Orphan => refusals.push(Refusal::new(
+            format!(
+                "{} isn't whole: {}",
+                manifest.id,
+                manifest
+                    .state_reason
+                    .as_deref()
+                    .unwrap_or("its state is bad")
+            ),
+            "Choose another snapshot.",
+        )),
+    }
+    if manifest.proof == Proof::Failed {
+        refusals.push(Refusal::new(
+            format!("the proof of {} failed", manifest.id),
+            "Choose another snapshot, or verify it again.",
+        ));
+    }
+    if !manifest.mounts.is_empty() {
+        refusals.push(Refusal::new(
+            format!("{} is mounted", manifest.id),
+            format!("Run `understudy snapshot unmount {}` first.", manifest.id),
+        ));
+    }
+    if manifest.boot.is_none() {
+        refusals.push(Refusal::new(
+            format!("{} has no record of its data directory", manifest.id),
+            "Use `understudy snapshot restore --to DIR`.",
+        ));
+    }
+    refusals
+}
+
+/// A restored server begins to replicate by itself when it starts: only with GTIDs it then knows
+/// where.
+fn refusals_of_channels(manifest: &Manifest, before: &Observed) -> Vec<Refusal> {
+    before
+        .channels
+        .iter()
+        .filter(|channel| channel.uses_gtid != Some(true))
+        .map(|channel| {
+            Refusal::new(
+                format!(
+                    "the {} of {} replicates by file and position, from which it would go on wrongly",
+                    channel.name, manifest.server
+                ),
+                "Switch it to GTIDs (MASTER_USE_GTID, SOURCE_AUTO_POSITION), or use `snapshot \
+                 restore --to DIR`.",
+            )
+        })
+        .collect()
+}
+
+/// What is on this server alone, and would be in the undo snapshot only.
+fn losses(
+    ctx: &Context,
+    manifest: &Manifest,
+    before: &Observed,
+) -> Result<Vec<Refusal>, SnapshotError> {
+    const ACCEPT: &str = "--accept-loss goes on; all of it stays in the undo snapshot.";
+    let recorded = manifest.position.as_ref().map_or("", |p| p.gtid.as_str());
+    if before.channels.is_empty() {
+        if is_same(&before.flavour, &before.gtid, recorded) {
+            return Ok(Vec::new());
+        }
+        return Ok(vec![Refusal::new(
+            format!(
+                "{} replicates from nobody: what was written since {} is only there",
+                manifest.server,
+                clock::rfc3339(manifest.created)
+            ),
+            ACCEPT,
+        )]);
+    }
+    let pair = ctx.config.pair_of(&manifest.server);
+    let source = pair.filter(|pair| pair.source != manifest.server);
+    let Some(source) = source.and_then(|pair| ctx.config.servers.get(&pair.source)) else {
+        return Ok(vec![Refusal::new(
+            format!(
+                "no pair in the configuration says what {} replicates from, so whether its source \
+                 still has what it would have to fetch isn't known",
+                manifest.server
+            ),
+            format!("Configure the pair. {ACCEPT}"),
+        )]);
+    };
+    let session = match Session::connect(&ctx.target(source)?) {
+        Ok(session) => session,
+        Err(error) => {
+            return Ok(vec![Refusal::new(
+                format!("the source can't be asked what it still has: {error}"),
+                format!("Make it reachable. {ACCEPT}"),
+            )]);
+        }
+    };
+    let (session, has) = replication::observe_gtid(session, false)?;
+    let (_, purged) = replication::observe_purged(session)?;
+    let mut refusals = Vec::new();
+    if !is_subset(&before.flavour, &before.has, &has) {
+        refusals.push(Refusal::new(
+            format!(
+                "{} has transactions that its source {} hasn't (here {}, there {has})",
+                manifest.server, source.name, before.has
+            ),
+            ACCEPT,
+        ));
+    }
+    if !is_subset(&before.flavour, &purged, recorded) {
+        refusals.push(Refusal::new(
+            format!(
+                "{} has purged binary logs that {} would need from {recorded} on (purged: {purged})",
+                source.name, manifest.server
+            ),
+            format!("Choose a newer snapshot. {ACCEPT}"),
+        ));
+    }
+    Ok(refusals)
+}
+
+fn parse(flavour: &Flavour, text: &str) -> Option<GtidSet> {
+    match flavour.is_mariadb() {
+        true => GtidSet::parse_mariadb(text),
+        false => GtidSet::parse_mysql(text),
+    }
+    .ok()
+}
+
+/// What can't be compared isn't within.
+fn is_subset(flavour: &Flavour, one: &str, other: &str) -> bool {
+    match (parse(flavour, one), parse(flavour, other)) {
+        (Some(one), Some(other)) => one.is_subset_of(&other).unwrap_or(false),
+        _ => false,
+    }
+}
+
+fn is_same(flavour: &Flavour, one: &str, other: &str) -> bool {
+    is_subset(flavour, one, other) && is_subset(flavour, other, one)
+}
+
+fn steps(manifest: &Manifest, server: &ServerConfig, before: &Observed) -> Vec<String> {
+    let name = &server.name;
+    let mut steps = Vec::new();
+    if manifest.proof < Proof::Booted {
+        steps.push(format!(
+            "prove {}: a private server must come up on it",
+            manifest.id
+        ));
+    }
+    steps.push(format!(
+        "keep the present state of {name} as a snapshot (the undo)"
+    ));
+    steps.push(format!("stop {name} through its service"));
+    for volume in &manifest.volumes {
+        steps.push(format!(
+            "make {} what it was at {}",
+            volume.path.display(),
+            clock::rfc3339(manifest.created)
+        ));
+    }
+    steps.push(format!("start {name}"));
+    if !before.channels.is_empty() {
+        let gtid = manifest.position.as_ref().map_or("", |p| p.gtid.as_str());
+        steps.push(format!("replicate from {gtid} on, and see it catch up"));
+    }
+    steps
+}
+
+/// The undo: an ordinary snapshot, held.
+fn keep_present(ctx: &Context, plan: &Plan) -> Result<String, SnapshotError> {
+    let options = create::Options {
+        label: Some(format!("before restoring {}", plan.manifest.id)),
+        hold: true,
+        allow_source: true,
+        // A thick one must hold all that the restore overwrites.
+        cow_size: Some(CowSize::Percent(100)),
+        ..create::Options::default()
+    };
+    Ok(create::create_locked(ctx, &plan.server.name, &options)?.id)
+}
+
+fn requests(manifest: &Manifest, use_id: &str) -> Vec<PutRequest> {
+    manifest
+        .volumes
+        .iter()
+        .enumerate()
+        .map(|(index, volume)| PutRequest {
+            use_id: use_id.to_owned(),
+            id: manifest.id.clone(),
+            volume: volume.clone(),
+            number: index + 1,
+            limit: STORAGE_LIMIT,
+        })
+        .collect()
+}
+
+fn data_dir(plan: &Plan) -> Result<std::path::PathBuf, SnapshotError> {
+    let recorded = plan
+        .manifest
+        .boot
+        .as_ref()
+        .map(|boot| boot.data_dir.clone());
+    recorded
+        .filter(|path| Path::is_absolute(path))
+        .ok_or_else(|| SnapshotError::Failed {
+            step: "find the data directory",
+            reason: "the manifest doesn't tell it".to_owned(),
+            hint: None,
+        })
+}
+
+/// Of the channels that ran. File-by-file copies hold no relay logs, which MySQL misses.
+fn resumes(plan: &Plan) -> Vec<Resume> {
+    let flavour = &plan.before.flavour;
+    plan.before
+        .channels
+        .iter()
+        .filter(|channel| channel.sql == ThreadState::Running)
+        .map(|channel| Resume {
+            channel: channel.name.as_str().to_owned(),
+            statements: flavour.go_on(&channel.name, plan.manifest.backend_kind.is_file_by_file()),
+        })
+        .collect()
+}
+
+fn failed(step: &'static str, error: &PuttingError) -> SnapshotError {
+    SnapshotError::Failed {
+        step,
+        reason: error.to_string(),
+        hint: None,
+    }
+}
+
+/// The storage wasn't touched: the server runs again as before.
+fn as_before(plan: &Plan, putting: &Putting, error: SnapshotError) -> SnapshotError {
+    let back = putting::start(putting, &plan.target)
+        .and_then(|session| putting::resume(session, &putting.resume))
+        .and_then(|session| match putting.closed {
+            true => putting::open_writes(session),
+            false => Ok(session),
+        });
+    match back {
+        Ok(_) => error,
+        Err(left) => SnapshotError::NeedsOperator {
+            reason: format!(
+                "{error}; and {} doesn't run as before: {left}",
+                plan.server.name
+            ),
+            hint: format!(
+                "Its data wasn't touched. Run `understudy recover {}`.",
+                plan.server.name
+            ),
+        },
+    }
+}
+
+/// Until it is where it was before, or for a while.
+fn watch(
+    ctx: &Context,
+    plan: &Plan,
+    mut session: Session,
+) -> Result<(Option<bool>, String), PuttingError> {
+    let is_replica = !plan.before.channels.is_empty();
+    let since = Instant::now();
+    loop {
+        let (back, gtid) = replication::observe_gtid(session, is_replica)?;
+        session = back;
+        if !is_replica {
+            return Ok((None, gtid));
+        }
+        if is_subset(&plan.before.flavour, &plan.before.gtid, &gtid) {
+            ctx.progress
+                .step("catch up", "it is where it was before", since);
+            return Ok((Some(true), gtid));
+        }
+        if since.elapsed() > CATCH_UP_LIMIT || ctx.cancel.is_set() {
+            return Ok((Some(false), gtid));
+        }
+        ctx.progress.still("catch up", &gtid, since);
+        sleep(LOOK_EVERY);
+    }
+}
