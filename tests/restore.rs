@@ -518,9 +518,16 @@ fn leaves_nothing_of_a_killed_extract(pair: &mut Pair) {
 
 /// The replica is stopped and started by the tool from now on.
 fn under_a_service(pair: &mut Pair) {
-    let service = pair.put_under_a_service();
-    let (_, service) = service.split_once('\n').unwrap();
-    pair.configure(|settings| settings.more = service.to_owned());
+    let scripts = ["start", "stop"].map(|name| text(&pair.base().join(name)));
+    if !Path::new(&scripts[0]).exists() {
+        pair.put_under_a_service();
+    }
+    let [start, stop] = scripts;
+    let service = format!(
+        "[server.{}.service]\nstart = [\"{start}\"]\nstop = [\"{stop}\"]",
+        pair.name()
+    );
+    pair.configure(|settings| settings.more = service);
 }
 
 fn in_place(pair: &Pair, snapshot: &str) -> Value {

@@ -215,13 +215,13 @@ impl Flavour {
         }
     }
 
-    /// Makes a channel of a restored replica go on, by GTID. MySQL misses relay logs that its
-    /// metadata speaks of; MariaDB fetches them anew by itself.
+    /// Makes a channel of a restored replica go on, by GTID. Both flavours miss relay logs that
+    /// their metadata speaks of, and keep host and account through a RESET.
     pub fn go_on(&self, channel: &ChannelName, relay_logs_are_lost: bool) -> Vec<String> {
         let say = |verb: &str| self.replica_statement(verb, "", channel);
-        match (self.family, relay_logs_are_lost) {
-            (Family::Mysql, true) => vec![say("STOP"), say("RESET"), say("START")],
-            (Family::Mysql, false) | (Family::Mariadb, _) => vec![say("START")],
+        match relay_logs_are_lost {
+            true => vec![say("STOP"), say("RESET"), say("START")],
+            false => vec![say("START")],
         }
     }
 

@@ -50,6 +50,7 @@ pub struct Plan {
     pub service: ServiceControl,
     target: Target,
     before: Observed,
+    source: Option<Source>,
     /// Steps for people.
     pub steps: Vec<String>,
 }
@@ -75,7 +76,7 @@ pub struct RolledBack {
     /// The snapshot of the state before.
     pub undo: String,
     pub stopped_ms: u64,
-    /// As far as it was watched; `None` when it is no replica.
+    /// As far as it was watched; `None` when there is no source to compare it with.
     pub caught_up: Option<bool>,
     pub gtid: String,
 }
@@ -119,8 +120,9 @@ pub fn plan(ctx: &Context, wanted: &str, options: Options) -> Result<Plan, Snaps
         ));
     }
     refusals.extend(refusals_of_channels(&manifest, &before));
+    let source = observe_source(ctx, &server.name);
     if !options.accept_loss {
-        refusals.extend(losses(ctx, &manifest, &before)?);
+        refusals.extend(losses(&manifest, &before, &source));
     }
     let (Some(service), true) = (service, refusals.is_empty()) else {
         return Err(SnapshotError::Refused { refusals });
@@ -132,6 +134,7 @@ pub fn plan(ctx: &Context, wanted: &str, options: Options) -> Result<Plan, Snaps
         service,
         target,
         before,
+        source: source.ok(),
         steps,
     })
 }
@@ -357,69 +360,88 @@ fn refusals_of_channels(manifest: &Manifest, before: &Observed) -> Vec<Refusal> 
 }
 
 /// What is on this server alone, and would be in the undo snapshot only.
-fn losses(
-    ctx: &Context,
-    manifest: &Manifest,
-    before: &Observed,
-) -> Result<Vec<Refusal>, SnapshotError> {
+fn losses(manifest: &Manifest, before: &Observed, source: &Result<Source, String>) -> Vec<Refusal> {
     const ACCEPT: &str = "--accept-loss goes on; all of it stays in the undo snapshot.";
     let recorded = manifest.position.as_ref().map_or("", |p| p.gtid.as_str());
     if before.channels.is_empty() {
         if is_same(&before.flavour, &before.gtid, recorded) {
-            return Ok(Vec::new());
+            return Vec::new();
         }
-        return Ok(vec![Refusal::new(
+        return vec![Refusal::new(
             format!(
                 "{} replicates from nobody: what was written since {} is only there",
                 manifest.server,
                 clock::rfc3339(manifest.created)
             ),
             ACCEPT,
-        )]);
+        )];
     }
-    let pair = ctx.config.pair_of(&manifest.server);
-    let source = pair.filter(|pair| pair.source != manifest.server);
-    let Some(source) = source.and_then(|pair| ctx.config.servers.get(&pair.source)) else {
-        return Ok(vec![Refusal::new(
-            format!(
-                "no pair in the configuration says what {} replicates from, so whether its source \
-                 still has what it would have to fetch isn't known",
-                manifest.server
-            ),
-            format!("Configure the pair. {ACCEPT}"),
-        )]);
-    };
-    let session = match Session::connect(&ctx.target(source)?) {
-        Ok(session) => session,
-        Err(error) => {
-            return Ok(vec![Refusal::new(
-                format!("the source can't be asked what it still has: {error}"),
-                format!("Make it reachable. {ACCEPT}"),
-            )]);
+    let source = match source {
+        Ok(source) => source,
+        Err(reason) => {
+            return vec![Refusal::new(
+                format!(
+                    "whether the source of {} still has what it would have to fetch isn't known: \
+                     {reason}",
+                    manifest.server
+                ),
+                ACCEPT,
+            )];
         }
     };
-    let (session, has) = replication::observe_gtid(session, false)?;
-    let (_, purged) = replication::observe_purged(session)?;
     let mut refusals = Vec::new();
-    if !is_subset(&before.flavour, &before.has, &has) {
+    let Source { name, has, purged } = source;
+    if !is_subset(&before.flavour, &before.has, has) {
         refusals.push(Refusal::new(
             format!(
-                "{} has transactions that its source {} hasn't (here {}, there {has})",
-                manifest.server, source.name, before.has
+                "{} has transactions that its source {name} hasn't (here {}, there {has})",
+                manifest.server, before.has
             ),
             ACCEPT,
         ));
     }
-    if !is_subset(&before.flavour, &purged, recorded) {
+    if !is_subset(&before.flavour, purged, recorded) {
         refusals.push(Refusal::new(
             format!(
-                "{} has purged binary logs that {} would need from {recorded} on (purged: {purged})",
-                source.name, manifest.server
+                "{name} has purged binary logs that {} would need from {recorded} on (purged: \
+                 {purged})",
+                manifest.server
             ),
             format!("Choose a newer snapshot. {ACCEPT}"),
         ));
     }
-    Ok(refusals)
+    refusals
+}
+
+/// What the source has, and has no more.
+#[derive(Debug, Clone)]
+struct Source {
+    name: String,
+    has: String,
+    purged: String,
+}
+
+/// Of the pair that the configuration names; the reason when it can't be asked.
+fn observe_source(ctx: &Context, server: &str) -> Result<Source, String> {
+    let pair = ctx
+        .config
+        .pair_of(server)
+        .filter(|pair| pair.source != server);
+    let source = pair
+        .and_then(|pair| ctx.config.servers.get(&pair.source))
+        .ok_or("no pair in the configuration names it")?;
+    let target = ctx.target(source).map_err(|error| error.to_string())?;
+    (|| {
+        let session = Session::connect(&target)?;
+        let (session, has) = replication::observe_gtid(session, false)?;
+        let (_, purged) = replication::observe_purged(session)?;
+        Ok(Source {
+            name: source.name.clone(),
+            has,
+            purged,
+        })
+    })()
+    .map_err(|error: crate::server::SessionError| error.to_string())
 }
 
 fn parse(flavour: &Flavour, text: &str) -> Option<GtidSet> {
@@ -558,7 +580,7 @@ fn as_before(plan: &Plan, putting: &Putting, error: SnapshotError) -> SnapshotEr
     }
 }
 
-/// Until it is where it was before, or for a while.
+/// Until it has what its source had before, or for a while.
 fn watch(
     ctx: &Context,
     plan: &Plan,
@@ -569,12 +591,12 @@ fn watch(
     loop {
         let (back, gtid) = replication::observe_gtid(session, is_replica)?;
         session = back;
-        if !is_replica {
+        let Some(source) = plan.source.as_ref().filter(|_| is_replica) else {
             return Ok((None, gtid));
-        }
-        if is_subset(&plan.before.flavour, &plan.before.gtid, &gtid) {
+        };
+        if is_subset(&plan.before.flavour, &source.has, &gtid) {
             ctx.progress
-                .step("catch up", "it is where it was before", since);
+                .step("catch up", "it has what its source had", since);
             return Ok((Some(true), gtid));
         }
         if since.elapsed() > CATCH_UP_LIMIT || ctx.cancel.is_set() {
