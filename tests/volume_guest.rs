@@ -11,6 +11,9 @@
 #[cfg(test)]
 #[path = "volume_guest/clones.rs"]
 mod clones;
+#[cfg(test)]
+#[path = "volume_guest/puts.rs"]
+mod puts;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

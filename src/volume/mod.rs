@@ -384,3 +384,4 @@ pub mod zfs;
 mod zfs_core;
 
 pub use choose::{choose, freeze_problem, is_in_use, needs_freeze, open};
+pub use put::foreign_entry;

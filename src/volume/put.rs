@@ -6,16 +6,63 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::kept::{self, Kept};
-use super::layout::{mount_of, observe_mounts};
+use super::layout::{Place, Role, mount_of, observe_mounts};
 use super::mirror::{Method, Mirror, Strangers};
-use super::walk::Roots;
-use super::{VolumeError, reflink};
-use crate::sys::failpoint;
+use super::walk::{Roots, is_log_of};
+use super::{VolumeError, btrfs, reflink};
+use crate::sys::{failpoint, files};
 
-/// A page that was dirty when its file was copied can be stored to without a new time, until it is
-/// written out: a minute at most, and this much before the note was written nothing was copied
-/// while it was dirty.
+/// A page that was dirty when its file was copied can be stored to without a new time for the file,
+/// until it is written out. A file that was at rest for this long before the note was written had no
+/// such page.
 const AT_REST: Duration = Duration::from_secs(3600);
+
+/// Names that belong to no server and to nobody else.
+const NOBODYS_NAMES: [&str; 3] = ["lost+found", ".zfs", btrfs::PLACE_NAME];
+
+/// What else a volume holds: an entry below `dir`, where it is mounted, that is none of the server's
+/// places and leads to none, nor to one of `spared` (a directory of snapshots). A put of the whole
+/// volume would take it back in time with the data.
+pub fn foreign_entry(
+    dir: &Path,
+    places: &[Place],
+    spared: &[PathBuf],
+) -> Result<Option<PathBuf>, VolumeError> {
+    if is_claimed(dir, places, spared) {
+        return Ok(None);
+    }
+    for entry in files::list(dir)? {
+        let name = entry.file_name().unwrap_or_default();
+        let is_nobodys = NOBODYS_NAMES.iter().any(|own| name == *own);
+        if is_nobodys || is_claimed(&entry, places, spared) {
+            continue;
+        }
+        let mut wanted = places.iter().map(|place| &place.path).chain(spared);
+        let is_dir = entry.symlink_metadata().is_ok_and(|own| own.is_dir());
+        if !is_dir || !wanted.any(|path| path.starts_with(&entry)) {
+            return Ok(Some(entry));
+        }
+        if let Some(found) = foreign_entry(&entry, places, spared)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+fn is_claimed(path: &Path, places: &[Place], spared: &[PathBuf]) -> bool {
+    let is_log = |place: &Place| {
+        matches!(place.role, Role::BinaryLog | Role::RelayLog)
+            && path.parent() == place.path.parent()
+            && match (place.path.file_name(), path.file_name()) {
+                (Some(base), Some(name)) => is_log_of(base, name),
+                (Some(_) | None, _) => false,
+            }
+    };
+    places
+        .iter()
+        .any(|place| place.covers(path) || is_log(place))
+        || spared.iter().any(|spared| path.starts_with(spared))
+}
 
 /// What goes where.
 pub(super) struct FilesPut {
@@ -118,4 +165,39 @@ fn overwrites(path: &Path) -> Result<bool, VolumeError> {
     let mounts = observe_mounts()?;
     let fs_type = mount_of(path, &mounts).map(|mount| mount.fs_type.as_str());
     Ok(!matches!(fs_type, Some("btrfs" | "zfs") | None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_the_servers_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let place = |role, name: &str| Place {
+            role,
+            path: at(name),
+        };
+        for name in ["lib/mysql/shop", "lost+found/x", "logs", "snapshots/id-1"] {
+            std::fs::create_dir_all(at(name)).unwrap();
+        }
+        std::fs::write(at("logs/binlog.000001"), "").unwrap();
+        std::fs::write(at("logs/binlog.index"), "").unwrap();
+        let places = [
+            place(Role::Data, "lib/mysql"),
+            place(Role::BinaryLog, "logs/binlog"),
+        ];
+        let spared = [at("snapshots")];
+        let foreign = |places: &[Place]| foreign_entry(dir.path(), places, &spared).unwrap();
+        assert_eq!(foreign(&places), None);
+        assert_eq!(foreign(&places[..1]), Some(at("logs")));
+        std::fs::write(at("logs/syslog"), "").unwrap();
+        assert_eq!(foreign(&places), Some(at("logs/syslog")));
+        std::fs::write(at("lib/other"), "").unwrap();
+        assert_eq!(foreign(&places), Some(at("lib/other")));
+        // The whole volume is the server's.
+        let data = place(Role::Data, "");
+        assert_eq!(foreign(&[data]), None);
+    }
 }

@@ -38,7 +38,7 @@ pub(super) fn render_options(mount: &Mount) -> String {
     mount.options.join(",")
 }
 
-/// Refuses a volume that isn't wholly mounted at `path`, or is anywhere else too in this namespace.
+/// Refuses a volume that isn't wholly mounted at `path`, or that `check_free_of` refuses.
 pub(super) fn check_only_at(
     name: &str,
     path: &Path,
@@ -46,11 +46,25 @@ pub(super) fn check_only_at(
 ) -> Result<(), VolumeError> {
     let mount = mounted_at(path)?;
     if !mount.is_some_and(|mount| is_it(&mount) && mount.root == Path::new("/")) {
-        return Err(VolumeError::refused(
-            format!("{name} isn't mounted at {}", path.display()),
-            "Mount it there, as it was when the snapshot was taken.",
-        ));
+        return Err(not_mounted(name, path));
     }
+    check_free_of(name, path, is_it)
+}
+
+pub(super) fn not_mounted(name: &str, path: &Path) -> VolumeError {
+    VolumeError::refused(
+        format!("{name} isn't mounted at {}", path.display()),
+        "Mount it there, as it was when the snapshot was taken.",
+    )
+}
+
+/// Refuses a path with something else mounted at it or below it, and a volume that is mounted
+/// elsewhere in this namespace.
+pub(super) fn check_free_of(
+    name: &str,
+    path: &Path,
+    is_it: &dyn Fn(&Mount) -> bool,
+) -> Result<(), VolumeError> {
     if path == Path::new("/") {
         return Err(VolumeError::refused(
             format!("{name} is the root of the running system"),
@@ -142,13 +156,18 @@ fn refuse_below(
 ) -> Result<(), VolumeError> {
     let snapshots = format!("{name}@");
     let below = observe_mounts()?.into_iter().find(|mount| {
-        let is_below = mount.mount_point.starts_with(path) && mount.mount_point != path;
-        is_below && !is_it(mount) && !mount.source.starts_with(&snapshots)
+        // What mounts on demand lies below what it mounted.
+        let is_there = mount.mount_point.starts_with(path) && mount.fs_type != "autofs";
+        is_there && !is_it(mount) && !mount.source.starts_with(&snapshots)
     });
     match below {
         None => Ok(()),
         Some(mount) => Err(VolumeError::refused(
-            format!("{} is mounted in it", mount.mount_point.display()),
+            format!(
+                "{} is mounted at {}",
+                mount.source,
+                mount.mount_point.display()
+            ),
             "Restore to another directory, and copy from there; \
              or keep that filesystem outside of the data.",
         )),

@@ -20,7 +20,9 @@ use super::report::{BEFORE_TAG, Lv, MOUNT_TAG, PUT_TAG, USE_TAG, render_tag};
 use super::{CHANGE_LIMIT, Lvm, blocks, clone, plan};
 use crate::sys::{failpoint, ioctl};
 use crate::volume::layout::Mount;
-use crate::volume::remount::{check_only_at, mount_again, mounted_at, render_options, take_down};
+use crate::volume::remount::{
+    check_free_of, check_only_at, mount_again, mounted_at, not_mounted, render_options, take_down,
+};
 use crate::volume::{
     ASIDE_PREFIX, BackendKind, Mountable, PlannedVolume, PutRequest, VolumeError, aside_name,
     clone_name,
@@ -33,10 +35,13 @@ impl Lvm {
     ) -> Result<Vec<PlannedVolume>, VolumeError> {
         let (lvs, kept) = self.find_recorded(&request.id, &request.volume)?;
         let put = Put::of(self, request)?;
-        let origin = put.origin(&lvs).ok_or_else(|| put.no_origin())?;
-        plan::check_origin(self.kind, origin)?;
-        check_only_at(&put.full_origin(), put.path(), &is_device_of(origin))?;
+        match put.origin(&lvs) {
+            Some(origin) => put.check_origin(origin)?,
+            // Where a put was interrupted, another may begin.
+            None => drop(put.all_aside(&lvs).next().ok_or_else(|| put.no_origin())?),
+        }
         if self.kind == BackendKind::LvmThick {
+            let origin = put.origin(&lvs).ok_or_else(|| put.no_origin())?;
             plan::check_put_blocks(&lvs, &kept, origin)?;
             put.sectors_of_both(&kept, origin)?;
             return Ok(Vec::new());
@@ -160,6 +165,18 @@ impl<'a> Put<'a> {
         let lvs = self.lvm.lvs()?;
         let made_for = self.find(&lvs, name).and_then(|lv| lv.tag(PUT_TAG));
         Ok(made_for.as_ref() == Some(&self.request.use_id))
+    }
+
+    fn check_origin(&self, origin: &Lv) -> Result<(), VolumeError> {
+        plan::check_origin(self.lvm.kind, origin)?;
+        let (name, is_it) = (self.full_origin(), is_device_of(origin));
+        if mounted_at(self.path())?.is_some_and(|mount| is_it(&mount)) {
+            return check_only_at(&name, self.path(), &is_it);
+        }
+        match origin.tag(MOUNT_TAG) {
+            Some(_) => check_free_of(&name, self.path(), &is_it),
+            None => Err(not_mounted(&name, self.path())),
+        }
     }
 
     /// With the tags of the origin, or of what an interrupted put has set aside.

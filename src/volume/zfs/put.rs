@@ -22,7 +22,8 @@ use crate::sys::failpoint;
 use crate::volume::layout::Mount;
 use crate::volume::mount::refuse_mounted_dataset;
 use crate::volume::remount::{
-    check_only_at, mount_again, mounted_at, render_options, take_down, take_down_snapshots,
+    check_free_of, check_only_at, mount_again, mounted_at, not_mounted, render_options, take_down,
+    take_down_snapshots,
 };
 use crate::volume::{
     ASIDE_PREFIX, Backend, Mountable, PlannedVolume, PutRequest, Renamed, VolumeError,
@@ -43,9 +44,11 @@ impl Zfs {
         put.check_origin()?;
         self.check_free_name(&put.clone)?;
         self.check_free_name(&put.aside)?;
-        for name in self.children(put.origin)? {
-            let snapshot = name.split('@').nth(1).unwrap_or_default();
-            check_length(&format!("{}@{snapshot}", put.aside))?;
+        if self.properties(put.origin)?.is_some() {
+            for name in self.children(put.origin)? {
+                let snapshot = name.split('@').nth(1).unwrap_or_default();
+                check_length(&format!("{}@{snapshot}", put.aside))?;
+            }
         }
         let planned = |origin: &str, name: String| PlannedVolume {
             origin: origin.to_owned(),
@@ -184,10 +187,10 @@ impl<'a> Put<'a> {
 
     fn check_origin(&self) -> Result<(), VolumeError> {
         let origin = self.origin;
-        let properties = self.zfs.properties(origin)?;
-        let properties = properties.ok_or_else(|| VolumeError::NotFound {
-            name: origin.to_owned(),
-        })?;
+        let Some(properties) = self.zfs.properties(origin)? else {
+            // Where a put was interrupted, another may begin.
+            return self.last_aside().map(drop);
+        };
         if !origin.contains('/') {
             return Err(VolumeError::refused(
                 format!("{origin} is its pool's root, which nothing can take the place of"),
@@ -208,7 +211,17 @@ impl<'a> Put<'a> {
                 format!("Let its parent's key serve with `zfs change-key -i {origin}`."),
             ));
         }
-        check_only_at(origin, self.path(), &self.is_origin())
+        if self.is_mounted()? {
+            return check_only_at(origin, self.path(), &self.is_origin());
+        }
+        let is_known = match properties.value("mountpoint") {
+            Some("legacy" | "none") | None => properties.local(MOUNT_PROPERTY).is_some(),
+            Some(mountpoint) => Path::new(mountpoint) == self.path(),
+        };
+        match is_known {
+            true => check_free_of(origin, self.path(), &self.is_origin()),
+            false => Err(not_mounted(origin, self.path())),
+        }
     }
 
     /// With the properties of the origin, or of what an interrupted put has set aside.
