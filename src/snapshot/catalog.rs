@@ -13,7 +13,7 @@ use crate::journal::StateDir;
 use crate::server::replication::Position;
 use crate::sys::files::{self, FileError};
 use crate::sys::parallel;
-use crate::volume::{self, BackendKind, FoundVolume, Tags, VolumeState};
+use crate::volume::{self, BackendKind, FoundVolume, Scan, Tags, VolumeError, VolumeState};
 
 /// Writes a manifest durably.
 pub fn write(state: &StateDir, manifest: &Manifest) -> Result<(), FileError> {
@@ -104,27 +104,44 @@ impl Discovered {
 /// Asks once per back-end, not once per snapshot. A back-end that neither a server's configuration
 /// nor a manifest speaks of isn't asked.
 fn discover(config: &Config, manifests: &[Manifest]) -> Vec<Discovered> {
-    let places = places(config, manifests);
-    BackendKind::ALL
-        .iter()
-        .copied()
-        .filter(|kind| is_of_interest(*kind, config, manifests))
-        .filter_map(|kind| {
-            let known = manifests.iter().any(|m| m.backend_kind == kind);
-            match volume::open(kind).and_then(|backend| backend.discover(&places)) {
-                Ok(volumes) => Some(Discovered {
-                    kind,
-                    volumes: Ok(volumes),
-                }),
-                // Without its programs and without a snapshot of that kind there is nothing to miss.
-                Err(_) if !known => None,
-                Err(error) => Some(Discovered {
-                    kind,
-                    volumes: Err(error.to_string()),
-                }),
-            }
-        })
-        .collect()
+    let scan = Scan::of(&places(config, manifests));
+    let kinds = BackendKind::ALL.into_iter();
+    let kinds = kinds.filter(|kind| is_of_interest(*kind, config, manifests));
+    // Side by side, since some of them wait for programs.
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = kinds
+            .map(|kind| {
+                let scan = &scan;
+                scope.spawn(move || {
+                    let found = volume::open(kind).and_then(|backend| backend.discover_in(scan));
+                    (kind, found)
+                })
+            })
+            .collect();
+        asked
+            .into_iter()
+            .filter_map(|asked| match asked.join() {
+                Ok((kind, found)) => discovered(kind, found, manifests),
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+            .collect()
+    })
+}
+
+fn discovered(
+    kind: BackendKind,
+    found: Result<Vec<FoundVolume>, VolumeError>,
+    manifests: &[Manifest],
+) -> Option<Discovered> {
+    let known = manifests.iter().any(|m| m.backend_kind == kind);
+    match found {
+        // Without its programs and without a snapshot of that kind there is nothing to miss.
+        Err(_) if !known => None,
+        found => Some(Discovered {
+            kind,
+            volumes: found.map_err(|error| error.to_string()),
+        }),
+    }
 }
 
 /// Every directory that may hold snapshots of ours: the configured ones, those that the manifests

@@ -20,7 +20,7 @@ use super::layout::{Layout, Mount, Volume, mount_of, observe_mounts};
 use super::mount::refuse_mounted;
 use super::{
     Backend, BackendKind, CloneRequest, FoundVolume, Mountable, PlannedVolume, Prepared,
-    PutRequest, Renamed, Tags, TakeRequest, VolumeError, VolumeRecord, VolumeState,
+    PutRequest, Renamed, Scan, Tags, TakeRequest, VolumeError, VolumeRecord, VolumeState,
 };
 use crate::sys::ioctl::{self, SUBVOLUME_ROOT_INODE, SubvolumeInfo};
 use crate::sys::{Fact, files, parallel, transfer};
@@ -52,17 +52,20 @@ impl Backend for Btrfs {
         Ok(Box::new(prepared))
     }
 
-    fn discover(&self, places: &[PathBuf]) -> Result<Vec<FoundVolume>, VolumeError> {
+    fn discover_in(&self, scan: &Scan) -> Result<Vec<FoundVolume>, VolumeError> {
         let mut candidates: Vec<PathBuf> = Vec::new();
-        for place in places.iter().flat_map(|place| places_near(place)) {
+        for place in scan.places().iter().flat_map(|place| places_near(place)) {
             if !candidates.contains(&place) {
                 candidates.push(place);
             }
         }
         let mut found = Vec::new();
         for place in candidates {
-            let kept = kept::kept_in(&place, |kind| kind == BackendKind::Btrfs)?;
-            let volumes = parallel::map(&kept, |(kept, note)| found_in(kept, note));
+            let kept = scan.kept_in(&place)?;
+            let volumes = parallel::map(&kept, |(kept, note)| match note.backend {
+                BackendKind::Btrfs => found_in(kept, note),
+                _ => Ok(Vec::new()),
+            });
             for volumes in volumes {
                 found.extend(volumes?);
             }

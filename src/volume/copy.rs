@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::kept::{self, Kept, Note, NotedVolume, Stage};
@@ -15,7 +15,7 @@ use super::mount::refuse_mounted;
 use super::walk::{Take, plan_roots};
 use super::{
     Backend, BackendKind, CloneRequest, FoundVolume, Mountable, PlannedVolume, Prepared,
-    PutRequest, Renamed, Tags, TakeRequest, VolumeError, VolumeRecord, VolumeState,
+    PutRequest, Renamed, Scan, Tags, TakeRequest, VolumeError, VolumeRecord, VolumeState,
 };
 use super::{clone, put, reflink};
 use crate::sys::{Fact, transfer};
@@ -74,19 +74,19 @@ impl Backend for FileByFile {
         }))
     }
 
-    fn discover(&self, places: &[PathBuf]) -> Result<Vec<FoundVolume>, VolumeError> {
+    fn discover_in(&self, scan: &Scan) -> Result<Vec<FoundVolume>, VolumeError> {
         let mut found = Vec::new();
-        for place in places {
-            for (kept, note) in kept::kept_in(place, BackendKind::is_file_by_file)? {
+        for place in scan.places() {
+            for (kept, note) in scan.kept_in(place)?.iter() {
                 if note.backend != self.kind() {
                     continue;
                 }
                 for volume in &note.volumes {
                     found.push(FoundVolume {
                         id: note.id.clone(),
-                        record: volume.record(&kept),
+                        record: volume.record(kept),
                         tags: note.tags.clone(),
-                        state: observe_state(&note, volume, &kept)?,
+                        state: observe_state(note, volume, kept)?,
                     });
                 }
             }

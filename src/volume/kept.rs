@@ -4,8 +4,10 @@
 //! somebody else's. The note is written before anything else is made in the directory, and goes
 //! last when the snapshot is removed, so that an interrupted removal can be taken up again.
 
+use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::statfs::statfs;
 use serde::{Deserialize, Serialize};
@@ -204,24 +206,46 @@ impl Kept {
     }
 }
 
-/// All kept directories in `place` whose note names one of these back-ends.
-pub fn kept_in(
-    place: &Path,
-    is_mine: fn(BackendKind) -> bool,
-) -> Result<Vec<(Kept, Note)>, VolumeError> {
-    if !place.is_dir() {
-        return Ok(Vec::new());
+/// The kept directories of some places, read once for all back-ends that ask.
+#[derive(Debug, Default)]
+pub struct Scan {
+    places: Vec<PathBuf>,
+    read: Mutex<HashMap<PathBuf, Arc<Vec<(Kept, Note)>>>>,
+}
+
+impl Scan {
+    pub fn of(places: &[PathBuf]) -> Self {
+        Self {
+            places: places.to_vec(),
+            ..Self::default()
+        }
     }
-    let directories = files::list(place)?;
-    let found = parallel::map(&directories, |dir| {
-        let id = dir.file_name()?.to_str()?;
-        let is_dir = dir.symlink_metadata().is_ok_and(|own| own.is_dir());
-        let kept = is_dir.then(|| Kept::at(place, id).ok()).flatten()?;
-        // Whatever isn't readable as ours is somebody else's.
-        let note = kept.read().ok().flatten()?;
-        is_mine(note.backend).then_some((kept, note))
-    });
-    Ok(found.into_iter().flatten().collect())
+
+    pub fn places(&self) -> &[PathBuf] {
+        &self.places
+    }
+
+    /// All in `place` with a note of ours. Whatever isn't readable as ours is somebody else's.
+    pub fn kept_in(&self, place: &Path) -> Result<Arc<Vec<(Kept, Note)>>, VolumeError> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = read.get(place) {
+            return Ok(known.clone());
+        }
+        let directories = match place.is_dir() {
+            true => files::list(place)?,
+            false => Vec::new(),
+        };
+        let found = parallel::map(&directories, |dir| {
+            let kept = Kept::at(place, dir.file_name()?.to_str()?).ok()?;
+            let note = kept.read().ok().flatten()?;
+            // Not through a link, which could lead to another's.
+            let is_dir = dir.symlink_metadata().is_ok_and(|own| own.is_dir());
+            is_dir.then_some((kept, note))
+        });
+        let found = Arc::new(found.into_iter().flatten().collect::<Vec<_>>());
+        read.insert(place.to_owned(), found.clone());
+        Ok(found)
+    }
 }
 
 /// The kept directories that these planned volumes would lie in, each once.
@@ -376,8 +400,8 @@ mod tests {
         std::fs::copy(kept.note_path(), other.note_path()).unwrap();
         assert!(matches!(other.read(), Err(VolumeError::NotOurs { .. })));
         assert!(!other.remove_unclaimed().unwrap());
-        let found = kept_in(dir.path(), BackendKind::is_file_by_file).unwrap();
-        assert_eq!(found, [(kept.clone(), note)]);
+        let found = Scan::of(&[]).kept_in(dir.path()).unwrap();
+        assert_eq!(*found, [(kept.clone(), note)]);
 
         kept.remove_emptied().unwrap();
         assert!(!kept.dir.exists() && other.dir.exists());

@@ -30,7 +30,6 @@ mod state;
 mod take;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use plan::Target;
@@ -38,7 +37,7 @@ use report::{Lv, Vg};
 
 use super::{
     Backend, BackendKind, CloneRequest, FoundVolume, Mountable, PlannedVolume, Prepared,
-    PutRequest, Renamed, Stillness, TakeRequest, VolumeError, VolumeRecord, VolumeState,
+    PutRequest, Renamed, Scan, Stillness, TakeRequest, VolumeError, VolumeRecord, VolumeState,
     snapshot_name,
 };
 use crate::sys::Fact;
@@ -215,7 +214,7 @@ impl Backend for Lvm {
         )))
     }
 
-    fn discover(&self, _places: &[PathBuf]) -> Result<Vec<FoundVolume>, VolumeError> {
+    fn discover_in(&self, _scan: &Scan) -> Result<Vec<FoundVolume>, VolumeError> {
         let lvs = self.lvs()?;
         let of_kind = |lv: &&Lv| plan::kind_of(lv) == self.kind;
         Ok(lvs

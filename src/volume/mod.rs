@@ -119,7 +119,12 @@ pub trait Backend: Send + Sync {
 
     /// All volumes of ours that this back-end can see, each with what the volume itself knows.
     /// `places` are directories that may hold btrfs, reflink and copy snapshots.
-    fn discover(&self, places: &[PathBuf]) -> Result<Vec<FoundVolume>, VolumeError>;
+    fn discover(&self, places: &[PathBuf]) -> Result<Vec<FoundVolume>, VolumeError> {
+        self.discover_in(&Scan::of(places))
+    }
+
+    /// As `discover`, with the places read for several back-ends at once.
+    fn discover_in(&self, scan: &Scan) -> Result<Vec<FoundVolume>, VolumeError>;
 
     /// Whether the kept volume is still good: present, the same one, not overflowed.
     fn probe(&self, volume: &VolumeRecord) -> Fact<VolumeState>;
@@ -382,6 +387,8 @@ pub mod view;
 pub mod walk;
 pub mod zfs;
 mod zfs_core;
+
+pub use kept::Scan;
 
 pub use choose::{choose, freeze_problem, is_in_use, needs_freeze, open};
 pub use put::foreign_entry;

@@ -23,7 +23,7 @@ use super::mount::refuse_mounted_dataset;
 use super::zfs_core::ZfsCore;
 use super::{
     Backend, BackendKind, CloneRequest, FoundVolume, Mountable, PlannedVolume, Prepared,
-    PutRequest, Renamed, TakeRequest, VolumeError, VolumeRecord, VolumeState, snapshot_name,
+    PutRequest, Renamed, Scan, TakeRequest, VolumeError, VolumeRecord, VolumeState, snapshot_name,
 };
 use crate::sys::Fact;
 use crate::sys::exec::{ExecError, Output, Program};
@@ -231,7 +231,7 @@ impl Backend for Zfs {
         )))
     }
 
-    fn discover(&self, _places: &[PathBuf]) -> Result<Vec<FoundVolume>, VolumeError> {
+    fn discover_in(&self, _scan: &Scan) -> Result<Vec<FoundVolume>, VolumeError> {
         let (columns, all) = (
             "name,value",
             ["get", "-Hp", "-t", "snapshot", "-s", "local", "-o"],
