@@ -206,11 +206,14 @@ impl Kept {
     }
 }
 
+/// What lies in one place, shared by those who asked for it.
+type Found = Arc<Vec<(Kept, Note)>>;
+
 /// The kept directories of some places, read once for all back-ends that ask.
 #[derive(Debug, Default)]
 pub struct Scan {
     places: Vec<PathBuf>,
-    read: Mutex<HashMap<PathBuf, Arc<Vec<(Kept, Note)>>>>,
+    read: Mutex<HashMap<PathBuf, Found>>,
 }
 
 impl Scan {
@@ -226,7 +229,7 @@ impl Scan {
     }
 
     /// All in `place` with a note of ours. Whatever isn't readable as ours is somebody else's.
-    pub fn kept_in(&self, place: &Path) -> Result<Arc<Vec<(Kept, Note)>>, VolumeError> {
+    pub fn kept_in(&self, place: &Path) -> Result<Found, VolumeError> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = read.get(place) {
             return Ok(known.clone());
