@@ -28,6 +28,10 @@ fn main() -> ExitCode {
     let mut groups = Vec::new();
     for storage in runner::storages() {
         for flavour in [Flavour::Mariadb, Flavour::Mysql97] {
+            // Emulated servers take half a minute to start: there MySQL does it on one storage.
+            if in_guest() && !flavour.is_mariadb() && storage != Storage::Zfs {
+                continue;
+            }
             let mut cases = cases![true restores_a_copy_that_becomes_a_replica];
             if flavour.is_mariadb() || !in_guest() {
                 cases.extend(cases![
