@@ -4,6 +4,7 @@
 //! nowhere else.
 
 pub mod channel;
+pub mod engine_files;
 pub mod facts;
 pub mod flavour;
 pub mod gtid;

@@ -252,6 +252,7 @@ fn orphan(volume: &FoundVolume, kind: BackendKind) -> Manifest {
         warnings: Vec::new(),
         boot: None,
         verification: None,
+        failure: None,
     }
 }
 

@@ -126,6 +126,7 @@ fn manifest(ctx: &Context, ready: &Ready, id: &str, options: &Options, held: Hel
         warnings,
         boot: Some(ready.boot.clone()),
         verification: None,
+        failure: None,
     }
 }
 

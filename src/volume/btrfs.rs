@@ -134,8 +134,8 @@ impl Backend for Btrfs {
         Ok(Some(Mountable::Directory(volume.name.clone().into())))
     }
 
-    fn probe_clone(&self, _planned: &PlannedVolume) -> Fact<VolumeState> {
-        Fact::Known(VolumeState::Good { bytes_used: None })
+    fn probe_clone(&self, planned: &PlannedVolume) -> Fact<VolumeState> {
+        clone::probe(planned)
     }
 
     fn drop_clones(

@@ -10,11 +10,14 @@ use super::kept::{self, Kept};
 use super::mirror::{Method, Mirror};
 use super::mount::refuse_mounted;
 use super::walk::Roots;
-use super::{CloneRequest, PlannedVolume, VolumeError, reflink};
-use crate::sys::{files, ioctl, transfer};
+use super::{CloneRequest, PlannedVolume, VolumeError, VolumeState, reflink};
+use crate::sys::{Fact, files, ioctl, transfer};
 
 /// Before a use's id: the directory of its clones.
 const USE_PREFIX: &str = ".use-";
+
+/// With less left a filesystem counts as full: no more than one extension of a tablespace.
+const FULL_BYTES: u64 = 16 << 20;
 
 /// How a directory is cloned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +79,19 @@ pub(super) fn make(
         }
     }
     Ok(path)
+}
+
+/// Whether it holds what was written to it. On a full filesystem a writer was refused, and says so in
+/// many ways or not at all.
+pub(super) fn probe(planned: &PlannedVolume) -> Fact<VolumeState> {
+    match kept::free_space(Path::new(&planned.name)) {
+        Ok((free, _)) if free < FULL_BYTES => Fact::Known(VolumeState::Invalid(format!(
+            "its filesystem is full, with {} KiB free",
+            free >> 10
+        ))),
+        Ok(_) => Fact::Known(VolumeState::Good { bytes_used: None }),
+        Err(error) => Fact::unknown(error),
+    }
 }
 
 /// Removes the clones of a use; what isn't in a directory of its name stays.
