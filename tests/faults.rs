@@ -685,29 +685,9 @@ fn rejects_a_copy_that_innodb_wrote_to(pair: &mut Pair) {
     pair.wait_caught_up();
 }
 
-/// A file that takes all space but this.
-fn fill_volume(pair: &Pair, but_mb: u64) -> std::path::PathBuf {
-    let filler = pair.volume.mount.join("filler");
-    let free = sh(&[
-        "stat",
-        "-f",
-        "-c",
-        "%a %S",
-        &pair.volume.mount.display().to_string(),
-    ]);
-    let numbers: Vec<u64> = free
-        .split_whitespace()
-        .map(|n| n.parse().unwrap())
-        .collect();
-    let bytes = (numbers[0] * numbers[1]).saturating_sub(but_mb * 1024 * 1024);
-    let path = filler.display().to_string();
-    sh(&["fallocate", "-l", &bytes.to_string(), &path]);
-    filler
-}
-
 fn refuses_when_space_is_short(pair: &mut Pair) {
     let before = Footprint::of(pair);
-    let filler = fill_volume(pair, 150);
+    let filler = pair.volume.fill_up(150);
     let run = create(pair, "stopping=kill").wait();
     std::fs::remove_file(filler).unwrap();
     run.expect_code(4);
@@ -720,7 +700,7 @@ fn resumes_when_the_volume_fills_up_in_the_pause(pair: &mut Pair) {
     let before = Footprint::of(pair);
     let mut running = create(pair, "positioned=sleep:2500");
     wait_paused(pair, &mut running);
-    let filler = fill_volume(pair, 1);
+    let filler = pair.volume.fill_up(1);
     let run = running.wait();
     // Back while the volume is still full.
     let back = pair.replica.sql_threads();

@@ -3,7 +3,7 @@
 //! Runs by hand, at the start of every command that changes that server, and at boot. The caller
 //! holds the server's lock, so whoever began an unfinished operation is gone.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -15,13 +15,18 @@ use super::state::StateDir;
 use crate::server::session::Target;
 use crate::sys::files::{self, FileError};
 use crate::sys::lock::{FileLock, LockError};
-use crate::volume::{self, VolumeError};
+use crate::volume::{self, Backend, PlannedVolume, VolumeError};
 
 /// How long putting one lease back may take before an operator must look.
 const PUT_BACK_FOR: Duration = Duration::from_secs(60);
 
 /// How long another keeper that is at it is waited for.
 const OTHER_KEEPER_FOR: Duration = Duration::from_secs(90);
+
+/// A server with much memory takes some seconds to go.
+const STILL_DYING_FOR: Duration = Duration::from_secs(30);
+
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
@@ -255,7 +260,7 @@ fn clear_use(state: &StateDir, operation: &Unfinished) -> Result<Vec<String>, Re
     }
     for (backend, volumes) in &operation.volumes {
         let dropped = volume::open(*backend)
-            .and_then(|backend| backend.drop_clones(use_id, volumes))
+            .and_then(|backend| drop_clones(backend.as_ref(), use_id, volumes))
             .map_err(sweep)?;
         actions.extend(dropped);
     }
@@ -275,6 +280,24 @@ fn clear_use(state: &StateDir, operation: &Unfinished) -> Result<Vec<String>, Re
         }
     }
     Ok(actions)
+}
+
+/// Removes the clones of a use. Its private server may have been killed a moment ago: until the
+/// kernel has taken it apart, the mounts of its room are there.
+pub fn drop_clones(
+    backend: &dyn Backend,
+    use_id: &str,
+    planned: &[PlannedVolume],
+) -> Result<Vec<String>, VolumeError> {
+    let until = Instant::now() + STILL_DYING_FOR;
+    loop {
+        match backend.drop_clones(use_id, planned) {
+            Err(VolumeError::Busy { .. }) if Instant::now() < until => {
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            ended => return ended,
+        }
+    }
 }
 
 fn end_recovered(

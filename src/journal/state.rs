@@ -79,6 +79,11 @@ impl StateDir {
         self.root.join("journal").join("done")
     }
 
+    /// What the private server of a use said, kept beside the use's own log.
+    pub fn kept_log(&self, use_id: &str) -> PathBuf {
+        self.journal_done().join(format!("{use_id}.log"))
+    }
+
     pub fn manifest(&self, id: &str) -> PathBuf {
         self.root.join("snapshots").join(format!("{id}.json"))
     }

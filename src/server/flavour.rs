@@ -406,17 +406,23 @@ impl Flavour {
     }
 
     /// Files of InnoDB tables that must be there, one column: paths relative to the data directory
-    /// or absolute. MySQL's dictionary knows them without opening them; older ones and MariaDB give
-    /// the tables' names, which are the paths without their ending.
+    /// or absolute. MySQL's dictionary names the files without opening them (its FILES has no type
+    /// for one that is gone). MariaDB's names the tables, which are the paths without their ending;
+    /// it lists no table whose .frm is gone.
     pub fn table_files_query(&self) -> &'static str {
         match self.family {
             Family::Mysql if self.version >= (8, 0, 0) => {
-                "SELECT FILE_NAME FROM information_schema.FILES WHERE FILE_TYPE = 'TABLESPACE' \
-                 AND FILE_NAME LIKE '%.ibd'"
+                "SELECT PATH FROM information_schema.INNODB_DATAFILES WHERE PATH LIKE '%.ibd'"
             }
-            Family::Mysql | Family::Mariadb => {
+            Family::Mysql => {
+                "SELECT PATH FROM information_schema.INNODB_SYS_DATAFILES WHERE PATH LIKE '%.ibd'"
+            }
+            Family::Mariadb => {
                 "SELECT CONCAT('./', NAME, '.ibd') FROM information_schema.INNODB_SYS_TABLES \
-                 WHERE SPACE <> 0 AND NAME NOT LIKE '%#sql%' AND NAME LIKE '%/%'"
+                 WHERE SPACE <> 0 AND NAME NOT LIKE '%#sql%' AND NAME LIKE '%/%' UNION SELECT \
+                 CONCAT('./', SUBSTRING_INDEX(SUBSTRING_INDEX(NAME, '#P#', 1), '#p#', 1), '.frm') \
+                 FROM information_schema.INNODB_SYS_TABLES WHERE NAME NOT LIKE '%#sql%' \
+                 AND NAME NOT LIKE '%/FTS!_0%' ESCAPE '!' AND NAME LIKE '%/%'"
             }
         }
     }
@@ -425,7 +431,8 @@ impl Flavour {
     pub fn tables_query(&self) -> &'static str {
         "SELECT TABLE_SCHEMA, TABLE_NAME, COALESCE(ENGINE, ''), \
          COALESCE(DATA_LENGTH, 0) + COALESCE(INDEX_LENGTH, 0), COALESCE(TABLE_COMMENT, '') \
-         FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE', 'SEQUENCE') \
+         FROM information_schema.TABLES \
+         WHERE TABLE_TYPE IN ('BASE TABLE', 'SEQUENCE', 'SYSTEM VERSIONED') \
          AND TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema', 'sys') \
          ORDER BY 4 DESC"
     }

@@ -5,6 +5,7 @@
 
 pub mod channel;
 pub mod client;
+pub mod engine_files;
 pub mod facts;
 pub mod flavour;
 pub mod gtid;

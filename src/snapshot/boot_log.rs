@@ -5,6 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::server::Flavour;
+
+/// Of a server that came up, so many errors are shown.
+const COMPLAINTS_MAX: usize = 5;
+
 /// Why a snapshot isn't good. Each has one cause and one cure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -13,6 +18,10 @@ pub enum Flaw {
     SpoiltVolume,
     MissingVolume,
     MissingFile,
+    /// A file ends before it should.
+    TruncatedFile,
+    /// The redo log can't be read.
+    DamagedLog,
     CorruptPage,
     CorruptTable,
     /// The server can't read files of that version or flavour.
@@ -34,6 +43,8 @@ impl Flaw {
             Self::SpoiltVolume => "the kept volume is spoilt",
             Self::MissingVolume => "the kept volume is gone",
             Self::MissingFile => "a file is missing",
+            Self::TruncatedFile => "a file is cut short",
+            Self::DamagedLog => "the redo log is damaged",
             Self::CorruptPage => "a page is corrupt",
             Self::CorruptTable => "a table is corrupt",
             Self::WrongVersion => "this server can't read files of that version",
@@ -52,7 +63,11 @@ impl Flaw {
                 "Take a new snapshot; with thick LVM raise cow_size or keep it for a shorter time."
             }
             Self::MissingVolume => "Take a new snapshot, and delete this one.",
-            Self::MissingFile | Self::CorruptPage | Self::CorruptTable => {
+            Self::MissingFile
+            | Self::TruncatedFile
+            | Self::DamagedLog
+            | Self::CorruptPage
+            | Self::CorruptTable => {
                 "Verify an older snapshot, check the same tables on the live server, and look at its \
                  disk."
             }
@@ -74,133 +89,299 @@ impl Flaw {
                 "Compare those rows with the source: they may have been loaded with \
                  foreign_key_checks off."
             }
-            Self::DidNotStart => "Look at the log lines above.",
+            Self::DidNotStart => {
+                "Read the log: a server with the same settings and version must be able to start on \
+                 these files."
+            }
         }
     }
 }
 
-/// The words by which a log names a cause, the surest first. All lower case.
-const SIGNS: [(Flaw, &[&str]); 5] = [
-    (
-        Flaw::WrongSettings,
-        &[
-            "but the innodb_page_size start-up parameter is",
-            "innodb-page-size mismatch",
-            "but the start-up parameter is",
-            "different lower_case_table_names settings",
-            "does not match the page size",
-            "is of a different size",
-        ],
-    ),
-    (
-        Flaw::MissingKeyRing,
-        &[
-            "check keyring",
-            "keyring is not",
-            "keyring fail",
-            "can't find master key",
-            "encryption can't find",
-            "key management plugin",
-            "obtaining redo log encryption key",
-            "decryption failed",
-            "is encrypted but",
-            "encryption key",
-        ],
-    ),
-    (
-        Flaw::WrongVersion,
-        &[
-            "unsupported redo log format",
-            "upgrade after a crash is not supported",
-            "downgrade after a crash is not supported",
-            "redo log was created with",
-            "invalid mysql server upgrade",
-            "invalid mysql server downgrade",
-            "cannot boot server version",
-            "cannot upgrade server",
-            "data dictionary version",
-            "unknown redo log",
-            "this version of mariadb",
-            "invalid flags 0x",
-            "unsupported tablespace format",
-            "found existing mysql 8",
-            "downgrade is not supported",
-        ],
-    ),
-    (
-        Flaw::CorruptPage,
-        &[
-            "corrupt",
-            "checksum mismatch",
-            "unable to read page",
-            "bytes at offset",
-            "outside the tablespace bounds",
-            "outside the bounds",
-            "is shorter than",
-            "is smaller than",
-            "page number",
-            "invalid page",
-            "not a multiple of page size",
-            "the file size is",
-            "tablespace is less than",
-            "size of tablespace",
-            "only contains",
-        ],
-    ),
-    (
-        Flaw::MissingFile,
-        &[
-            "operating system error number 2 in",
-            "returned os error 2",
-            "the error means the system cannot find the path",
-            "was not found at",
-            "no such file",
-            "cannot open datafile",
-            "can't find file",
-            "os errno 2 ",
-            "errcode: 2",
-            "(os errno: 2",
-            "could not find a valid tablespace file",
-            "file not found",
-            "missing tablespace",
-        ],
-    ),
+/// What this machine lacked, which tells nothing of the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    Room,
+    Memory,
+    OpenFiles,
+    /// The program didn't get as far as the files.
+    Program,
+}
+
+impl Lack {
+    /// The cure, a sentence.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::Room => {
+                "Make room where the clone lies, in state_dir and in /run, then verify again."
+            }
+            Self::Memory => "Free some memory, then verify again.",
+            Self::OpenFiles => "Raise the limit of open files (`ulimit -n`), then verify again.",
+            Self::Program => {
+                "Name a server program that runs here, of the snapshot's version, as server_binary \
+                 in the server's [service] table."
+            }
+        }
+    }
+}
+
+/// Whom a failed start accuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    Flaw(Flaw),
+    Machine(Lack),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnosis {
+    pub cause: Cause,
+    /// The line that tells it.
+    pub evidence: String,
+}
+
+/// Words that tell a cause, all of them in one line, in lower case.
+type Sign = &'static [&'static str];
+
+const ROOM: &[Sign] = &[
+    &["no space left on device"],
+    &["errcode: 28"],
+    &["errno: 28"],
+    &["error number 28 in a file operation"],
+];
+const MEMORY: &[Sign] = &[
+    &["cannot allocate memory for the buffer pool"],
+    &["cannot map innodb_buffer_pool_size_max"],
+    &["pthread_create returned 11"],
+    &["what():", "resource temporarily unavailable"],
+];
+const OPEN_FILES: &[Sign] = &[&["errcode: 24"], &["error number 24 in a file operation"]];
+
+/// A header that contradicts itself, so that what else is read from it means nothing.
+const CORRUPT_HEADER: &[Sign] = &[
+    &["space id in fsp header", "in the page header"],
+    &["inconsistent tablespace id in"],
+];
+const WRONG_SETTINGS: &[Sign] = &[
+    &[
+        "uses page size",
+        "but the innodb_page_size start-up parameter is",
+    ],
+    &["innodb-page-size mismatch in data file"],
+    &["different lower_case_table_names settings for server"],
+    &["is different than given aria_block_size"],
+];
+const MISSING_KEY_RING: &[Sign] = &[
+    &["encryption key is not found for"],
+    &["cannot enable encryption, encryption plugin is not available"],
+    &["please confirm that keyring is loaded"],
+    &["please check the keyring is loaded"],
+    &["was encrypted, but keyring is not loaded"],
+    &["is encrypted but encryption service or used key_id is not available"],
+];
+/// MariaDB says the first of a redo log that is only zeroed, too: see `diagnose`.
+const WRONG_VERSION: &[Sign] = &[
+    &["upgrade after a crash is not supported"],
+    &["unsupported redo log format"],
+];
+const DAMAGED_LOG: &[Sign] = &[
+    &["invalid log header checksum"],
+    &["invalid redo log header checksum"],
+    &["missing file_checkpoint"],
+    &["we did not find a valid checkpoint"],
+    &["found redo log file", "which has format (v0)"],
+    &["the redo log file", "is smaller than"],
+    &["file ./ib_logfile0 is too small"],
+];
+const TRUNCATED_FILE: &[Sign] = &[
+    &["auto-extending", "is of a different size"],
+    &["the size of", "is only", "should be at least"],
+    &["outside the bounds of the file"],
+    &["which is outside the tablespace bounds"],
+    &["retry attempts for reading partial data failed"],
+    &["tried to read", "was only able to read"],
+];
+const CORRUPT_PAGE: &[Sign] = &[
+    &["page read from tablespace is corrupted"],
+    &["space id and page no stored in the page, read in from"],
+    &["unable to apply log to corrupted page"],
+    &["has the wrong space id"],
+    &["expected tablespace flags", "but found"],
+    &["database page corruption on disk or a failed"],
+    &["space id and page number stored in the page read in are"],
+    &["checksum mismatch in datafile"],
+    &["corrupted page [page id"],
+    &["is corrupted. cannot determine the space id"],
+    &["tablespace flags are invalid in datafile"],
+    &["flag mismatch in page"],
+];
+const MISSING_FILE: &[Sign] = &[
+    &["tablespace", "was not found at"],
+    &["missing file_create, file_delete or file_modify"],
+    &["could not find any file associated with the tablespace"],
+    &["file ./ib_logfile0 was not found"],
+    &["system schema directory does not exist"],
 ];
 
-/// The cause of a failed start and the lines that tell it.
-pub fn diagnose(log: &str) -> (Flaw, String) {
-    let complaints: Vec<&str> = log.lines().filter(|line| is_complaint(line)).collect();
-    for (flaw, signs) in SIGNS {
-        let tells = |line: &&str| {
-            let line = line.to_ascii_lowercase();
-            signs.iter().any(|sign| line.contains(sign))
+/// The surest first: a server that can't read its keys or settings also speaks of corruption, and
+/// one that finds corruption of missing files.
+const SIGNS: [(Cause, &[Sign]); 11] = [
+    (Cause::Machine(Lack::Room), ROOM),
+    (Cause::Machine(Lack::Memory), MEMORY),
+    (Cause::Machine(Lack::OpenFiles), OPEN_FILES),
+    (Cause::Flaw(Flaw::CorruptPage), CORRUPT_HEADER),
+    (Cause::Flaw(Flaw::WrongSettings), WRONG_SETTINGS),
+    (Cause::Flaw(Flaw::MissingKeyRing), MISSING_KEY_RING),
+    (Cause::Flaw(Flaw::WrongVersion), WRONG_VERSION),
+    (Cause::Flaw(Flaw::DamagedLog), DAMAGED_LOG),
+    (Cause::Flaw(Flaw::TruncatedFile), TRUNCATED_FILE),
+    (Cause::Flaw(Flaw::CorruptPage), CORRUPT_PAGE),
+    (Cause::Flaw(Flaw::MissingFile), MISSING_FILE),
+];
+
+/// Errors that only say that there was one.
+const EMPTY_WORDS: [&str; 8] = [
+    "aborting",
+    "plugin initialization aborted",
+    "registration as a storage engine failed",
+    "init function returned error",
+    "unknown/unsupported storage engine",
+    "failed to initialize dd storage engine",
+    "data dictionary initialization failed",
+    "failed to initialize plugins",
+];
+
+/// Why a server didn't come up, or ended. `writer` is the server that wrote the files; `program` the
+/// one that was started on them, where it is known.
+pub fn diagnose(log: &str, writer: &Flavour, program: Option<&Flavour>) -> Diagnosis {
+    let started = program_of(log);
+    let is_same_release = match started.as_ref().or(program) {
+        Some(program) if is_older_or_other(program, writer) => {
+            return Diagnosis {
+                cause: Cause::Flaw(Flaw::WrongVersion),
+                evidence: format!("{} can't read files of {}", program.text, writer.text),
+            };
+        }
+        Some(program) => release(program) == release(writer),
+        None => true,
+    };
+    if started.is_none() {
+        return Diagnosis {
+            cause: match is_same_release {
+                true => Cause::Machine(Lack::Program),
+                false => Cause::Flaw(Flaw::WrongVersion),
+            },
+            evidence: last_word(log),
         };
-        if let Some(line) = complaints.iter().copied().find(tells) {
-            return (flaw, message(line).to_owned());
+    }
+    for (cause, signs) in SIGNS {
+        if cause == Cause::Flaw(Flaw::WrongVersion) && is_same_release {
+            continue;
+        }
+        if let Some(line) = log.lines().find(|line| tells(line, signs)) {
+            return Diagnosis {
+                cause,
+                evidence: message(line).to_owned(),
+            };
         }
     }
-    let last = complaints
-        .iter()
-        .rfind(|line| line.contains("[ERROR]") && message(line) != "Aborting")
-        .or(complaints.last())
-        .copied()
-        .or_else(|| log.lines().rfind(|line| !line.trim().is_empty()))
-        .unwrap_or("its log is empty");
-    (Flaw::DidNotStart, message(last).to_owned())
+    Diagnosis {
+        cause: Cause::Flaw(Flaw::DidNotStart),
+        evidence: last_word(log),
+    }
 }
 
-/// Errors, warnings, and what InnoDB says without either before it gives up.
-fn is_complaint(line: &str) -> bool {
-    let lower = line.to_ascii_lowercase();
-    [
-        "[error]",
-        "[warning]",
-        "[fatal]",
-        "assertion failure",
-        "innodb: error",
-    ]
-    .iter()
-    .any(|sign| lower.contains(sign))
+fn release(flavour: &Flavour) -> (u16, u16) {
+    (flavour.version.0, flavour.version.1)
+}
+
+/// Of the other family, or too old: whatever it says of the files then means nothing.
+fn is_older_or_other(program: &Flavour, writer: &Flavour) -> bool {
+    program.family != writer.family || release(program) < release(writer)
+}
+
+fn tells(line: &str, signs: &[Sign]) -> bool {
+    let line = line.to_ascii_lowercase();
+    signs
+        .iter()
+        .any(|sign| sign.iter().all(|words| line.contains(words)))
+        && !is_mended(&line)
+}
+
+/// MySQL 5.6 says so of a page that it then takes from the doublewrite buffer.
+fn is_mended(lower: &str) -> bool {
+    lower.starts_with("innodb: warning:")
+}
+
+/// The last error that says something, else the last line.
+fn last_word(log: &str) -> String {
+    let says_something = |line: &&str| {
+        let lower = line.to_ascii_lowercase();
+        !EMPTY_WORDS.iter().any(|words| lower.contains(words))
+    };
+    let errors = || log.lines().filter(|line| is_error(line));
+    let line = errors()
+        .rfind(says_something)
+        .or_else(|| errors().next_back())
+        .or_else(|| log.lines().rfind(|line| !line.trim().is_empty()));
+    line.map_or("it said nothing", message).to_owned()
+}
+
+/// The server that wrote this log, as it says itself when it has read its options.
+fn program_of(log: &str) -> Option<Flavour> {
+    log.lines().find_map(|line| {
+        let before = line.split_once(" as process ")?.0;
+        let version = match before.split_once("Starting MariaDB ") {
+            Some((_, rest)) => rest.split_whitespace().next()?,
+            // `/usr/sbin/mysqld (mysqld 9.7.4) starting`, as MariaDB before 10.6 too.
+            None => before.split_once("(mysqld ")?.1.split(')').next()?,
+        };
+        Some(Flavour::of_version(version))
+    })
+}
+
+/// The version in the answer to `--version`: `mysqld  Ver 9.7.4-2 for Linux on x86_64 ((Debian))`.
+pub fn parse_version(text: &str) -> Option<Flavour> {
+    let version = text.split_once(" Ver ")?.1.split_whitespace().next()?;
+    Some(Flavour::of_version(version))
+}
+
+/// Whether a text of the server's speaks of something that this machine lacks.
+pub fn lack_in(text: &str) -> Option<Lack> {
+    SIGNS.into_iter().find_map(|(cause, signs)| match cause {
+        Cause::Machine(lack) if tells(text, signs) => Some(lack),
+        Cause::Machine(_) | Cause::Flaw(_) => None,
+    })
+}
+
+/// MariaDB doesn't give up on a full disk, but waits, for as long as it takes.
+pub fn waits_for_room(log: &str) -> Option<&str> {
+    let sign = "waiting for someone to free space";
+    log.lines()
+        .rfind(|line| line.to_ascii_lowercase().contains(sign))
+        .map(message)
+}
+
+/// Errors of a server that came up all the same, each once, the first few.
+pub fn complaints(log: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for line in log.lines().filter(|line| is_error(line)) {
+        let text = message(line);
+        if !found.iter().any(|known| known == text) {
+            found.push(text.to_owned());
+        }
+    }
+    found.truncate(COMPLAINTS_MAX);
+    found
+}
+
+/// Not what a server says of replication: its relay logs may have been left out on purpose.
+fn is_error(line: &str) -> bool {
+    let about_replication = [
+        "[Repl]",
+        "relay log",
+        "master info structure",
+        "connection metadata structure",
+    ];
+    line.contains("[ERROR]") && !about_replication.iter().any(|words| line.contains(words))
 }
 
 /// The line without time stamp, thread and severity.
@@ -258,50 +439,6 @@ pub fn recovery_progress(log: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn real_lines_are_told_apart() {
-        let cases = [
-            (
-                "2026-11-22 [ERROR] InnoDB: Data file './ibdata1' uses page size 16384, but the innodb_page_size start-up parameter is 8192",
-                Flaw::WrongSettings,
-            ),
-            (
-                "2026-11-22T10:00:00Z 1 [ERROR] [MY-013090] [InnoDB] Unsupported redo log format (108).",
-                Flaw::WrongVersion,
-            ),
-            (
-                "[ERROR] InnoDB: Database page corruption on disk or a failed file read of page",
-                Flaw::CorruptPage,
-            ),
-            (
-                "[ERROR] InnoDB: Operating system error number 2 in a file operation.",
-                Flaw::MissingFile,
-            ),
-            (
-                "[ERROR] [MY-012657] [InnoDB] Encryption can't find master key, please check the keyring is loaded.",
-                Flaw::MissingKeyRing,
-            ),
-            ("[ERROR] Aborting", Flaw::DidNotStart),
-        ];
-        for (line, flaw) in cases {
-            let (found, evidence) = diagnose(line);
-            assert_eq!(found, flaw, "{line}");
-            assert!(!evidence.starts_with('['), "{evidence}");
-        }
-    }
-
-    #[test]
-    fn notes_are_no_complaints() {
-        let log = "[ERROR] Plugin 'x' failed\n[ERROR] Aborting\n";
-        assert_eq!(
-            diagnose(log),
-            (Flaw::DidNotStart, "Plugin 'x' failed".to_owned())
-        );
-        let log = "[Note] InnoDB: Checksum mismatch is looked for\n[ERROR] Aborting\n";
-        assert_eq!(diagnose(log), (Flaw::DidNotStart, "Aborting".to_owned()));
-        assert_eq!(diagnose("").0, Flaw::DidNotStart);
-    }
 
     #[test]
     fn last_word_on_recovery_is_shown() {

@@ -290,6 +290,7 @@ fn orphan(volume: &FoundVolume, kind: BackendKind) -> Manifest {
         boot: None,
         verification: None,
         mounts: Vec::new(),
+        failure: None,
     }
 }
 

@@ -138,6 +138,7 @@ fn manifest(ctx: &Context, ready: &Ready, id: &str, options: &Options, held: Hel
         boot: Some(ready.boot.clone()),
         verification: None,
         mounts: Vec::new(),
+        failure: None,
     }
 }
 

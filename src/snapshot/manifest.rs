@@ -68,6 +68,9 @@ pub struct Manifest {
     /// The last proof that was tried, whatever came of it.
     #[serde(default)]
     pub verification: Option<Verification>,
+    /// The one that made `proof` fail, until one that looks where its flaw was finds nothing.
+    #[serde(default)]
+    pub failure: Option<Verification>,
     /// Where it is mounted now; not kept in the file.
     #[serde(default)]
     pub mounts: Vec<Mounted>,
@@ -92,15 +95,32 @@ pub enum Level {
     Tables,
 }
 
+/// Which look found a flaw: the same one has to be taken again to say that it is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Look {
+    Boot,
+    Tables,
+    ForeignKeys,
+}
+
 /// One try to prove a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verification {
     /// RFC 3339.
     pub at: String,
     pub level: Level,
+    /// Every foreign key was looked at too.
+    #[serde(default)]
+    pub foreign_keys: bool,
     /// Why it failed; `None` when the snapshot is good.
     pub flaw: Option<Flaw>,
     pub detail: Option<String>,
+    #[serde(default)]
+    pub found_by: Option<Look>,
+    /// What the private server said, kept when it failed.
+    #[serde(default)]
+    pub log: Option<PathBuf>,
     pub clone_ms: u64,
     /// From the server's start to its first answer: with `clone_ms`, how long getting the data back
     /// takes.
@@ -113,6 +133,27 @@ pub struct Verification {
     pub server_version: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+impl Verification {
+    /// What to do about it, when it failed.
+    pub fn hints(&self) -> Vec<String> {
+        let cure = self.flaw.map(|flaw| flaw.hint().to_owned());
+        let log = self
+            .log
+            .as_ref()
+            .map(|log| format!("What the private server said is in {}.", log.display()));
+        cure.into_iter().chain(log).collect()
+    }
+
+    /// Whether it looked where the other one found a flaw.
+    pub fn looks_where(&self, other: &Self) -> bool {
+        match other.found_by {
+            None | Some(Look::Boot) => true,
+            Some(Look::Tables) => self.level == Level::Tables,
+            Some(Look::ForeignKeys) => self.foreign_keys,
+        }
+    }
 }
 
 /// Durations of the steps, in ms; the pause runs from the first STOP sent to the last applier seen

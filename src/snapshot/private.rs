@@ -3,31 +3,41 @@
 //! Everything here runs inside the room (`sys::room`), in which the clones stand where their origins
 //! are and nothing else can be written to.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use super::boot_log::{self, Flaw};
+use super::boot_log::{self, Cause, Diagnosis, Flaw, Lack};
 use super::context::Context;
 use super::error::SnapshotError;
 use super::id;
 use super::using::Use;
 use crate::config::{Address, Secret, TlsMode};
 use crate::journal::StateDir;
+use crate::server::engine_files::Essential;
 use crate::server::private::{self, BootFacts, Private};
-use crate::server::{Flavour, Session, Target};
+use crate::server::{Flavour, Session, SessionError, Target};
+use crate::sys::exec::Program;
 use crate::sys::guarded::{self, Guarded};
-use crate::sys::{failpoint, files, memory, process};
-use crate::volume::Mountable;
+use crate::sys::process::Idle;
+use crate::sys::{failpoint, files, memory};
 use crate::volume::view::{self, Stand};
+use crate::volume::{Mountable, layout};
 
-/// A server that neither answers nor does anything for so long hangs.
+/// A server that neither answers nor does anything for so long trouble.
 const STALL: Duration = Duration::from_secs(300);
+/// A server that answers and doesn't let us in won't do so later.
+const DENIED_LIMIT: Duration = Duration::from_secs(10);
 /// How long an orderly end may take before it is killed.
 const END_LIMIT: Duration = Duration::from_secs(120);
+const VERSION_LIMIT: Duration = Duration::from_secs(20);
+/// How long the end of a server is waited for that hung up on us.
+const CRASH_LIMIT: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 const TELL_EVERY: Duration = Duration::from_secs(1);
-/// So much of the end of a log is looked at.
-const LOG_BYTES_MAX: u64 = 1024 * 1024;
+/// So much of a log's beginning and of its end is looked at: MySQL dumps corrupt pages into it.
+const LOG_BYTES_EACH: u64 = 512 * 1024;
 const BUFFER_POOL_BYTES: std::ops::RangeInclusive<u64> = 128 << 20..=1 << 30;
 /// Not a server id that anybody gives by hand.
 const SERVER_ID: u32 = 4_276_992_701;
@@ -62,6 +72,9 @@ pub struct Booted {
     /// From its start to its first answer.
     pub boot: Duration,
     log: PathBuf,
+    /// Who wrote the files.
+    writer: Flavour,
+    program: PathBuf,
 }
 
 /// Makes the view in which the clones stand where their origins are.
@@ -98,6 +111,7 @@ pub fn boot(using: &Use<'_>, plan: &Plan) -> Result<(Booted, Session), Failure> 
         as_root: owner.0 == 0,
         place,
     };
+    look_for_essentials(&flavour, &plan.facts)?;
     for path in [&private.place, &private.tmp()] {
         files::own(path, owner)?;
     }
@@ -136,6 +150,8 @@ pub fn boot(using: &Use<'_>, plan: &Plan) -> Result<(Booted, Session), Failure> 
     let mut booted = Booted {
         server,
         target,
+        writer: flavour.clone(),
+        program: plan.binary.clone(),
         flavour,
         boot: Duration::ZERO,
         log: private.log(),
@@ -161,84 +177,188 @@ impl Booted {
         &self.target
     }
 
-    /// One more connection.
-    pub fn connect(&self) -> Result<Session, Failure> {
-        Session::connect(&self.target).map_err(Failure::from)
+    /// Runs `questions` on a thread of its own and looks after the server meanwhile: a signal to us
+    /// ends it, and so does doing nothing for too long, whereupon whoever waits for its answer
+    /// gets an error. `step` says what is asked.
+    pub fn answer<T: Send>(
+        &mut self,
+        ctx: &Context,
+        step: &'static str,
+        questions: impl FnOnce() -> Result<T, Failure> + Send,
+    ) -> Result<T, Failure> {
+        let mut trouble = None;
+        let answered = std::thread::scope(|scope| {
+            let asking = scope.spawn(questions);
+            let mut idle = Idle::watch(self.server.id());
+            let mut looked = Instant::now();
+            while !asking.is_finished() {
+                if looked.elapsed() > TELL_EVERY && trouble.is_none() {
+                    looked = Instant::now();
+                    trouble = self.trouble(&mut idle);
+                }
+                if ctx.cancel.is_set() || trouble.is_some() {
+                    self.server.kill();
+                }
+                std::thread::sleep(LOOK_EVERY);
+            }
+            asking
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        ctx.cancel.check(step)?;
+        match (answered, trouble) {
+            (Err(Failure::Other(SnapshotError::Session(_))), Some(trouble)) => Err(trouble.into()),
+            (Err(Failure::Other(SnapshotError::Session(error))), None) => {
+                Err(self.explain_loss(error))
+            }
+            (answered, _) => answered,
+        }
+    }
+
+    /// A bad table, with the cause where the server's log names one.
+    pub fn sharpen(&self, failure: Failure) -> Failure {
+        let Failure::Flaw {
+            flaw: Flaw::CorruptTable,
+            detail,
+        } = failure
+        else {
+            return failure;
+        };
+        let diagnosis = self.diagnose();
+        match diagnosis.cause {
+            Cause::Flaw(
+                flaw @ (Flaw::CorruptPage | Flaw::TruncatedFile | Flaw::MissingKeyRing),
+            ) => Failure::Flaw {
+                flaw,
+                detail: format!("{detail} ({})", diagnosis.evidence),
+            },
+            Cause::Flaw(_) => Failure::Flaw {
+                flaw: Flaw::CorruptTable,
+                detail,
+            },
+            Cause::Machine(lack) => Failure::Other(SnapshotError::Failed {
+                step: "check the tables",
+                reason: detail,
+                hint: Some(lack.hint().to_owned()),
+            }),
+        }
+    }
+
+    /// What its log holds against the files although it came up.
+    pub fn complaints(&self) -> Vec<String> {
+        boot_log::complaints(&self.read_log())
+    }
+
+    fn diagnose(&self) -> Diagnosis {
+        boot_log::diagnose(&self.read_log(), &self.writer, self.version().as_ref())
+    }
+
+    /// Of the program, which may have ended before it said so.
+    fn version(&self) -> Option<Flavour> {
+        let asked = Program::at(&self.program).run(["--no-defaults", "--version"], VERSION_LIMIT);
+        boot_log::parse_version(&asked.ok()?.stdout)
+    }
+
+    fn read_log(&self) -> String {
+        files::read_ends(&self.log, LOG_BYTES_EACH).unwrap_or_default()
+    }
+
+    /// Why no answer is to be waited for any more.
+    fn trouble(&self, idle: &mut Idle) -> Option<SnapshotError> {
+        let failed = |reason: String, hint: &str| SnapshotError::Failed {
+            step: "wait for the private server",
+            reason,
+            hint: Some(hint.to_owned()),
+        };
+        if let Some(words) = boot_log::waits_for_room(&self.read_log()) {
+            return Some(failed(words.to_owned(), Lack::Room.hint()));
+        }
+        (idle.look() > STALL).then(|| {
+            let reason = format!(
+                "it neither answers nor does anything since {} s",
+                STALL.as_secs()
+            );
+            failed(reason, "Look at the disk under the snapshot.")
+        })
     }
 
     fn wait(&mut self, ctx: &Context, since: Instant) -> Result<Session, Failure> {
         let Address::Socket(socket) = self.target.address.clone() else {
             unreachable!("a private server has a socket");
         };
-        let (mut told, mut moved) = (since, since);
-        let mut activity = process::activity(self.server.id());
+        let mut told = since;
+        let mut denied = None;
+        let mut idle = Idle::watch(self.server.id());
         loop {
             ctx.cancel.check("waiting for the private server")?;
-            if socket.exists()
-                && let Ok(session) = Session::connect(&self.target)
-            {
-                return Ok(session);
+            if socket.exists() {
+                match Session::connect(&self.target) {
+                    Ok(session) => return Ok(session),
+                    Err(error) => refuse_denial(error, &mut denied)?,
+                }
             }
             if let Some(status) = self.server.ended() {
-                return Err(self.explain(&format!("{status}")));
+                return Err(self.explain(status));
             }
             if told.elapsed() > TELL_EVERY {
                 told = Instant::now();
-                let log = files::read_end(&self.log, LOG_BYTES_MAX).unwrap_or_default();
-                ctx.progress.still(
-                    "boot",
-                    boot_log::recovery_progress(&log).unwrap_or("starting"),
-                    since,
-                );
-                let now = process::activity(self.server.id());
-                if now != activity {
-                    (activity, moved) = (now, told);
-                }
-                if moved.elapsed() > STALL {
-                    return Err(Failure::Other(SnapshotError::Failed {
-                        step: "wait for the private server",
-                        reason: format!(
-                            "it neither answers nor does anything since {} s",
-                            STALL.as_secs()
-                        ),
-                        hint: Some("Look at the disk under the snapshot.".to_owned()),
-                    }));
+                let log = self.read_log();
+                let words = boot_log::recovery_progress(&log).unwrap_or("starting");
+                ctx.progress.still("boot", words, since);
+                if let Some(trouble) = self.trouble(&mut idle) {
+                    return Err(trouble.into());
                 }
             }
             std::thread::sleep(LOOK_EVERY);
         }
     }
 
-    /// Why it ended, by its log.
-    pub fn explain(&self, status: &str) -> Failure {
-        let log = files::read_end(&self.log, LOG_BYTES_MAX).unwrap_or_default();
-        let (flaw, line) = boot_log::diagnose(&log);
-        tracing::info!(log, "the private server's log");
-        Failure::Flaw {
-            flaw,
-            detail: format!("{line} ({status})"),
+    /// Why it ended, by its log. Only a server that gave up by itself tells anything of its files.
+    fn explain(&self, status: ExitStatus) -> Failure {
+        let diagnosis = self.diagnose();
+        let gave_up = match status.signal() {
+            None => !status.success(),
+            Some(signal) => ![libc::SIGKILL, libc::SIGTERM, libc::SIGINT].contains(&signal),
+        };
+        let failed = |hint: &str| {
+            Failure::Other(SnapshotError::Failed {
+                step: "run the private server",
+                reason: format!("{} ({status})", diagnosis.evidence),
+                hint: Some(hint.to_owned()),
+            })
+        };
+        match diagnosis.cause {
+            _ if !gave_up => failed(
+                "Somebody ended it: see whether the machine ran out of memory (`dmesg`), then \
+                 verify again.",
+            ),
+            Cause::Machine(lack) => failed(lack.hint()),
+            Cause::Flaw(flaw) => Failure::Flaw {
+                flaw,
+                detail: format!("{} ({status})", diagnosis.evidence),
+            },
         }
     }
 
     /// After a connection was lost: the server's end explains it, if it ended.
-    pub fn explain_loss(&mut self, error: crate::server::SessionError) -> Failure {
-        match self.server.wait(Duration::from_secs(10)) {
-            Some(status) => match self.explain(&status.to_string()) {
-                Failure::Flaw {
-                    flaw: Flaw::DidNotStart,
-                    detail,
-                } => Failure::Flaw {
-                    flaw: Flaw::CorruptTable,
-                    detail: format!("the server ended while it was asked: {detail}"),
-                },
-                other => other,
+    fn explain_loss(&mut self, error: SessionError) -> Failure {
+        let Some(status) = self.server.wait(CRASH_LIMIT) else {
+            return Failure::from(error);
+        };
+        match self.explain(status) {
+            Failure::Flaw {
+                flaw: Flaw::DidNotStart,
+                detail,
+            } => Failure::Flaw {
+                flaw: Flaw::CorruptTable,
+                detail: format!("the server ended while it was asked: {detail}"),
             },
-            None => Failure::from(error),
+            other => other,
         }
     }
 
     /// An orderly end.
-    pub fn shut_down(mut self, ctx: &Context) -> Result<(), SnapshotError> {
+    pub fn shut_down(mut self, ctx: &Context) -> Result<(), Failure> {
         let since = Instant::now();
         self.server.ask_to_end();
         match self.server.wait(END_LIMIT) {
@@ -246,19 +366,105 @@ impl Booted {
                 ctx.progress.step("stop", "the private server ended", since);
                 Ok(())
             }
-            Some(status) => Err(SnapshotError::Failed {
-                step: "stop the private server",
-                reason: format!("it ended with {status}"),
-                hint: None,
-            }),
-            None => Err(SnapshotError::Failed {
+            Some(status) => Err(self.explain(status)),
+            None => Err(Failure::Other(SnapshotError::Failed {
                 step: "stop the private server",
                 reason: format!(
                     "it still ran after {} s, and was killed",
                     END_LIMIT.as_secs()
                 ),
                 hint: None,
-            }),
+            })),
+        }
+    }
+}
+
+/// Its account was made before it let anybody in, so that a refusal is final; a lost connection or
+/// one too early isn't.
+fn refuse_denial(error: SessionError, denied: &mut Option<Instant>) -> Result<(), Failure> {
+    let SessionError::Connect {
+        code: Some(1045), ..
+    } = &error
+    else {
+        return Ok(());
+    };
+    let since = *denied.get_or_insert_with(Instant::now);
+    if since.elapsed() < DENIED_LIMIT {
+        return Ok(());
+    }
+    Err(Failure::Other(SnapshotError::Failed {
+        step: "log in to the private server",
+        reason: error.to_string(),
+        hint: Some(
+            "Its log says why the account couldn't be made; a plugin for password rules may be \
+             stricter than usual."
+                .to_owned(),
+        ),
+    }))
+}
+
+/// A server would make these anew and come up without what was in them.
+fn look_for_essentials(flavour: &Flavour, facts: &BootFacts) -> Result<(), Failure> {
+    let home = facts.settings.get("innodb_data_home_dir");
+    let home = facts.data_dir.join(home.map_or("", String::as_str));
+    let system = facts.settings.get("innodb_data_file_path");
+    let system = layout::parse_data_file_path(system.map_or("ibdata1", String::as_str));
+    let system = system
+        .into_iter()
+        .map(|name| Essential::File(home.join(name)));
+    let wanted = system.chain(flavour.essential_files(&facts.data_dir, &facts.settings));
+    match wanted
+        .filter_map(|essential| what_is_wrong_with(&essential))
+        .next()
+    {
+        Some((flaw, detail)) => Err(Failure::Flaw { flaw, detail }),
+        None => Ok(()),
+    }
+}
+
+/// With its name.
+fn what_is_wrong_with(essential: &Essential) -> Option<(Flaw, String)> {
+    match essential {
+        Essential::File(path) => {
+            let name = path.components().collect::<PathBuf>().display().to_string();
+            match files::length(path) {
+                None => Some((Flaw::MissingFile, name)),
+                // Of a raw device too.
+                Some(0) if path.is_file() => Some((Flaw::TruncatedFile, name)),
+                Some(_) => None,
+            }
+        }
+        Essential::OneOf {
+            directory,
+            beginning,
+            without,
+        } => {
+            let fits = |name: &str| {
+                name.starts_with(beginning) && !without.is_some_and(|ending| name.ends_with(ending))
+            };
+            let names = files::list(directory).unwrap_or_default();
+            let is_there = names
+                .iter()
+                .filter_map(|path| path.file_name()?.to_str())
+                .any(fits);
+            let directory = directory.components().collect::<PathBuf>();
+            let name = format!("{}/{beginning}*", directory.display());
+            (!is_there).then_some((Flaw::MissingFile, name))
+        }
+    }
+}
+
+/// Keeps what the private server said, for people: a use's own place goes with it. `None` when
+/// there is nothing to keep, or no room for it.
+pub fn keep_log(using: &Use<'_>) -> Option<PathBuf> {
+    let log = StateDir::run_place(&using.id).join("log");
+    let text = files::read_ends(&log, LOG_BYTES_EACH).ok()?;
+    let kept = using.ctx.state.kept_log(&using.id);
+    match files::replace(&kept, text.as_bytes()) {
+        Ok(()) => Some(kept),
+        Err(error) => {
+            tracing::warn!(%error, "the private server's log isn't kept");
+            None
         }
     }
 }

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::boot_log::Flaw;
+use super::boot_log::{self, Flaw};
 use super::context::Context;
-use super::private::{Booted, Failure};
+use super::error::SnapshotError;
+use super::private::Failure;
 use crate::server::flavour::quote_name;
 use crate::server::row::Row;
-use crate::server::{Session, SessionError};
+use crate::server::{Session, SessionError, Target};
+use crate::sys::files;
 
 /// A table of terabytes may take hours.
 const CHECK_LIMIT: Duration = Duration::from_secs(48 * 3600);
@@ -61,33 +63,40 @@ impl Table {
     }
 }
 
-/// Every file that InnoDB's dictionary names is there: a lost one shows in no log line until its
-/// table is opened.
+/// Every file that InnoDB's dictionary names is there and has something in it: a lost one shows in no
+/// log line until its table is opened.
 pub fn check_files(session: Session, data_dir: &Path) -> Result<Session, Failure> {
     let statement = session.flavour().table_files_query();
     let (session, rows) = session.query(statement, CATALOGUE_LIMIT)?;
-    let missing: Vec<&str> = rows
-        .iter()
-        .filter_map(|row| row.at(0))
-        .filter(|file| {
-            let path = data_dir.join(file);
+    let (mut missing, mut empty) = (Vec::new(), Vec::new());
+    for file in rows.iter().filter_map(|row| row.at(0)) {
+        let path = data_dir.join(file);
+        match files::length(&path) {
             // Tables with a DATA DIRECTORY have a link file in their place.
-            !path.exists() && !path.with_extension("isl").exists()
-        })
-        .collect();
-    if missing.is_empty() {
-        return Ok(session);
+            None if path.with_extension("isl").exists() => {}
+            None => missing.push(file),
+            Some(0) => empty.push(file),
+            Some(_) => {}
+        }
     }
-    Err(Failure::Flaw {
-        flaw: Flaw::MissingFile,
-        detail: some_of(&missing),
-    })
+    let found = match (missing.is_empty(), empty.is_empty()) {
+        (false, _) => Some((Flaw::MissingFile, missing)),
+        (true, false) => Some((Flaw::TruncatedFile, empty)),
+        (true, true) => None,
+    };
+    match found {
+        None => Ok(session),
+        Some((flaw, files)) => Err(Failure::Flaw {
+            flaw,
+            detail: some_of(&files),
+        }),
+    }
 }
 
 /// CHECK TABLE of all tables, several at a time; stops at nothing, so that all bad ones are named.
 pub fn check_tables(
     ctx: &Context,
-    booted: &mut Booted,
+    target: &Target,
     session: Session,
 ) -> Result<(Session, Checked), Failure> {
     let since = Instant::now();
@@ -100,10 +109,7 @@ pub fn check_tables(
         .map(|table| format!("{} ({})", table.plain(), table.comment))
         .collect();
     if !broken.is_empty() {
-        return Err(Failure::Flaw {
-            flaw: Flaw::CorruptTable,
-            detail: some_of(&broken),
-        });
+        return Err(verdict_on(&broken));
     }
     let work = Work::new(tables);
     let workers = std::thread::available_parallelism()
@@ -111,7 +117,7 @@ pub fn check_tables(
         .min(WORKERS_MAX)
         .min(work.tables_all.max(1));
     let sessions = (0..workers)
-        .map(|_| booted.connect())
+        .map(|_| Session::connect(target))
         .collect::<Result<Vec<_>, _>>()?;
     let lost: Option<SessionError> = std::thread::scope(|scope| {
         let handles: Vec<_> = sessions
@@ -119,9 +125,6 @@ pub fn check_tables(
             .map(|session| scope.spawn(|| work.run(session)))
             .collect();
         while handles.iter().any(|handle| !handle.is_finished()) {
-            if ctx.cancel.is_set() {
-                work.stop.store(true, Ordering::SeqCst);
-            }
             ctx.progress.still("check", &work.words(), since);
             let until = Instant::now() + TELL_EVERY;
             while Instant::now() < until && handles.iter().any(|handle| !handle.is_finished()) {
@@ -136,19 +139,15 @@ pub fn check_tables(
             })
             .next()
     });
-    ctx.cancel.check("checking tables")?;
     if let Some(error) = lost {
-        return Err(booted.explain_loss(error));
+        return Err(error.into());
     }
     let found = work
         .found
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
     if !found.bad.is_empty() {
-        return Err(Failure::Flaw {
-            flaw: flaw_of(&found.bad),
-            detail: some_of(&found.bad),
-        });
+        return Err(verdict_on(&found.bad));
     }
     ctx.progress.step(
         "check",
@@ -275,24 +274,35 @@ fn is_good(text: &str) -> bool {
 }
 
 /// What the bad tables have in common.
-fn flaw_of(bad: &[String]) -> Flaw {
+fn verdict_on(bad: &[String]) -> Failure {
+    let lacks = bad.iter().find_map(|text| boot_log::lack_in(text));
+    if let Some(lack) = lacks {
+        return Failure::Other(SnapshotError::Failed {
+            step: "check the tables",
+            reason: some_of(bad),
+            hint: Some(lack.hint().to_owned()),
+        });
+    }
     let is_missing = |text: &String| {
         let text = text.to_ascii_lowercase();
-        [
-            "doesn't exist",
-            "tablespace is missing",
-            "can't find file",
-            "no such file",
-        ]
-        .iter()
-        .any(|sign| text.contains(sign))
+        MISSING.iter().any(|sign| text.contains(sign))
     };
-    if bad.iter().all(is_missing) {
-        Flaw::MissingFile
-    } else {
-        Flaw::CorruptTable
+    Failure::Flaw {
+        flaw: match bad.iter().all(is_missing) {
+            true => Flaw::MissingFile,
+            false => Flaw::CorruptTable,
+        },
+        detail: some_of(bad),
     }
 }
+
+/// How CHECK TABLE of MySQL 5.6, 9.7 and MariaDB 10.11 says that a file isn't there.
+const MISSING: [&str; 4] = [
+    "doesn't exist",
+    "tablespace is missing",
+    "can't find file",
+    "no such file",
+];
 
 fn some_of<T: AsRef<str>>(all: &[T]) -> String {
     let named: Vec<&str> = all.iter().take(NAMED_MAX).map(AsRef::as_ref).collect();

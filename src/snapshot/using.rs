@@ -15,11 +15,15 @@ use super::manifest::{Manifest, State};
 use crate::journal::{Log, OperationKind, StateDir, recover};
 use crate::sys::lock::FileLock;
 use crate::sys::{failpoint, files};
+use crate::volume::kept;
 use crate::volume::view::Stand;
 use crate::volume::{self, Backend, CloneRequest, PlannedVolume, VolumeRecord, VolumeState};
 
 /// How long one storage command for a clone may run.
 const STORAGE_LIMIT: Duration = Duration::from_secs(300);
+
+/// A place for sockets and logs with less left counts as full.
+const FULL_BYTES: u64 = 64 << 10;
 
 /// A use that has begun.
 pub struct Use<'a> {
@@ -162,15 +166,26 @@ impl<'a> Use<'a> {
         Ok(stands)
     }
 
-    /// Why the clones themselves don't hold what was written to them, if so.
+    /// Why the clones themselves don't hold what was written to them, if so, or the private server's
+    /// own places.
     pub fn clone_problem(&self) -> Option<String> {
-        self.planned
-            .iter()
-            .find_map(|planned| match self.backend.probe_clone(planned).known() {
-                Some(VolumeState::Invalid(reason)) => Some(format!("{}: {reason}", planned.name)),
-                Some(VolumeState::Missing) => Some(format!("{} is gone", planned.name)),
-                Some(VolumeState::Good { .. }) | None => None,
+        let places = [StateDir::run_place(&self.id), self.ctx.state.work(&self.id)];
+        let full = places
+            .into_iter()
+            .find(|place| kept::free_space(place).is_ok_and(|(free, _)| free < FULL_BYTES))
+            .map(|place| format!("the filesystem of {} is full", place.display()));
+        let of_clones = || {
+            self.planned.iter().find_map(|planned| {
+                match self.backend.probe_clone(planned).known() {
+                    Some(VolumeState::Invalid(reason)) => {
+                        Some(format!("{}: {reason}", planned.name))
+                    }
+                    Some(VolumeState::Missing) => Some(format!("{} is gone", planned.name)),
+                    Some(VolumeState::Good { .. }) | None => None,
+                }
             })
+        };
+        full.or_else(of_clones)
     }
 
     fn clone_words(&self) -> String {
@@ -258,7 +273,7 @@ impl<'a> Use<'a> {
         };
         let since = Instant::now();
         let cleared = (|| -> Result<(), SnapshotError> {
-            let dropped = self.backend.drop_clones(&self.id, &self.planned)?;
+            let dropped = recover::drop_clones(self.backend.as_ref(), &self.id, &self.planned)?;
             for path in self.made.iter().rev() {
                 files::remove_empty_dir(path)?;
             }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::boot_log::Flaw;
 use super::context::Context;
 use super::error::SnapshotError;
-use super::manifest::{Level, Manifest, Proof, State, Verification};
+use super::manifest::{Level, Look, Manifest, Proof, State, Verification};
 use super::pause::ms;
 use super::private::{self, Failure, Plan};
 use super::tables::{self, Checked};
@@ -35,6 +35,30 @@ struct Proven {
     warnings: Vec<String>,
 }
 
+/// Why there is no proof, and which look showed it.
+#[derive(Debug)]
+struct Unproven {
+    failure: Failure,
+    by: Look,
+}
+
+impl<E: Into<Failure>> From<E> for Unproven {
+    fn from(failure: E) -> Self {
+        Self {
+            failure: failure.into(),
+            by: Look::Boot,
+        }
+    }
+}
+
+/// A verdict against the snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Finding {
+    flaw: Flaw,
+    detail: String,
+    by: Look,
+}
+
 /// Proves one snapshot; its manifest says what came of it, also when it failed. The error is about
 /// the proving, not about the snapshot.
 pub fn verify(ctx: &Context, wanted: &str, options: Options) -> Result<Manifest, SnapshotError> {
@@ -44,8 +68,19 @@ pub fn verify(ctx: &Context, wanted: &str, options: Options) -> Result<Manifest,
     let mut using = Use::begin(ctx, &manifest, OperationKind::Verify, "verify")?;
     let plan = plan(ctx, &using.manifest)?;
     let (clone, proven) = prove(&mut using, &plan, options);
-    let proven = blame(&using, proven)?;
-    let record = record(options, &plan, clone, begun.elapsed(), &proven);
+    let log = match &proven {
+        Ok(_) => None,
+        Err(_) => private::keep_log(&using),
+    };
+    let proven = blame(&using, proven).inspect_err(|_| {
+        if let Some(log) = &log {
+            tracing::warn!(log = %log.display(), "the private server's log is kept");
+        }
+    })?;
+    let record = Verification {
+        log,
+        ..record(options, &plan, clone, begun.elapsed(), &proven)
+    };
     failpoint::hit("proven");
     let manifest = write_proof(ctx, &using.manifest, &record)?;
     using.end(match record.flaw {
@@ -70,7 +105,7 @@ fn prove(
     using: &mut Use<'_>,
     plan: &Plan,
     options: Options,
-) -> (Duration, Result<Proven, Failure>) {
+) -> (Duration, Result<Proven, Unproven>) {
     let since = Instant::now();
     let stands = match using.clone_volumes() {
         Ok(stands) => stands,
@@ -79,7 +114,7 @@ fn prove(
     let clone = since.elapsed();
     let proven = using
         .make_missing_directories(&stands)
-        .map_err(Failure::from)
+        .map_err(Unproven::from)
         .and_then(|()| {
             room::within(|| ask(using, &stands, plan, options)).map_err(SnapshotError::from)?
         });
@@ -92,34 +127,48 @@ fn ask(
     stands: &[Stand],
     plan: &Plan,
     options: Options,
-) -> Result<Proven, Failure> {
+) -> Result<Proven, Unproven> {
     let ctx = using.ctx;
     private::arrange(using, stands)?;
     let (mut booted, session) = private::boot(using, plan)?;
+    let target = booted.target().clone();
     let mut proven = Proven {
         boot: booted.boot,
         version: session.flavour().text.clone(),
         ..Proven::default()
     };
-    let session = tables::check_files(session, &plan.facts.data_dir)?;
-    let (session, warning) = compare_position(session, &using.manifest)?;
-    proven.warnings.extend(warning);
-    failpoint::hit("position-compared");
-    let session = match options.level {
-        Level::Boot => session,
-        Level::Tables => {
-            let (session, checked) = tables::check_tables(ctx, &mut booted, session)?;
-            proven.warnings.extend(checked.warnings.clone());
-            proven.checked = Some(checked);
-            session
-        }
-    };
+    let mut session = booted.answer(ctx, "comparing the position", || {
+        let session = tables::check_files(session, &plan.facts.data_dir)?;
+        let (session, warning) = compare_position(session, &using.manifest)?;
+        proven.warnings.extend(warning);
+        failpoint::hit("position-compared");
+        Ok(session)
+    })?;
+    if options.level == Level::Tables {
+        let checked = booted.answer(ctx, "checking tables", || {
+            tables::check_tables(ctx, &target, session)
+        });
+        let (back, checked) = checked.map_err(|failure| Unproven {
+            failure: booted.sharpen(failure),
+            by: Look::Tables,
+        })?;
+        session = back;
+        proven.warnings.extend(checked.warnings.clone());
+        proven.checked = Some(checked);
+    }
     if options.foreign_keys {
-        tables::check_foreign_keys(ctx, session)?;
-    } else {
-        drop(session);
+        booted
+            .answer(ctx, "checking foreign keys", || {
+                tables::check_foreign_keys(ctx, session)
+            })
+            .map_err(|failure| Unproven {
+                failure,
+                by: Look::ForeignKeys,
+            })?;
     }
     failpoint::hit("asked");
+    ctx.cancel.check("ending the private server")?;
+    proven.warnings.extend(booted.complaints());
     booted.shut_down(ctx)?;
     Ok(proven)
 }
@@ -179,18 +228,28 @@ impl From<CloneFailure> for Failure {
 /// nothing, and a kept volume that overflowed meanwhile explains everything.
 fn blame(
     using: &Use<'_>,
-    proven: Result<Proven, Failure>,
-) -> Result<Result<Proven, (Flaw, String)>, SnapshotError> {
-    if proven.is_ok() {
-        // Said good only if it is still good after all the reading.
-        if let Err(CloneFailure::Spoilt { volume, reason }) = using.probe_volumes() {
-            return Ok(Err((Flaw::SpoiltVolume, format!("{volume}: {reason}"))));
-        }
-    }
+    proven: Result<Proven, Unproven>,
+) -> Result<Result<Proven, Finding>, SnapshotError> {
+    let spoilt = |volume: &str, reason: &str| Finding {
+        flaw: Flaw::SpoiltVolume,
+        detail: format!("{volume}: {reason}"),
+        by: Look::Boot,
+    };
     match proven {
-        Ok(proven) => Ok(Ok(proven)),
-        Err(Failure::Other(error)) => Err(error),
-        Err(Failure::Flaw { flaw, detail }) => {
+        // Said good only if it is still good after all the reading.
+        Ok(proven) => Ok(match using.probe_volumes() {
+            Err(CloneFailure::Spoilt { volume, reason }) => Err(spoilt(&volume, &reason)),
+            Err(CloneFailure::Other(error)) => return Err(error),
+            Ok(()) => Ok(proven),
+        }),
+        Err(Unproven {
+            failure: Failure::Other(error),
+            ..
+        }) => Err(error),
+        Err(Unproven {
+            failure: Failure::Flaw { flaw, detail },
+            by,
+        }) => {
             if let Some(reason) = using.clone_problem() {
                 return Err(SnapshotError::Failed {
                     step: "keep the clone",
@@ -198,12 +257,12 @@ fn blame(
                     hint: Some("Make room for the clone, then verify again.".to_owned()),
                 });
             }
-            match using.probe_volumes() {
+            Ok(Err(match using.probe_volumes() {
                 Err(CloneFailure::Spoilt { volume, reason }) if flaw != Flaw::MissingVolume => {
-                    Ok(Err((Flaw::SpoiltVolume, format!("{volume}: {reason}"))))
+                    spoilt(&volume, &reason)
                 }
-                _ => Ok(Err((flaw, detail))),
-            }
+                Err(_) | Ok(()) => Finding { flaw, detail, by },
+            }))
         }
     }
 }
@@ -213,13 +272,16 @@ fn record(
     plan: &Plan,
     clone: Duration,
     total: Duration,
-    proven: &Result<Proven, (Flaw, String)>,
+    proven: &Result<Proven, Finding>,
 ) -> Verification {
     let blank = Verification {
         at: clock::rfc3339(clock::now()),
         level: options.level,
+        foreign_keys: options.foreign_keys,
         flaw: None,
         detail: None,
+        found_by: None,
+        log: None,
         clone_ms: ms(clone),
         boot_ms: None,
         total_ms: ms(total),
@@ -238,15 +300,15 @@ fn record(
             warnings: proven.warnings.clone(),
             ..blank
         },
-        Err((flaw, detail)) => Verification {
-            flaw: Some(*flaw),
-            detail: Some(detail.clone()),
+        Err(finding) => Verification {
+            flaw: Some(finding.flaw),
+            detail: Some(finding.detail.clone()),
+            found_by: Some(finding.by),
             ..blank
         },
     }
 }
 
-/// The proof climbs; only a failure makes it fall.
 fn write_proof(
     ctx: &Context,
     manifest: &Manifest,
@@ -266,23 +328,47 @@ fn write_proof(
     })
 }
 
+/// The proof climbs; only a failure makes it fall, and only a look at the same thing lifts it again.
 fn apply(manifest: &mut Manifest, record: &Verification) {
-    let reached = match (record.flaw, record.level) {
+    let mut record = record.clone();
+    let outstanding = manifest
+        .failure
+        .take()
+        .filter(|failure| !record.looks_where(failure));
+    manifest.failure = match (record.flaw, outstanding) {
+        (Some(_), None) => Some(record.clone()),
+        (Some(_) | None, Some(outstanding)) => Some(outstanding),
+        (None, None) => None,
+    };
+    let reached = match (&manifest.failure, record.level) {
         (Some(_), _) => Proof::Failed,
         (None, Level::Boot) => Proof::Booted,
         (None, Level::Tables) => Proof::Checked,
     };
-    if reached == Proof::Failed || reached >= manifest.proof {
-        manifest.proof = reached;
+    if record.flaw.is_some() || (reached != Proof::Failed && reached >= manifest.proof) {
         manifest.proof_time = Some(record.at.clone());
     }
-    if manifest.state == State::Complete {
-        manifest.state_reason = record.flaw.map(|flaw| {
-            let detail = record.detail.as_deref().unwrap_or_default();
-            format!("{}: {detail}", flaw.words())
-        });
+    manifest.proof = match reached {
+        Proof::Failed => Proof::Failed,
+        climbed => climbed.max(manifest.proof),
+    };
+    let reason = manifest.failure.as_ref().and_then(failure_text);
+    if record.flaw.is_none()
+        && let Some(reason) = &reason
+    {
+        record.warnings.push(format!(
+            "it stays failed, since nobody looked again where this was found: {reason}"
+        ));
     }
-    manifest.verification = Some(record.clone());
+    if manifest.state == State::Complete {
+        manifest.state_reason = reason;
+    }
+    manifest.verification = Some(record);
+}
+
+fn failure_text(failure: &Verification) -> Option<String> {
+    let detail = failure.detail.as_deref().unwrap_or_default();
+    Some(format!("{}: {detail}", failure.flaw?.words()))
 }
 
 #[cfg(test)]

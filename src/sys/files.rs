@@ -202,17 +202,26 @@ pub fn read_text(path: &Path) -> Result<Option<String>, FileError> {
     }
 }
 
-/// At most the last `bytes_max` bytes of a file, what isn't UTF-8 replaced.
-pub fn read_end(path: &Path, bytes_max: u64) -> Result<String, FileError> {
+/// A file's text, what isn't UTF-8 replaced; of a longer one the first and the last `bytes_each`.
+pub fn read_ends(path: &Path, bytes_each: u64) -> Result<String, FileError> {
     (|| {
         let mut file = File::open(path)?;
         let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(bytes_max)))?;
         let mut bytes = Vec::new();
-        file.take(bytes_max).read_to_end(&mut bytes)?;
+        (&file).take(bytes_each).read_to_end(&mut bytes)?;
+        if length > 2 * bytes_each {
+            bytes.extend_from_slice(b"\n[...]\n");
+            file.seek(SeekFrom::Start(length - bytes_each))?;
+        }
+        file.take(bytes_each).read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     })()
     .map_err(failed("read", path))
+}
+
+/// How long a file is; `None` when it isn't there. Links followed; of a device it says 0.
+pub fn length(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).ok().map(|there| there.len())
 }
 
 /// User and group of what is there; links followed.
@@ -250,6 +259,21 @@ mod tests {
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(list(dir.path()).unwrap(), vec![path]);
+    }
+
+    #[test]
+    fn of_a_long_file_both_ends_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        for (content, wanted) in [
+            ("", ""),
+            ("abc", "abc"),
+            ("abcdef", "abcdef"),
+            ("abcdefg", "abc\n[...]\nefg"),
+        ] {
+            replace(&path, content.as_bytes()).unwrap();
+            assert_eq!(read_ends(&path, 3).unwrap(), wanted);
+        }
     }
 
     #[test]

@@ -86,6 +86,11 @@ impl Guarded {
             .flatten()
     }
 
+    /// Ends it at once (SIGKILL); it is still to be waited for.
+    pub fn kill(&self) {
+        let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGKILL);
+    }
+
     /// Asks it to end (SIGTERM).
     pub fn ask_to_end(&self) {
         let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use serde::{Deserialize, Serialize};
@@ -83,9 +83,36 @@ pub fn program_of(pid: u32) -> Option<std::path::PathBuf> {
     path.is_file().then(|| path.to_owned())
 }
 
+/// Tells a process that does nothing any more from one that is slow.
+#[derive(Debug)]
+pub struct Idle {
+    pid: u32,
+    activity: u64,
+    since: Instant,
+}
+
+impl Idle {
+    pub fn watch(pid: u32) -> Self {
+        Self {
+            pid,
+            activity: activity(pid),
+            since: Instant::now(),
+        }
+    }
+
+    /// How long it has done nothing, as far as it was looked at.
+    pub fn look(&mut self) -> Duration {
+        let now = activity(self.pid);
+        if now != self.activity {
+            (self.activity, self.since) = (now, Instant::now());
+        }
+        self.since.elapsed()
+    }
+}
+
 /// A figure that changes while a process does anything: its processor time and what it read and
 /// wrote.
-pub fn activity(pid: u32) -> u64 {
+fn activity(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let ticks: u64 = fields
@@ -137,7 +164,36 @@ fn start_ticks(pid: u32) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::ProcessRef;
+    use std::process::{Child, Command};
+    use std::time::Duration;
+
+    use super::{Idle, ProcessRef};
+
+    /// Ended with the test, also when it fails.
+    struct Ended(Child);
+
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            drop(self.0.kill());
+            drop(self.0.wait());
+        }
+    }
+
+    fn idle_after(program: &str, args: &[&str], nap: Duration) -> Duration {
+        let child = Ended(Command::new(program).args(args).spawn().unwrap());
+        let mut idle = Idle::watch(child.0.id());
+        std::thread::sleep(nap);
+        idle.look();
+        std::thread::sleep(nap);
+        idle.look()
+    }
+
+    #[test]
+    fn a_process_that_does_nothing_is_idle_and_a_busy_one_is_not() {
+        let nap = Duration::from_millis(300);
+        assert!(idle_after("sleep", &["60"], nap) >= nap);
+        assert!(idle_after("sh", &["-c", "while :; do :; done"], nap) < nap);
+    }
 
     #[test]
     fn this_process_is_alive_and_its_namesake_is_not() {

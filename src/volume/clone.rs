@@ -4,7 +4,6 @@
 //! nobody else makes, and no kept snapshot's name begins with a dot.
 
 use std::fs::File;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::kept::{self, Kept};
@@ -16,6 +15,9 @@ use crate::sys::{Fact, files, ioctl, transfer};
 
 /// Before a use's id: the directory of its clones.
 const USE_PREFIX: &str = ".use-";
+
+/// With less left a filesystem counts as full: no more than one extension of a tablespace.
+const FULL_BYTES: u64 = 16 << 20;
 
 /// How a directory is cloned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,11 +96,16 @@ pub(super) fn make(
     Ok(path)
 }
 
-/// Whether the clone is there.
+/// Whether it holds what was written to it. On a full filesystem a writer was refused, and says so in
+/// many ways or not at all.
 pub(super) fn probe(planned: &PlannedVolume) -> Fact<VolumeState> {
-    match Path::new(&planned.name).symlink_metadata() {
+    match kept::free_space(Path::new(&planned.name)) {
+        Ok((free, _)) if free < FULL_BYTES => Fact::Known(VolumeState::Invalid(format!(
+            "its filesystem is full, with {} KiB free",
+            free >> 10
+        ))),
         Ok(_) => Fact::Known(VolumeState::Good { bytes_used: None }),
-        Err(error) if error.kind() == ErrorKind::NotFound => Fact::Known(VolumeState::Missing),
+        Err(_) if !Path::new(&planned.name).exists() => Fact::Known(VolumeState::Missing),
         Err(error) => Fact::unknown(error),
     }
 }

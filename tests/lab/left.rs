@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::pair::Pair;
+use super::private;
 use super::{eventually, limit, try_sh};
 
 /// What must be the same afterwards.
@@ -67,6 +68,7 @@ impl Footprint {
         eventually(limit(10), "the watchdogs are gone", || {
             pair.tool.watchdogs().is_empty()
         });
+        assert_no_use(pair);
         assert_only_catalogued(pair);
     }
 
@@ -89,6 +91,25 @@ fn eventually_or(within: Duration, mut look: impl FnMut() -> bool) -> Result<(),
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Nothing of a verification: no server of its own, no place of it, no clone.
+#[track_caller]
+fn assert_no_use(pair: &Pair) {
+    eventually(limit(10), "the private servers are gone", || {
+        private::servers(pair).is_empty()
+    });
+    assert_eq!(private::places(pair), Vec::<PathBuf>::new(), "places");
+    let work = names_in(&pair.state_dir().join("work"));
+    assert_eq!(work, Vec::<String>::new(), "temporary directories");
+    let clones: Vec<String> = pair
+        .volume
+        .kept()
+        .into_iter()
+        .filter(|name| name.contains("verify-"))
+        .collect();
+    assert_eq!(clones, Vec::<String>::new(), "clones");
+    assert_eq!(private::mounts(pair), Vec::<String>::new(), "mounts");
 }
 
 /// No kept volume without a manifest, and no manifest without its volumes.

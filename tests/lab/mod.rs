@@ -3,9 +3,11 @@
 //! Everything made here is private (own directory, own names, loopback only) and goes when its
 //! value is dropped, also on a panic. What a killed run left is swept by the next one.
 
+pub mod kept;
 pub mod left;
 pub mod load;
 pub mod pair;
+pub mod private;
 pub mod restored;
 pub mod runner;
 pub mod scratch;

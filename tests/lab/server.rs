@@ -36,13 +36,13 @@ impl Flavour {
         self == Self::Mariadb
     }
 
-    fn home(self) -> PathBuf {
+    pub fn home(self) -> PathBuf {
         let lab = std::env::var_os("UNDERSTUDY_LAB")
             .map_or_else(|| PathBuf::from("/var/cache/understudy-lab"), PathBuf::from);
         lab.join(self.name())
     }
 
-    fn program(self) -> PathBuf {
+    pub fn program(self) -> PathBuf {
         match self {
             Self::Mariadb => PathBuf::from("/usr/sbin/mariadbd"),
             Self::Mysql97 | Self::Mysql56 => self.home().join("bin/mysqld"),
@@ -92,6 +92,8 @@ pub struct Server {
     /// Socket, pid file, log and temporary files.
     pub place: PathBuf,
     pub port: u16,
+    /// The flavour's own, unless a test has a copy with something beside it.
+    pub program: PathBuf,
     start: Start,
     child: Option<Child>,
 }
@@ -115,6 +117,7 @@ impl Server {
             data_dir: data_dir.to_owned(),
             place: place.to_owned(),
             port: listener.local_addr().unwrap().port(),
+            program: flavour.program(),
             start,
             child: None,
         }
@@ -132,7 +135,7 @@ impl Server {
     pub fn argv(&self) -> Vec<String> {
         let place = |name: &str| self.place.join(name).display().to_string();
         let mut argv = vec![
-            self.flavour.program().display().to_string(),
+            self.program.display().to_string(),
             "--no-defaults".to_owned(),
             "--user=root".to_owned(),
             format!("--datadir={}", self.data_dir.display()),
@@ -227,9 +230,26 @@ impl Server {
         super::trace("waited for a server", since);
     }
 
+    /// Started again with more arguments.
+    pub fn restart_with(&mut self, extra: &[String]) {
+        self.shut_down();
+        self.start.extra.extend_from_slice(extra);
+        self.restart();
+    }
+
     pub fn restart(&mut self) {
         self.spawn();
         self.wait_ready();
+    }
+
+    /// Its process, while it runs.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.pid()).unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
     }
 
     /// SIGKILL, as a crash.

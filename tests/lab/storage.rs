@@ -211,6 +211,27 @@ impl Volume {
         dir
     }
 
+    /// What an ordinary writer may still use.
+    pub fn free_bytes(&self) -> u64 {
+        let mount = self.mount.display().to_string();
+        let free = sh(&["stat", "-f", "-c", "%a %S", &mount]);
+        free.split_whitespace()
+            .map(|number| number.parse::<u64>().unwrap())
+            .product()
+    }
+
+    /// A file that takes all space but this; a little more stays free where the filesystem itself
+    /// needs some for it.
+    pub fn fill_up(&self, but_mb: u64) -> PathBuf {
+        let filler = self.mount.join("filler");
+        let path = filler.display().to_string();
+        let mut bytes = self.free_bytes().saturating_sub(but_mb * 1024 * 1024);
+        while try_sh(&["fallocate", "-l", &bytes.to_string(), &path]).is_err() {
+            bytes -= 512 * 1024;
+        }
+        filler
+    }
+
     /// Everywhere that something may be frozen.
     pub fn mounts(&self) -> Vec<&Path> {
         let second = self.second.as_deref();

@@ -176,6 +176,23 @@ impl Running {
         })
     }
 
+    /// Waits until it is at a failpoint.
+    #[track_caller]
+    pub fn wait_at(&mut self, place: &str) {
+        let told = format!("failpoint: {place}");
+        super::eventually(limit(60), &told, || {
+            let there = self.stderr().contains(&told);
+            assert!(there || !self.has_ended(), "it ended before {place}");
+            there
+        });
+    }
+
+    /// What it has said up to now.
+    pub fn stderr(&self) -> String {
+        let bytes = std::fs::read(&self.err).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     pub fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }

@@ -68,16 +68,16 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
 pub fn report(ui: &Ui, manifest: &Manifest, text: fn(&Manifest) -> String) -> Result<(), Failure> {
     let json = json!({"snapshot": manifest});
     let record = manifest.verification.as_ref();
-    if let Some((flaw, detail)) = record.and_then(|r| Some((r.flaw?, r.detail.as_deref()))) {
+    if let Some((record, flaw)) = record.and_then(|record| Some((record, record.flaw?))) {
         let message = format!(
             "{} isn't good: {}: {}",
             manifest.id,
             flaw.words(),
-            detail.unwrap_or_default()
+            record.detail.as_deref().unwrap_or_default()
         );
-        return Err(Failure::new(Kind::Unproven, message)
-            .hint(flaw.hint())
-            .with(json));
+        let mut failure = Failure::new(Kind::Unproven, message).with(json);
+        failure.hints.extend(record.hints());
+        return Err(failure);
     }
     ui.result(&json, || text(manifest));
     Ok(())
