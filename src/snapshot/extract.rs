@@ -161,7 +161,7 @@ fn dump_all(
 }
 
 fn end(booted: Booted, ctx: &Context) -> Result<(), Failure> {
-    booted.shut_down(ctx).map_err(Failure::from)
+    booted.shut_down(ctx)
 }
 
 fn run_dump(
