@@ -495,6 +495,10 @@ fn thick_put_needs_room_in_the_other_snapshots() {
     ]);
     let reason = refusal(lvm.plan_put(&told.request(USE, KEPT)));
     assert!(reason.contains("lab-vg/mine has room for"), "{reason}");
+    // Taken since it was planned: nothing is unmounted for it.
+    let reason = refusal(lvm.put(&told.request(USE, KEPT), &mut quiet));
+    assert!(reason.contains("lab-vg/mine has room for"), "{reason}");
+    mount_at(&group.path("mysql"));
     run(&["lvextend", "-q", "-L+32M", "lab-vg/mine"]);
     lvm.plan_put(&told.request(USE, KEPT)).unwrap();
     let open = std::fs::File::open(&fill).unwrap();

@@ -288,6 +288,11 @@ impl<'a> Put<'a> {
         let (lvs, kept) = self.lvm.find_recorded(&request.id, &request.volume)?;
         let origin = self.origin(&lvs).ok_or_else(|| self.no_origin())?;
         let sectors = self.sectors_of_both(&kept, origin)?;
+        if origin.tag(MOUNT_TAG).is_none() {
+            // Once more, with the snapshot that was taken since it was planned. Begun already, it
+            // needs less than is asked for here.
+            plan::check_put_blocks(&lvs, &kept, origin)?;
+        }
         let marks = self.mount_tag(origin)?;
         self.change_tags(self.origin_name, &marks, &[])?;
         self.take_down(origin)?;

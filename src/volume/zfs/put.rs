@@ -79,9 +79,14 @@ impl Zfs {
         }
         let mut found = self.discover(&[])?;
         found.retain(|volume| volume.record.origin == put.origin);
-        let renamed = found.into_iter().map(|volume| Renamed {
-            id: volume.id,
-            record: volume.record,
+        let renamed = found.into_iter().map(|volume| {
+            let mut record = volume.record;
+            if record.path.as_os_str().is_empty() {
+                // One that a property can't hold.
+                record.path = put.path().to_owned();
+            }
+            let id = volume.id;
+            Renamed { id, record }
         });
         Ok(renamed.collect())
     }
