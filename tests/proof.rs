@@ -66,19 +66,25 @@ fn small(flavour: Flavour, storage: Storage, cases: Vec<Case>) -> Group {
 fn native_groups() -> Vec<Group> {
     let mut groups = Vec::new();
     for flavour in [Flavour::Mysql97, Flavour::Mariadb] {
-        for storage in [Storage::Btrfs, Storage::Copy] {
-            let mut cases = good::cases(storage);
-            cases.extend(interrupted::killed_at(USE_PLACES.into_iter()));
-            cases.extend(interrupted::cases(storage));
-            groups.push(group(flavour, storage, cases));
-            groups.push(group(flavour, storage, flaws::cases(flavour, storage)));
-        }
-        let climbs = cases![false climbs_from_taken_to_checked_under_load];
-        groups.push(group(flavour, Storage::Reflink, climbs));
-        let full = cases![false blames_a_full_disk_and_not_the_snapshot];
-        groups.push(small(flavour, Storage::Btrfs, full));
-        let full = cases![false blames_a_full_disk_and_not_the_snapshot];
-        groups.push(small(flavour, Storage::Reflink, full));
+        let mut cases = good::cases(Storage::Btrfs);
+        cases.extend(interrupted::killed_at(USE_PLACES.into_iter()));
+        cases.extend(interrupted::cases(Storage::Btrfs));
+        groups.push(group(flavour, Storage::Btrfs, cases));
+        let flaws = flaws::cases(flavour, Storage::Btrfs);
+        groups.push(group(flavour, Storage::Btrfs, flaws));
+        let mut cases = good::cases(Storage::Copy);
+        let places = ["clone-planned", "cloned", "booted", "proven"];
+        cases.extend(interrupted::killed_at(places.into_iter()));
+        cases.extend(interrupted::cases(Storage::Copy));
+        cases.extend(flaws::cases(flavour, Storage::Copy));
+        groups.push(group(flavour, Storage::Copy, cases));
+        let cases = cases![
+            false climbs_from_taken_to_checked_under_load,
+            false blames_a_full_disk_and_not_the_snapshot,
+        ];
+        groups.push(small(flavour, Storage::Reflink, cases));
+        let cases = cases![false blames_a_full_disk_and_not_the_snapshot];
+        groups.push(small(flavour, Storage::Btrfs, cases));
     }
     let climbs = cases![false climbs_from_taken_to_checked_under_load];
     groups.push(group(Flavour::Mysql56, Storage::Copy, climbs));

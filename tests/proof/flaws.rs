@@ -316,7 +316,8 @@ fn finds(pair: &mut Pair, fault: &Fault, level: &str, found_by: &str) {
         .filter(|file| dir.join(file).exists())
         .collect();
     let damage = Damage::to(pair, &snapshot, &there, fault.damage);
-    if level == "tables" {
+    // The page that nobody has asked for isn't claimed.
+    if level == "tables" && fault.flaw == "corrupt-page" {
         let run = verify(pair, &snapshot, "boot").ok();
         assert_eq!(run.json()["snapshot"]["proof"], "booted");
     }
