@@ -23,6 +23,7 @@ use lab::storage::Storage;
 use lab::{eventually, in_guest, limit};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use understudy::sys::failpoint::INPLACE_PLACES;
 
 fn main() -> ExitCode {
     let mut groups = Vec::new();
@@ -622,15 +623,8 @@ fn ends_a_killed_restore_as_before_or_as_restored(pair: &mut Pair) {
     let chosen = id(&pair.create(&[]));
     pair.tool.run(&["snapshot", "verify", &chosen]).ok();
     let args = ["snapshot", "restore", &chosen, "--in-place", "--yes"];
-    for (place, restored) in [
-        ("inplace-begun", false),
-        ("inplace-kept", false),
-        ("inplace-stopped", false),
-        ("inplace-putting", true),
-        ("put-one", true),
-        ("inplace-put", true),
-        ("inplace-started", true),
-    ] {
+    for place in INPLACE_PLACES {
+        let restored = !matches!(place, "inplace-begun" | "inplace-kept" | "inplace-stopped");
         if !is_marked(pair) {
             mark(pair);
         }

@@ -17,17 +17,20 @@ use super::error::{Refusal, SnapshotError};
 use super::id;
 use super::keep::lock_recovered;
 use super::manifest::{Level, Manifest, Proof, State};
+use super::observe;
 use super::pause::ms;
 use super::verify;
 use crate::config::{CowSize, ServerConfig, ServiceControl};
 use crate::journal::log::PUT_STEP;
 use crate::journal::putting::{self, Putting, PuttingError, Resume};
 use crate::journal::{Log, OperationKind};
+use crate::server::facts;
 use crate::server::gtid::GtidSet;
 use crate::server::replication::{self, Channel, ThreadState};
 use crate::server::session::READ_LIMIT;
 use crate::server::{Flavour, Session, Target};
 use crate::sys::{clock, failpoint};
+use crate::volume::layout::Place;
 use crate::volume::{self, PutRequest};
 
 /// How long one storage command may run; copying has no limit.
@@ -123,6 +126,7 @@ pub fn plan(ctx: &Context, wanted: &str, options: Options) -> Result<Plan, Snaps
     let source = observe_source(ctx, &server.name);
     if !options.accept_loss {
         refusals.extend(losses(&manifest, &before, &source));
+        refusals.extend(strangers(&server, &target, &manifest)?);
     }
     let (Some(service), true) = (service, refusals.is_empty()) else {
         return Err(SnapshotError::Refused { refusals });
@@ -411,6 +415,39 @@ fn losses(manifest: &Manifest, before: &Observed, source: &Result<Source, String
         ));
     }
     refusals
+}
+
+/// What else is on the volumes would be taken back in time as well. File by file only the server's
+/// own directories are.
+fn strangers(
+    server: &ServerConfig,
+    target: &Target,
+    manifest: &Manifest,
+) -> Result<Vec<Refusal>, SnapshotError> {
+    if manifest.backend_kind.is_file_by_file() {
+        return Ok(Vec::new());
+    }
+    let (session, facts) = facts::observe_server(Session::connect(target)?)?;
+    let (_, layout) = observe::layout(session, &facts, &server.snapshot.path_map)?;
+    let places: Vec<Place> = layout.places().cloned().collect();
+    let spared: Vec<std::path::PathBuf> = [server.snapshot.directory.clone(), facts.path("tmpdir")]
+        .into_iter()
+        .flatten()
+        .collect();
+    let mut refusals = Vec::new();
+    for volume in &manifest.volumes {
+        if let Some(found) = volume::foreign_entry(&volume.path, &places, &spared)? {
+            refusals.push(Refusal::new(
+                format!(
+                    "{} isn't the server's, and would be taken back in time with it",
+                    found.display()
+                ),
+                "Move it to another volume, or use `snapshot restore --to DIR`. --accept-loss goes \
+                 on; all of it stays in the undo snapshot.",
+            ));
+        }
+    }
+    Ok(refusals)
 }
 
 /// What the source has, and has no more.

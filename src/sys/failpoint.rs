@@ -40,6 +40,17 @@ pub const USE_PLACES: [&str; 8] = [
     "proven",
 ];
 
+/// The places of a restore in place, each back-end's own left out.
+pub const INPLACE_PLACES: [&str; 7] = [
+    "inplace-begun",
+    "inplace-kept",
+    "inplace-stopped",
+    "inplace-putting",
+    "put-one",
+    "inplace-put",
+    "inplace-started",
+];
+
 /// Does what `UNDERSTUDY_FAILPOINT` says for this place: `place=kill`, `place=stop`,
 /// `place=sleep:MS`; several are separated by commas.
 #[cfg(feature = "failpoints")]
