@@ -9,11 +9,12 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use nix::mount::MsFlags;
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags};
 
 use super::layout::{Mount, parse_mountinfo};
 use super::mount::{Access, mount};
-use super::{Mountable, VolumeError};
+use super::{Mountable, NAME_PREFIX, VolumeError};
 use crate::sys::{files, transfer};
 
 /// A clone and the path of its origin, where it is to be seen.
@@ -34,6 +35,11 @@ pub fn arrange(stands: &[Stand], writable: &[PathBuf]) -> Result<(), VolumeError
             Ok((transfer::open_path(path).map_err(failed)?, path))
         })
         .collect::<Result<_, VolumeError>>()?;
+    // A directory's clone is on its origin's filesystem, which is in use either way.
+    let is_apart = |stand: &&Stand| !matches!(stand.clone, Mountable::Directory(_));
+    let origins = stands.iter().filter(is_apart);
+    let origins: Vec<&Path> = origins.map(|stand| stand.at.as_path()).collect();
+    let_go(&origins)?;
     for seen in observe_own_mounts()? {
         make_read_only(&seen)?;
     }
@@ -47,6 +53,33 @@ pub fn arrange(stands: &[Stand], writable: &[PathBuf]) -> Result<(), VolumeError
         mount(&source, path, Access::ReadWrite)?;
     }
     Ok(())
+}
+
+/// Ends, in this thread's view, the mounts of origins and of clones: a new mount namespace begins with
+/// a copy of every mount, and each would keep its volume busy for everybody else as long as the room
+/// is there. What is mounted below them goes along.
+pub fn let_go(origins: &[&Path]) -> Result<(), VolumeError> {
+    // The last one first: it lies on top.
+    for seen in observe_own_mounts()?.iter().rev() {
+        let is_origin = origins.contains(&seen.mount_point.as_path());
+        if is_origin || is_of_ours(seen) {
+            match nix::mount::umount2(&seen.mount_point, MntFlags::MNT_DETACH) {
+                Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+                Err(errno) => {
+                    let action = "let go, in a view of its own, of";
+                    return Err(VolumeError::call(action, &seen.mount_point, errno));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// By the names that only we give; device-mapper doubles the hyphens in them.
+fn is_of_ours(seen: &Mount) -> bool {
+    let root = seen.root.to_string_lossy();
+    let source = seen.source.replace("--", "-");
+    root.contains("/.use-") || source.contains(NAME_PREFIX)
 }
 
 struct Opened {
@@ -101,7 +134,7 @@ fn make_read_only(seen: &Mount) -> Result<(), VolumeError> {
     match nix::mount::mount(none, &seen.mount_point, none, flags, none) {
         Ok(()) => Ok(()),
         // Hidden below a later mount, or gone since.
-        Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => Ok(()),
+        Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
         Err(errno) => Err(VolumeError::call(
             "make read-only for the clone's server:",
             &seen.mount_point,
