@@ -241,9 +241,10 @@ const SIGNS: [(Cause, &[Sign]); 11] = [
 ];
 
 /// Errors that only say that there was one.
-const EMPTY_WORDS: [&str; 8] = [
+const EMPTY_WORDS: [&str; 9] = [
     "aborting",
     "plugin initialization aborted",
+    "could not open or create the system tablespace",
     "registration as a storage engine failed",
     "init function returned error",
     "unknown/unsupported storage engine",

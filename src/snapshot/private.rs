@@ -357,6 +357,15 @@ impl Booted {
         }
     }
 
+    /// Ends it at once, unless it has ended by itself meanwhile, which tells something. For files
+    /// that are thrown away: an orderly end takes more than a second.
+    pub fn finish(mut self) -> Result<(), Failure> {
+        match self.server.ended() {
+            Some(status) => Err(self.explain(status)),
+            None => Ok(()),
+        }
+    }
+
     /// An orderly end.
     pub fn shut_down(mut self, ctx: &Context) -> Result<(), Failure> {
         let since = Instant::now();
