@@ -38,6 +38,7 @@ const STORAGE_LIMIT: Duration = Duration::from_secs(300);
 /// How long it is watched catching up.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(600);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+const UNDO_AREA_MORE_BYTES: u64 = 128 << 20;
 
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
@@ -529,14 +530,23 @@ fn steps(manifest: &Manifest, server: &ServerConfig, before: &Observed) -> Vec<S
     steps
 }
 
+/// A thick undo must hold all that the restore overwrites: at most what the restored snapshot's own
+/// area has of the time since. And some more, since the server writes on.
+fn undo_area(manifest: &Manifest) -> CowSize {
+    let used = manifest
+        .volumes
+        .iter()
+        .filter_map(|volume| volume.bytes_used);
+    CowSize::Bytes(used.max().unwrap_or(0) / 4 * 5 + UNDO_AREA_MORE_BYTES)
+}
+
 /// The undo: an ordinary snapshot, held.
 fn keep_present(ctx: &Context, plan: &Plan) -> Result<String, SnapshotError> {
     let options = create::Options {
         label: Some(format!("before restoring {}", plan.manifest.id)),
         hold: true,
         allow_source: true,
-        // A thick one must hold all that the restore overwrites.
-        cow_size: Some(CowSize::Percent(100)),
+        cow_size: Some(undo_area(&plan.manifest)),
         ..create::Options::default()
     };
     Ok(create::create_locked(ctx, &plan.server.name, &options)?.id)
