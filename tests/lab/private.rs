@@ -68,6 +68,22 @@ pub fn mounts(pair: &Pair) -> Vec<String> {
     found.into_iter().collect()
 }
 
+/// What a failed test left: private servers of the pair of this name, and their places.
+pub fn sweep(name: &str) {
+    for pid in processes() {
+        let argv = PrivateServer { pid }.argv();
+        if argv.contains(&format!("--defaults-file={RUN}/")) && argv.contains(name) {
+            PrivateServer { pid }.signal(nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+    let entries = std::fs::read_dir(RUN).into_iter().flatten();
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.display().to_string().contains(name) {
+            drop(std::fs::remove_dir_all(path));
+        }
+    }
+}
+
 pub fn processes() -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").unwrap();
     entries

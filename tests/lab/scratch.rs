@@ -35,6 +35,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        super::private::sweep(&format!("-{}-", self.name));
         if let Err(error) = std::fs::remove_dir_all(&self.path) {
             eprintln!("lab: {} stays behind: {error}", self.path.display());
         }
@@ -97,6 +98,7 @@ fn sweep_dead() {
         eprintln!("lab: sweeping {name}, which a killed run left");
         let path = entry.path();
         super::server::kill_servers_below(&path);
+        super::private::sweep(&format!("-{name}-"));
         let path = path.display().to_string();
         drop(try_sh(&["umount", "-R", &format!("{path}/vol")]));
         drop(try_sh(&["vgremove", "-q", "-f", &name]));
