@@ -327,6 +327,35 @@ mod tests {
     }
 
     #[test]
+    fn recovery_goes_on_with_the_binary_log() {
+        let mut facts = facts();
+        facts.binary_log = Some(BinaryLog {
+            base: "/var/log/my/bin".into(),
+            index: "/var/log/my/b.index".into(),
+        });
+        for version in ["10.11.19-MariaDB x", "9.7.1 x", "5.6.24 x"] {
+            let text = option_file(&Flavour::of_version(version), &facts, &private());
+            assert!(text.contains("\nlog-bin=\"/var/log/my/bin\"\n"), "{text}");
+            let index = "\nlog-bin-index=\"/var/log/my/b.index\"\n";
+            assert!(text.contains(index), "{text}");
+            assert!(!text.contains("skip-log-bin"), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_thrown_away_is_not_synced() {
+        let flavour = Flavour::of_version("9.7.1 x");
+        let mut private = private();
+        for is_throwaway in [true, false] {
+            private.is_throwaway = is_throwaway;
+            let text = option_file(&flavour, &facts(), &private);
+            for line in ["innodb-flush-method=\"nosync\"", "sync-binlog=\"0\""] {
+                assert_eq!(text.contains(line), is_throwaway, "{line}");
+            }
+        }
+    }
+
+    #[test]
     fn secrets_stay_out() {
         assert!(is_secret("file_key_management_filekey", "hunter2"));
         assert!(!is_secret("file_key_management_filekey", "FILE:/etc/key"));

@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod context;
 pub mod create;
 pub mod error;
+pub mod essentials;
 pub mod extract;
 pub mod facts;
 pub mod id;

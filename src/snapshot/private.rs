@@ -11,19 +11,19 @@ use std::time::{Duration, Instant};
 use super::boot_log::{self, Cause, Diagnosis, Flaw, Lack};
 use super::context::Context;
 use super::error::SnapshotError;
+use super::essentials;
 use super::id;
 use super::using::Use;
 use crate::config::{Address, Secret, TlsMode};
 use crate::journal::StateDir;
-use crate::server::engine_files::Essential;
 use crate::server::private::{self, BootFacts, Private};
 use crate::server::{Flavour, Session, SessionError, Target};
 use crate::sys::exec::Program;
 use crate::sys::guarded::{self, Guarded};
 use crate::sys::process::Idle;
 use crate::sys::{failpoint, files, memory};
+use crate::volume::Mountable;
 use crate::volume::view::{self, Stand};
-use crate::volume::{Mountable, layout};
 
 /// A server that neither answers nor does anything for so long trouble.
 const STALL: Duration = Duration::from_secs(300);
@@ -111,7 +111,7 @@ pub fn boot(using: &Use<'_>, plan: &Plan) -> Result<(Booted, Session), Failure> 
         as_root: owner.0 == 0,
         place,
     };
-    look_for_essentials(&flavour, &plan.facts)?;
+    essentials::look_for(&flavour, &plan.facts)?;
     for path in [&private.place, &private.tmp()] {
         files::own(path, owner)?;
     }
@@ -410,57 +410,6 @@ fn refuse_denial(error: SessionError, denied: &mut Option<Instant>) -> Result<()
                 .to_owned(),
         ),
     }))
-}
-
-/// A server would make these anew and come up without what was in them.
-fn look_for_essentials(flavour: &Flavour, facts: &BootFacts) -> Result<(), Failure> {
-    let home = facts.settings.get("innodb_data_home_dir");
-    let home = facts.data_dir.join(home.map_or("", String::as_str));
-    let system = facts.settings.get("innodb_data_file_path");
-    let system = layout::parse_data_file_path(system.map_or("ibdata1", String::as_str));
-    let system = system
-        .into_iter()
-        .map(|name| Essential::File(home.join(name)));
-    let wanted = system.chain(flavour.essential_files(&facts.data_dir, &facts.settings));
-    match wanted
-        .filter_map(|essential| what_is_wrong_with(&essential))
-        .next()
-    {
-        Some((flaw, detail)) => Err(Failure::Flaw { flaw, detail }),
-        None => Ok(()),
-    }
-}
-
-/// With its name.
-fn what_is_wrong_with(essential: &Essential) -> Option<(Flaw, String)> {
-    match essential {
-        Essential::File(path) => {
-            let name = path.components().collect::<PathBuf>().display().to_string();
-            match files::length(path) {
-                None => Some((Flaw::MissingFile, name)),
-                // Of a raw device too.
-                Some(0) if path.is_file() => Some((Flaw::TruncatedFile, name)),
-                Some(_) => None,
-            }
-        }
-        Essential::OneOf {
-            directory,
-            beginning,
-            without,
-        } => {
-            let fits = |name: &str| {
-                name.starts_with(beginning) && !without.is_some_and(|ending| name.ends_with(ending))
-            };
-            let names = files::list(directory).unwrap_or_default();
-            let is_there = names
-                .iter()
-                .filter_map(|path| path.file_name()?.to_str())
-                .any(fits);
-            let directory = directory.components().collect::<PathBuf>();
-            let name = format!("{}/{beginning}*", directory.display());
-            (!is_there).then_some((Flaw::MissingFile, name))
-        }
-    }
 }
 
 /// Keeps what the private server said, for people: a use's own place goes with it. `None` when
