@@ -481,7 +481,10 @@ impl Group {
     }
 
     fn mount(&mut self, volume: &str) {
-        run(&["mkfs.ext4", "-qF", &format!("/dev/{}/{volume}", self.name)]);
+        // Initialised lazily, it would write into the snapshots while they are looked at.
+        let options = "lazy_itable_init=0,lazy_journal_init=0";
+        let device = format!("/dev/{}/{volume}", self.name);
+        run(&["mkfs.ext4", "-qF", "-E", options, &device]);
         self.mount_made(volume);
     }
 

@@ -14,6 +14,11 @@ use super::flavour::{Family, Flavour};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Essential {
     File(PathBuf),
+    /// Unless the other file is there, which says that this one is being made anew.
+    FileUnless {
+        path: PathBuf,
+        marker: PathBuf,
+    },
     /// At least one file with this beginning and without this ending, in this directory.
     OneOf {
         directory: PathBuf,
@@ -33,12 +38,16 @@ impl Flavour {
             Some(path) => data_dir.join(path),
             None => data_dir.to_owned(),
         };
-        let mut wanted = self.redo_logs(&directory("innodb_log_group_home_dir"), settings);
+        let logs = directory("innodb_log_group_home_dir");
+        let mut wanted = self.redo_logs(&logs, settings);
         match self.family {
             Family::Mysql if self.version >= (8, 0, 14) => {
                 let undo = directory("innodb_undo_directory");
-                wanted
-                    .extend(["undo_001", "undo_002"].map(|name| Essential::File(undo.join(name))));
+                // MySQL 9.5 manual, 17.6.3.4: the marker of a truncation lies with the redo log.
+                wanted.extend((1..=2).map(|number| Essential::FileUnless {
+                    path: undo.join(format!("undo_00{number}")),
+                    marker: logs.join(format!("undo_{number}_trunc.log")),
+                }));
             }
             Family::Mysql => {}
             Family::Mariadb => {
@@ -91,7 +100,9 @@ mod tests {
             .essential_files(Path::new("/data"), &settings)
             .into_iter()
             .map(|essential| match essential {
-                Essential::File(path) => path.display().to_string(),
+                Essential::File(path) | Essential::FileUnless { path, .. } => {
+                    path.display().to_string()
+                }
                 Essential::OneOf {
                     directory,
                     beginning,

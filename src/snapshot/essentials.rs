@@ -1,7 +1,7 @@
 //! The files that a server would make anew, looked for before it is started: see
 //! `server::engine_files`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::boot_log::Flaw;
 use super::private::Failure;
@@ -33,15 +33,9 @@ pub fn look_for(flavour: &Flavour, facts: &BootFacts) -> Result<(), Failure> {
 /// With its name.
 fn what_is_wrong_with(essential: &Essential) -> Option<(Flaw, String)> {
     match essential {
-        Essential::File(path) => {
-            let name = path.components().collect::<PathBuf>().display().to_string();
-            match files::length(path) {
-                None => Some((Flaw::MissingFile, name)),
-                // Of a raw device too.
-                Some(0) if path.is_file() => Some((Flaw::TruncatedFile, name)),
-                Some(_) => None,
-            }
-        }
+        Essential::File(path) => what_is_wrong_with_file(path),
+        Essential::FileUnless { marker, .. } if marker.exists() => None,
+        Essential::FileUnless { path, .. } => what_is_wrong_with_file(path),
         Essential::OneOf {
             directory,
             beginning,
@@ -59,5 +53,48 @@ fn what_is_wrong_with(essential: &Essential) -> Option<(Flaw, String)> {
             let name = format!("{}/{beginning}*", directory.display());
             (!is_there).then_some((Flaw::MissingFile, name))
         }
+    }
+}
+
+fn what_is_wrong_with_file(path: &Path) -> Option<(Flaw, String)> {
+    let name = path.components().collect::<PathBuf>().display().to_string();
+    match files::length(path) {
+        None => Some((Flaw::MissingFile, name)),
+        // Of a raw device too.
+        Some(0) if path.is_file() => Some((Flaw::TruncatedFile, name)),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn undo_tablespace_in_the_middle_of_its_truncation_may_be_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let touch = |name: &str| std::fs::write(dir.path().join(name), "x").unwrap();
+        std::fs::create_dir(dir.path().join("#innodb_redo")).unwrap();
+        for name in ["ibdata1", "#innodb_redo/#ib_redo7", "undo_002"] {
+            touch(name);
+        }
+        let facts = BootFacts {
+            data_dir: dir.path().to_owned(),
+            ..BootFacts::default()
+        };
+        let look = || look_for(&Flavour::of_version("9.7.4"), &facts);
+        let Err(Failure::Flaw { flaw, detail }) = look() else {
+            panic!("undo_001 isn't missed");
+        };
+        assert_eq!(flaw, Flaw::MissingFile);
+        assert!(detail.ends_with("/undo_001"), "{detail}");
+        touch("undo_1_trunc.log");
+        assert!(look().is_ok());
+        std::fs::rename(
+            dir.path().join("#innodb_redo/#ib_redo7"),
+            dir.path().join("#innodb_redo/#ib_redo7_tmp"),
+        )
+        .unwrap();
+        assert!(look().is_err(), "a spare log is none");
     }
 }
