@@ -1,6 +1,7 @@
 //! The command line: one file per command, with its arguments and one function that reads in
 //! order – resolve, check, act, report. The only room that prints.
 
+mod check;
 mod completions;
 mod config;
 mod failure;
@@ -10,6 +11,7 @@ mod recover;
 mod resume;
 mod session;
 mod snapshot;
+mod status;
 mod ui;
 
 use std::path::PathBuf;
@@ -86,6 +88,8 @@ enum Command {
     Pause(pause::Args),
     Resume(resume::Args),
     Recover(recover::Args),
+    Status(status::Args),
+    Check(check::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -102,6 +106,9 @@ pub fn main() -> ExitCode {
     };
     session::start_logging(&cli);
     let ui = Ui::new(&cli);
+    if let Command::Check(args) = &cli.command {
+        return check::run(&cli, &ui, args);
+    }
     match run(&cli, &ui) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -118,6 +125,9 @@ fn run(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
         Command::Pause(args) => pause::run(cli, ui, args),
         Command::Resume(args) => resume::run(cli, ui, args),
         Command::Recover(args) => recover::run(cli, ui, args),
+        Command::Status(args) => status::run(cli, ui, args),
+        // Its exit codes aren't ours; `main` runs it.
+        Command::Check(_) => Ok(()),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::failure::{Failure, Kind};
 use super::{Cli, Output};
+use crate::health::Severity;
 use crate::snapshot::progress::Event;
 
 pub struct Ui {
@@ -43,6 +44,10 @@ impl Ui {
         for hint in &failure.hints {
             drop(writeln!(err, "  hint: {hint}"));
         }
+    }
+
+    pub fn is_json(&self) -> bool {
+        self.json
     }
 
     /// Progress is for a person at a terminal, not for logs.
@@ -87,6 +92,35 @@ pub fn print_json(json: &Value) {
 
 pub fn stderr_has_colour() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// Colours for a text on stdout; none where it isn't a terminal.
+pub struct Paint {
+    colours: bool,
+}
+
+impl Paint {
+    pub fn of_stdout() -> Self {
+        let allowed = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        Self {
+            colours: allowed && std::io::stdout().is_terminal(),
+        }
+    }
+
+    /// `None` is good.
+    pub fn severity(&self, severity: Option<Severity>, text: &str) -> String {
+        let colour = match severity {
+            None => "32",
+            Some(Severity::Info) => "36",
+            Some(Severity::Warning) => "33",
+            Some(Severity::Unknown) => "35",
+            Some(Severity::Critical) => "1;31",
+        };
+        match self.colours {
+            true => format!("\x1b[{colour}m{text}\x1b[0m"),
+            false => text.to_owned(),
+        }
+    }
 }
 
 /// Prints events until the last sender is gone; a terminal that stalls holds up only this thread.
@@ -142,6 +176,17 @@ pub fn duration(duration: Duration) -> String {
         ms @ 0..1000 => format!("{ms} ms"),
         ms @ 1000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
         ms => humantime::format_duration(Duration::from_secs((ms / 1000) as u64)).to_string(),
+    }
+}
+
+/// The two largest units.
+pub fn age(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, minutes) => format!("{minutes}m"),
+        (0, hours, minutes) => format!("{hours}h {minutes}m"),
+        (days, hours, _) => format!("{days}d {hours}h"),
     }
 }
 

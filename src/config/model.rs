@@ -39,6 +39,8 @@ pub struct ServerConfig {
     pub tls: TlsMode,
     pub tls_ca: Option<PathBuf>,
     pub snapshot: SnapshotConfig,
+    /// The table stands in the file, so that somebody counts on snapshots of this server.
+    pub wants_snapshots: bool,
     pub service: Option<ServiceConfig>,
 }
 

@@ -28,6 +28,7 @@ pub(super) fn read_server(
     let address = read_address(&mut table, issues);
     let credentials = table.parsed("credentials", issues, parse_absolute_path);
     let (tls, tls_ca) = read_tls(&mut table, issues);
+    let wants_snapshots = table.has("snapshot");
     let snapshot_span = table.key_span("snapshot");
     let snapshot = match table.table("snapshot", issues) {
         Some(snapshot) => read_snapshot(snapshot, issues),
@@ -58,6 +59,7 @@ pub(super) fn read_server(
         tls,
         tls_ca,
         snapshot,
+        wants_snapshots,
         service,
     })
 }

@@ -48,6 +48,7 @@ impl StateDir {
             "snapshots",
             "mounts",
             "work",
+            "known",
         ] {
             files::make_private_dir(&self.root.join(name))?;
         }
@@ -99,6 +100,11 @@ impl StateDir {
 
     pub fn mount_record(&self, use_id: &str) -> PathBuf {
         self.mounts().join(format!("{use_id}.json"))
+    }
+
+    /// What earlier looks at a server have left.
+    pub fn known(&self, server: &str) -> PathBuf {
+        self.root.join("known").join(format!("{server}.json"))
     }
 
     /// Room on disk for one use's temporary files.

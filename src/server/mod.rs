@@ -5,6 +5,7 @@
 
 pub mod channel;
 pub mod client;
+pub mod condition;
 pub mod engine_files;
 pub mod facts;
 pub mod flavour;

@@ -52,6 +52,16 @@ pub struct Channel {
     pub relay_log_bytes: Option<u64>,
     /// It asks its source by GTID, not by file and position.
     pub uses_gtid: Option<bool>,
+    /// MySQL: the source's uuid, once it has been reached.
+    pub source_uuid: Option<String>,
+    /// The source's `server_id`, once it has been reached.
+    pub source_server_id: Option<u32>,
+    /// What it has received. MySQL: since the last RESET; MariaDB: the position in each domain.
+    pub received: String,
+    /// The connection to the source is to be encrypted.
+    pub uses_tls: Option<bool>,
+    /// It is kept behind on purpose, by this many seconds.
+    pub delay_s: u64,
 }
 
 impl Channel {
@@ -75,6 +85,18 @@ impl Channel {
             uses_gtid: row
                 .get_any(&["Using_Gtid", "Auto_Position"])
                 .map(|value| !matches!(value, "No" | "0" | "")),
+            source_uuid: row
+                .get_any(&["Source_UUID", "Master_UUID"])
+                .filter(|uuid| !uuid.is_empty())
+                .map(str::to_ascii_lowercase),
+            source_server_id: number(&["Source_Server_Id", "Master_Server_Id"])
+                .and_then(|id| u32::try_from(id).ok())
+                .filter(|id| *id != 0),
+            received: text(&["Retrieved_Gtid_Set", "Gtid_IO_Pos"]),
+            uses_tls: row
+                .get_any(&["Source_SSL_Allowed", "Master_SSL_Allowed"])
+                .map(|value| value == "Yes"),
+            delay_s: number(&["SQL_Delay"]).unwrap_or(0),
         }
     }
 

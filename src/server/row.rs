@@ -30,6 +30,13 @@ impl Row {
         names.iter().find_map(|name| self.get(name))
     }
 
+    /// Names in lower case, and values.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.columns
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_deref()))
+    }
+
     /// The value at a place, from 0.
     pub fn at(&self, index: usize) -> Option<&str> {
         self.columns.get(index).and_then(|(_, v)| v.as_deref())

@@ -24,6 +24,8 @@ pub const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a statement that only reads may take.
 pub const READ_LIMIT: Duration = Duration::from_secs(10);
 
+const ASK_VERSION: &str = "SELECT CONCAT(@@version, ' ', @@version_comment)";
+
 /// Where and as whom to connect. Serialised only into the watchdog's pipe.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Target {
@@ -119,18 +121,31 @@ pub struct Session {
 impl Session {
     /// Connects, learns flavour and identity.
     pub fn connect(target: &Target) -> Result<Self, SessionError> {
-        let connect_error = |error: mysql::Error| connect_error(target, &error);
-        let conn = Conn::new(options(target)).map_err(connect_error)?;
+        Self::connect_within(target, CONNECT_LIMIT)
+    }
+
+    /// As `connect`, with a limit of its own for each of its steps.
+    pub fn connect_within(target: &Target, limit: Duration) -> Result<Self, SessionError> {
+        let connect_error = |error: &mysql::Error| connect_error(target, error);
+        let conn = Conn::new(options(target, limit)).map_err(|error| connect_error(&error))?;
         let mut session = Self {
             conn,
             target: target.clone(),
             flavour: Flavour::unknown(),
             identity: Identity::default(),
-            limit_now: CONNECT_LIMIT,
+            limit_now: limit,
         };
-        session.flavour = Flavour::of_version(&session.ask_version()?);
+        let version = session.ask_version().map_err(|error| match error {
+            // An expired password logs in and may then do nothing.
+            mysql::Error::MySqlError(_) => connect_error(&error),
+            error => session.error(ASK_VERSION, &error),
+        })?;
+        let Some(version) = version else {
+            return Err(session.unexpected(ASK_VERSION, "no row"));
+        };
+        session.flavour = Flavour::of_version(&version);
         let statement = session.flavour.identity_query();
-        let (mut session, rows) = session.query(statement, READ_LIMIT)?;
+        let (mut session, rows) = session.query(statement, limit * 2)?;
         session.identity = Identity::from_row(rows.first().unwrap_or(&Row::default()));
         Ok(session)
     }
@@ -151,13 +166,8 @@ impl Session {
         }
     }
 
-    fn ask_version(&mut self) -> Result<String, SessionError> {
-        let statement = "SELECT CONCAT(@@version, ' ', @@version_comment)";
-        let version: Option<String> = self
-            .conn
-            .query_first(statement)
-            .map_err(|error| self.error(statement, &error))?;
-        version.ok_or_else(|| self.unexpected(statement, "no row"))
+    fn ask_version(&mut self) -> Result<Option<String>, mysql::Error> {
+        self.conn.query_first(ASK_VERSION)
     }
 
     pub fn flavour(&self) -> &Flavour {
@@ -283,6 +293,12 @@ fn describe(error: &mysql::Error) -> String {
             "no answer within the time limit".to_owned()
         }
         mysql::Error::IoError(error) => error.to_string(),
+        // The driver wraps what happened while a packet was read.
+        mysql::Error::CodecError(error)
+            if error.to_string().contains("Resource temporarily unavailable") =>
+        {
+            "no answer within the time limit".to_owned()
+        }
         mysql::Error::MySqlError(error) => {
             format!("server error {}: {}", error.code, error.message)
         }
@@ -305,14 +321,14 @@ fn connect_error(target: &Target, error: &mysql::Error) -> SessionError {
 
 /// `prefer_socket` is off: the driver would ask the *server* for its socket path and reconnect
 /// there, which through a tunnel can be another server.
-fn options(target: &Target) -> OptsBuilder {
+fn options(target: &Target, limit: Duration) -> OptsBuilder {
     let options = OptsBuilder::new()
         .user(Some(&target.user))
         .pass(Some(target.password.reveal()))
         .prefer_socket(false)
-        .tcp_connect_timeout(Some(CONNECT_LIMIT))
-        .read_timeout(Some(CONNECT_LIMIT))
-        .write_timeout(Some(CONNECT_LIMIT))
+        .tcp_connect_timeout(Some(limit))
+        .read_timeout(Some(limit))
+        .write_timeout(Some(limit))
         .stmt_cache_size(0)
         .init(vec!["SET SESSION sql_mode = ''".to_owned()]);
     let options = match &target.address {

@@ -61,8 +61,28 @@ pub fn list(
     state: &StateDir,
     server: Option<&str>,
 ) -> Result<Vec<Manifest>, SnapshotError> {
+    list_with(config, state, server, Storage::All)
+}
+
+/// Which storage is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// All that a configuration or manifest may speak of.
+    All,
+    /// Where asking takes a program to run, only what is configured by name or has a snapshot:
+    /// orphans of another kind stay unseen.
+    Known,
+}
+
+/// As `list`, of less storage.
+pub fn list_with(
+    config: &Config,
+    state: &StateDir,
+    server: Option<&str>,
+    storage: Storage,
+) -> Result<Vec<Manifest>, SnapshotError> {
     let mut manifests = stored(state)?.manifests;
-    let found = discover(config, &manifests);
+    let found = discover(config, &manifests, storage);
     for discovered in &found {
         let by_name = discovered.by_name();
         let of_kind = manifests
@@ -103,10 +123,10 @@ impl Discovered {
 
 /// Asks once per back-end, not once per snapshot. A back-end that neither a server's configuration
 /// nor a manifest speaks of isn't asked.
-fn discover(config: &Config, manifests: &[Manifest]) -> Vec<Discovered> {
+fn discover(config: &Config, manifests: &[Manifest], storage: Storage) -> Vec<Discovered> {
     let scan = Scan::of(&places(config, manifests));
     let kinds = BackendKind::ALL.into_iter();
-    let kinds = kinds.filter(|kind| is_of_interest(*kind, config, manifests));
+    let kinds = kinds.filter(|kind| is_of_interest(*kind, config, manifests, storage));
     // Side by side, since some of them wait for programs.
     std::thread::scope(|scope| {
         let asked: Vec<_> = kinds
@@ -174,10 +194,20 @@ fn place_of(name: &str) -> Option<PathBuf> {
         .flatten()
 }
 
-fn is_of_interest(kind: BackendKind, config: &Config, manifests: &[Manifest]) -> bool {
+fn is_of_interest(
+    kind: BackendKind,
+    config: &Config,
+    manifests: &[Manifest],
+    storage: Storage,
+) -> bool {
+    let by_program = matches!(
+        kind,
+        BackendKind::Zfs | BackendKind::LvmThick | BackendKind::LvmThin
+    );
     let configured = config.servers.values().any(|server| {
         let choice = server.snapshot.backend;
-        choice == BackendChoice::Auto || choice == kind.choice()
+        let may_be = choice == BackendChoice::Auto && (storage == Storage::All || !by_program);
+        may_be || choice == kind.choice()
     });
     configured
         || manifests

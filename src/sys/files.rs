@@ -230,6 +230,13 @@ pub fn owner_of(path: &Path) -> Result<(u32, u32), FileError> {
     Ok((there.uid(), there.gid()))
 }
 
+/// Bytes in all and bytes free for ordinary users, of the filesystem that a path lies on.
+pub fn space(path: &Path) -> Option<(u64, u64)> {
+    let stat = nix::sys::statfs::statfs(path).ok()?;
+    let size = u64::try_from(stat.block_size()).ok()?;
+    Some((stat.blocks() * size, stat.blocks_available() * size))
+}
+
 /// The entries of a directory by name, sorted; empty when the directory isn't there.
 pub fn list(path: &Path) -> Result<Vec<PathBuf>, FileError> {
     let entries = match std::fs::read_dir(path) {

@@ -36,7 +36,7 @@ use plan::Target;
 use report::{Lv, Vg};
 
 use super::{
-    Backend, BackendKind, CloneRequest, FoundVolume, Mountable, PlannedVolume, Prepared,
+    Backend, BackendKind, CloneRequest, Filling, FoundVolume, Mountable, PlannedVolume, Prepared,
     PutRequest, Renamed, Scan, Stillness, TakeRequest, VolumeError, VolumeRecord, VolumeState,
     snapshot_name,
 };
@@ -222,6 +222,10 @@ impl Backend for Lvm {
             .filter(of_kind)
             .filter_map(|lv| state::found_volume(self.kind, lv, &lvs))
             .collect())
+    }
+
+    fn fillings(&self, volumes: &[VolumeRecord]) -> Result<Vec<Filling>, VolumeError> {
+        Ok(state::fillings(&self.lvs()?, volumes))
     }
 
     fn probe(&self, volume: &VolumeRecord) -> Fact<VolumeState> {

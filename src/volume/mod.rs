@@ -126,6 +126,12 @@ pub trait Backend: Send + Sync {
     /// As `discover`, with the places read for several back-ends at once.
     fn discover_in(&self, scan: &Scan) -> Result<Vec<FoundVolume>, VolumeError>;
 
+    /// How full that is what these kept volumes live on, one entry each for an area or a pool.
+    /// What lies on an ordinary filesystem has none.
+    fn fillings(&self, _volumes: &[VolumeRecord]) -> Result<Vec<Filling>, VolumeError> {
+        Ok(Vec::new())
+    }
+
     /// Whether the kept volume is still good: present, the same one, not overflowed.
     fn probe(&self, volume: &VolumeRecord) -> Fact<VolumeState>;
 
@@ -266,6 +272,18 @@ pub struct FoundVolume {
     pub record: VolumeRecord,
     pub tags: Tags,
     pub state: VolumeState,
+}
+
+/// How full the storage is that kept volumes live on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Filling {
+    /// `vg0/understudy-…`, `vg0/pool`, `tank`.
+    pub name: String,
+    /// What that is: `snapshot area`, `thin pool`, `pool`.
+    pub what: &'static str,
+    pub percent: f64,
+    /// A sentence.
+    pub cure: String,
 }
 
 /// What became of a kept volume.

@@ -22,7 +22,7 @@ use super::layout::Volume;
 use super::mount::refuse_mounted_dataset;
 use super::zfs_core::ZfsCore;
 use super::{
-    Backend, BackendKind, CloneRequest, FoundVolume, Mountable, PlannedVolume, Prepared,
+    Backend, BackendKind, CloneRequest, Filling, FoundVolume, Mountable, PlannedVolume, Prepared,
     PutRequest, Renamed, Scan, TakeRequest, VolumeError, VolumeRecord, VolumeState, snapshot_name,
 };
 use crate::sys::Fact;
@@ -253,6 +253,19 @@ impl Backend for Zfs {
             );
         }
         Ok(found)
+    }
+
+    fn fillings(&self, volumes: &[VolumeRecord]) -> Result<Vec<Filling>, VolumeError> {
+        let pools: BTreeSet<&str> = volumes.iter().map(|v| lines::pool_of(&v.name)).collect();
+        let filling = |name: &str| {
+            Ok(Filling {
+                name: name.to_owned(),
+                what: "pool",
+                percent: self.pool(name)?.capacity_percent as f64,
+                cure: format!("Add disks to {name}, or `understudy snapshot prune`."),
+            })
+        };
+        pools.into_iter().map(filling).collect()
     }
 
     fn probe(&self, volume: &VolumeRecord) -> Fact<VolumeState> {

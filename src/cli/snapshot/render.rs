@@ -141,7 +141,7 @@ pub fn list(manifests: &[Manifest]) -> String {
         };
         rows.push(vec![
             manifest.id.clone(),
-            age(age_s),
+            ui::age(age_s),
             backend(manifest).to_owned(),
             format!("{}{held}{mounted}", state(manifest)),
             proof_age(manifest, now),
@@ -165,19 +165,8 @@ fn proof_age(manifest: &Manifest, now: jiff::Timestamp) -> String {
         None => proof(manifest).to_owned(),
         Some(time) => {
             let age_s = now.duration_since(time).as_secs().max(0) as u64;
-            format!("{} {} ago", proof(manifest), age(age_s))
+            format!("{} {} ago", proof(manifest), ui::age(age_s))
         }
-    }
-}
-
-/// The two largest units.
-fn age(seconds: u64) -> String {
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds}s"),
-        (0, 0, minutes) => format!("{minutes}m"),
-        (0, hours, minutes) => format!("{hours}h {minutes}m"),
-        (days, hours, _) => format!("{days}d {hours}h"),
     }
 }
 

@@ -136,6 +136,15 @@ impl MariadbGtidPos {
         self.domains.get(&domain)?.get(&server_id).copied()
     }
 
+    /// Domain, server and sequence number of each entry.
+    pub fn entries(&self) -> impl Iterator<Item = (u32, u32, u64)> {
+        self.domains.iter().flat_map(|(domain, servers)| {
+            servers
+                .iter()
+                .map(|(server, sequence)| (*domain, *server, *sequence))
+        })
+    }
+
     /// The domains, ascending.
     pub fn domains(&self) -> impl Iterator<Item = u32> {
         self.domains.keys().copied()

@@ -8,7 +8,7 @@ use super::report::{ID_TAG, Lv};
 use crate::sys::{Fact, files};
 use crate::volume::mount::mounted_device;
 use crate::volume::{
-    BackendKind, FoundVolume, NAME_PREFIX, VolumeError, VolumeRecord, VolumeState, snapshot_name,
+    BackendKind, Filling, FoundVolume, NAME_PREFIX, VolumeError, VolumeRecord, VolumeState, snapshot_name,
 };
 
 /// The snapshot id of a volume that is ours: by its tag, and by a name that fits the tag.
@@ -36,6 +36,44 @@ pub(super) fn assess(kind: BackendKind, lv: &Lv, lvs: &[Lv]) -> Fact<VolumeState
     } else {
         assess_thick(lv)
     }
+}
+
+/// Of the areas of thick snapshots, and of the pools of thin ones.
+pub(super) fn fillings(lvs: &[Lv], volumes: &[VolumeRecord]) -> Vec<Filling> {
+    let mut fillings: Vec<Filling> = Vec::new();
+    for volume in volumes {
+        let Some(lv) = lvs.iter().find(|lv| lv.full_name() == volume.name) else {
+            continue;
+        };
+        let filling = match plan::pool_of(lv, lvs) {
+            Some(pool) => Filling {
+                name: pool.full_name(),
+                what: "thin pool",
+                percent: pool
+                    .data_percent
+                    .unwrap_or(0.0)
+                    .max(pool.metadata_percent.unwrap_or(0.0)),
+                cure: format!(
+                    "Extend it (`lvextend -L+10G {0}`, or its metadata with `lvextend \
+                     --poolmetadatasize +1G {0}`), or `understudy snapshot prune`.",
+                    pool.full_name()
+                ),
+            },
+            None => Filling {
+                name: lv.full_name(),
+                what: "snapshot area",
+                percent: lv.snap_percent.unwrap_or(0.0),
+                cure: format!(
+                    "Extend it with `lvextend -L+10G {}` before it overflows, or delete the snapshot.",
+                    lv.full_name()
+                ),
+            },
+        };
+        if !fillings.contains(&filling) {
+            fillings.push(filling);
+        }
+    }
+    fillings
 }
 
 fn assess_thick(lv: &Lv) -> Fact<VolumeState> {
