@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::Cli;
 use super::failure::Failure;
 use super::session::with_context;
 use super::status;
 use super::ui::{self, Ui};
-use super::Cli;
 use crate::health::finding::Finding;
 use crate::health::report::{self, PairReport, ServerReport};
 use crate::health::{Limits, Look, Picture, Severity, observe, rules};
@@ -67,7 +67,10 @@ fn rule_name(text: &str) -> Result<String, String> {
         true => Ok(text.to_owned()),
         false => {
             let names: Vec<&str> = rules::RULES.iter().map(|rule| rule.name).collect();
-            Err(format!("no rule is called that; there are {}", names.join(", ")))
+            Err(format!(
+                "no rule is called that; there are {}",
+                names.join(", ")
+            ))
         }
     }
 }
@@ -129,9 +132,10 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> ExitCode {
 fn look(ctx: &Context, args: &Args, limits: Limits) -> Result<Vec<PairReport>, Failure> {
     let (wanted, only) = match &args.name {
         None => (status::every_pair(ctx), None),
-        Some(name) if ctx.config.pairs.contains_key(name) => {
-            (vec![(Some(name.clone()), status::pair_named(ctx, name)?)], None)
-        }
+        Some(name) if ctx.config.pairs.contains_key(name) => (
+            vec![(Some(name.clone()), status::pair_named(ctx, name)?)],
+            None,
+        ),
         Some(name) => {
             ctx.server(name)?;
             let pair = ctx.config.pair_of(name);
@@ -139,12 +143,15 @@ fn look(ctx: &Context, args: &Args, limits: Limits) -> Result<Vec<PairReport>, F
                 Some(pair) => status::pair_named(ctx, &pair.name)?,
                 None => vec![name.clone()],
             };
-            (vec![(pair.map(|pair| pair.name.clone()), servers)], Some(name))
+            (
+                vec![(pair.map(|pair| pair.name.clone()), servers)],
+                Some(name),
+            )
         }
     };
     let look = Look {
         limit: args.timeout,
-        storage: Storage::Known,
+        storage: Some(Storage::Known),
     };
     let judge = |(name, servers): &(Option<String>, Vec<String>)| {
         let view = observe(ctx, name.as_deref(), servers, &look)?;
@@ -158,7 +165,10 @@ fn look(ctx: &Context, args: &Args, limits: Limits) -> Result<Vec<PairReport>, F
     match wanted.as_slice() {
         [one] => Ok(vec![judge(one)?]),
         several => std::thread::scope(|scope| {
-            let judged: Vec<_> = several.iter().map(|one| scope.spawn(|| judge(one))).collect();
+            let judged: Vec<_> = several
+                .iter()
+                .map(|one| scope.spawn(|| judge(one)))
+                .collect();
             judged
                 .into_iter()
                 .map(|judged| match judged.join() {
@@ -190,7 +200,9 @@ fn render(reports: &[PairReport], limits: &Limits) -> String {
         [first, rest @ ..] => format!("{} (and {} more)", first.message, rest.len()),
     };
     let servers = reports.iter().flat_map(|report| &report.servers);
-    let data: Vec<String> = servers.flat_map(|server| performance(server, limits)).collect();
+    let data: Vec<String> = servers
+        .flat_map(|server| performance(server, limits))
+        .collect();
     let mut lines = vec![format!(
         "UNDERSTUDY {} - {}{}",
         word(worst),
@@ -266,9 +278,14 @@ fn performance(server: &ServerReport, limits: &Limits) -> Vec<String> {
         ),
     ];
     for (what, time, warning, critical) in ages {
-        let time = time.as_ref().and_then(|time| time.parse::<jiff::Timestamp>().ok());
+        let time = time
+            .as_ref()
+            .and_then(|time| time.parse::<jiff::Timestamp>().ok());
         if let Some(time) = time {
-            let age = crate::sys::clock::now().duration_since(time).as_secs().max(0);
+            let age = crate::sys::clock::now()
+                .duration_since(time)
+                .as_secs()
+                .max(0);
             data.push(format!(
                 "{}={age}s;{};{};0",
                 label(what),

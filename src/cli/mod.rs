@@ -4,7 +4,10 @@
 mod check;
 mod completions;
 mod config;
+mod doctor;
 mod failure;
+mod grants;
+mod heartbeat;
 mod man;
 mod pause;
 mod recover;
@@ -90,6 +93,9 @@ enum Command {
     Recover(recover::Args),
     Status(status::Args),
     Check(check::Args),
+    Doctor(doctor::Args),
+    Grants(grants::Args),
+    Heartbeat(heartbeat::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -128,6 +134,9 @@ fn run(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
         Command::Status(args) => status::run(cli, ui, args),
         // Its exit codes aren't ours; `main` runs it.
         Command::Check(_) => Ok(()),
+        Command::Doctor(args) => doctor::run(cli, ui, args),
+        Command::Grants(args) => grants::run(cli, ui, args),
+        Command::Heartbeat(args) => heartbeat::run(cli, ui, args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }

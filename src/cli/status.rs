@@ -67,7 +67,7 @@ fn look(ctx: &Context, args: &Args) -> Result<Vec<PairReport>, Failure> {
     };
     let look = Look {
         limit: args.timeout,
-        storage: Storage::All,
+        storage: Some(Storage::All),
     };
     // All pairs at once, so that the limit is one for all of them.
     std::thread::scope(|scope| {
@@ -152,7 +152,10 @@ fn watch(ctx: &Context, ui: &Ui, args: &Args) -> Result<(), Failure> {
             .collect();
         let now = format!("{:.0}", clock::now());
         let mut out = std::io::stdout().lock();
-        let text = format!("\x1b[H{}\r\n\x1b[K\r\n{now}  (Ctrl-C ends it)\x1b[K\x1b[J", lines.join("\r\n"));
+        let text = format!(
+            "\x1b[H{}\r\n\x1b[K\r\n{now}  (Ctrl-C ends it)\x1b[K\x1b[J",
+            lines.join("\r\n")
+        );
         if write!(out, "{text}").and_then(|()| out.flush()).is_err() {
             break;
         }
@@ -168,9 +171,14 @@ fn watch(ctx: &Context, ui: &Ui, args: &Args) -> Result<(), Failure> {
 
 fn render(pairs: &[PairReport]) -> String {
     if pairs.is_empty() {
-        return "the configuration names no server; `understudy config example` shows one".to_owned();
+        return "the configuration names no server; `understudy config example` shows one"
+            .to_owned();
     }
-    pairs.iter().map(render_pair).collect::<Vec<_>>().join("\n\n")
+    pairs
+        .iter()
+        .map(render_pair)
+        .collect::<Vec<_>>()
+        .join("\n\n")
 }
 
 fn render_pair(pair: &PairReport) -> String {

@@ -134,7 +134,11 @@ mod tests {
         let days = days_left(&growing, 20 << 30).unwrap();
         assert!((days - 10.0).abs() < 0.01, "{days}");
         assert_eq!(days_left(&samples(12, &[100, 100, 99]), 20 << 30), None);
-        assert_eq!(days_left(&samples(1, &[100, 101, 102]), 20 << 30), None, "too short");
+        assert_eq!(
+            days_left(&samples(1, &[100, 101, 102]), 20 << 30),
+            None,
+            "too short"
+        );
         assert_eq!(days_left(&[], 20 << 30), None);
     }
 
@@ -143,7 +147,10 @@ mod tests {
         let mut many = samples(1, &[1; 500]);
         let last = many[499];
         assert!(!is_due(&many, &last));
-        let later = Sample { at: last.at + SignedDuration::from_mins(10), ..last };
+        let later = Sample {
+            at: last.at + SignedDuration::from_mins(10),
+            ..last
+        };
         assert!(is_due(&many, &later));
         assert!(is_due(&many, &many[0]), "the clock was set back");
         forget_old(&mut many, last.at);

@@ -3,8 +3,11 @@
 //! `observe` asks, everything else here is pure: a `PairView` becomes a `Picture` (roles, lag,
 //! errant transactions), the rules make findings of it.
 
+pub mod doctor;
 pub mod errant;
+pub mod failover;
 pub mod finding;
+pub mod heartbeat;
 pub mod known;
 pub mod lag;
 pub mod observe;

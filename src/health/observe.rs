@@ -27,7 +27,8 @@ use crate::volume;
 pub struct Look {
     /// For all servers together.
     pub limit: Duration,
-    pub storage: Storage,
+    /// `None`: snapshots aren't looked at.
+    pub storage: Option<Storage>,
 }
 
 /// The limit and the servers' own words on it cross each other.
@@ -86,7 +87,9 @@ fn ask_all(targets: &[Target], limit: Duration) -> Vec<Answer> {
     }
     drop(sender);
     let mut answers: Vec<Option<Answer>> = targets.iter().map(|_| None).collect();
-    while let Ok((at, answer)) = receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
+    while let Ok((at, answer)) =
+        receiver.recv_timeout(until.saturating_duration_since(Instant::now()))
+    {
         answers[at] = Some(answer);
     }
     let silent = || Answer::Silent {
@@ -99,8 +102,8 @@ fn ask_all(targets: &[Target], limit: Duration) -> Vec<Answer> {
 }
 
 fn ask(target: &Target, limit: Duration) -> Answer {
-    let observed =
-        Session::connect_within(target, limit).and_then(|session| condition::observe(session, limit));
+    let observed = Session::connect_within(target, limit)
+        .and_then(|session| condition::observe(session, limit));
     match observed {
         Ok((_, condition)) => Answer::Answered(Box::new(condition)),
         Err(error) => failed(&target.server, &error),
@@ -182,7 +185,14 @@ fn view(
             at: now,
             used_bytes: disk.total_bytes.saturating_sub(disk.free_bytes),
         });
-        known::note(&ctx.state, &config.name, before.as_ref(), &condition.identity, sample, now);
+        known::note(
+            &ctx.state,
+            &config.name,
+            before.as_ref(),
+            &condition.identity,
+            sample,
+            now,
+        );
         if let (Some(disk), Some(known)) = (disks.first_mut(), &before) {
             disk.days_left = known::days_left(&known.disk, disk.free_bytes);
         }
@@ -255,8 +265,14 @@ fn observe_disks(config: &ServerConfig, condition: &Condition) -> Vec<Disk> {
 fn observe_snapshots(
     ctx: &Context,
     configs: &[&ServerConfig],
-    storage: Storage,
+    storage: Option<Storage>,
 ) -> Vec<Fact<Snapshots>> {
+    let Some(storage) = storage else {
+        return configs
+            .iter()
+            .map(|_| Fact::unknown("not looked at"))
+            .collect();
+    };
     let all = catalog::list_with(&ctx.config, &ctx.state, None, storage);
     configs
         .iter()
@@ -280,13 +296,18 @@ fn snapshots_of(config: &ServerConfig, all: &[Manifest]) -> Snapshots {
     };
     let reason = |manifest: &&Manifest| {
         let reason = manifest.state_reason.clone();
-        (manifest.id.clone(), reason.unwrap_or_else(|| "its proof failed".to_owned()))
+        (
+            manifest.id.clone(),
+            reason.unwrap_or_else(|| "its proof failed".to_owned()),
+        )
     };
     Snapshots {
         are_wanted: config.wants_snapshots || catalogued().next().is_some(),
         newest: catalogued().find(is_good).map(of),
         oldest: catalogued().map(|m| m.created).min(),
-        newest_proof: catalogued().filter_map(proven).max_by_key(|(_, time): &(String, Timestamp)| *time),
+        newest_proof: catalogued()
+            .filter_map(proven)
+            .max_by_key(|(_, time): &(String, Timestamp)| *time),
         bad: catalogued().filter(|m| !is_good(m)).map(reason).collect(),
         orphans: own
             .iter()

@@ -144,7 +144,12 @@ fn server_report(picture: &Picture<'_>, server: usize, findings: Vec<Finding>) -
         semi_sync: condition
             .and_then(|condition| condition.semi_sync)
             .map(|semi_sync| semi_sync.is_active),
-        paused_by: view.pause.known().cloned().flatten().map(|pause| paused_by(&pause)),
+        paused_by: view
+            .pause
+            .known()
+            .cloned()
+            .flatten()
+            .map(|pause| paused_by(&pause)),
         last_snapshot: newest.as_ref().map(|(id, _)| id.clone()),
         last_snapshot_time: newest.map(|(_, time)| clock::rfc3339(time)),
         last_proof: proof.as_ref().map(|(id, _)| id.clone()),

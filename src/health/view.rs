@@ -54,9 +54,14 @@ impl ServerView {
 pub enum Answer {
     Answered(Box<Condition>),
     /// Nothing that a server would say.
-    Silent { reason: String },
+    Silent {
+        reason: String,
+    },
     /// A server is there and doesn't let us look.
-    Refused { reason: String, hint: String },
+    Refused {
+        reason: String,
+        hint: String,
+    },
 }
 
 /// An intentional pause of the SQL threads.

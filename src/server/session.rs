@@ -295,7 +295,9 @@ fn describe(error: &mysql::Error) -> String {
         mysql::Error::IoError(error) => error.to_string(),
         // The driver wraps what happened while a packet was read.
         mysql::Error::CodecError(error)
-            if error.to_string().contains("Resource temporarily unavailable") =>
+            if error
+                .to_string()
+                .contains("Resource temporarily unavailable") =>
         {
             "no answer within the time limit".to_owned()
         }

@@ -68,6 +68,18 @@ pub fn plan_only(ctx: &Context, name: &str, options: &Options) -> Result<Ready, 
     ready::observe_and_plan(ctx, name, options)
 }
 
+/// All that would be looked at before a pause, the storage's room too. Changes nothing.
+pub fn rehearse(ctx: &Context, name: &str, options: &Options) -> Result<Ready, SnapshotError> {
+    let ready = ready::observe_and_plan(ctx, name, options)?;
+    let id = id::new(name, clock::now());
+    drop(
+        ready
+            .backend
+            .prepare(&ready::request(&ready, &id, options))?,
+    );
+    Ok(ready)
+}
+
 /// Puts back what an earlier operation left; a pause on purpose isn't ours to end.
 pub fn recover_first(ctx: &Context, target: &Target) -> Result<(), SnapshotError> {
     let (recovered, paused) = recover::recover(&ctx.state, target)?;

@@ -280,7 +280,10 @@ mod tests {
             let text = format!("{head}{begin}{}{end}{tail}", table());
             std::fs::write(&path, text).unwrap();
         } else {
-            assert!(own == table(), "run: UPDATE_DOCS=1 cargo test --lib docs_have");
+            assert!(
+                own == table(),
+                "run: UPDATE_DOCS=1 cargo test --lib docs_have"
+            );
         }
     }
 

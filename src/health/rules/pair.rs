@@ -50,7 +50,10 @@ pub(super) fn no_source(picture: &Picture<'_>) -> Option<Verdict> {
         // A replica that still receives from it knows better than we that it lives.
         None if is_heard(picture, source) => None,
         None => critical(
-            format!("the source {} doesn't answer, not to its replicas either", view.name),
+            format!(
+                "the source {} doesn't answer, not to its replicas either",
+                view.name
+            ),
             "Start it; if it is dead, promote a replica.",
         ),
     }
@@ -96,7 +99,10 @@ pub(super) fn duplicate_server_id(picture: &Picture<'_>) -> Option<Verdict> {
             if a == b {
                 return Some(Verdict::new(
                     Severity::Critical,
-                    format!("{} and {} are one and the same server ({a})", one.name, other.name),
+                    format!(
+                        "{} and {} are one and the same server ({a})",
+                        one.name, other.name
+                    ),
                     "Give each its own address in the configuration.",
                 ));
             }
@@ -127,9 +133,15 @@ pub(super) fn version_skew(picture: &Picture<'_>, server: usize) -> Option<Verdi
     let name = &picture.server(server).name;
     let series = |version: (u16, u16, u16)| (version.0, version.1);
     let message = if own.family != of_source.family {
-        format!("{name} is {} and follows {}, another flavour", own.text, of_source.text)
+        format!(
+            "{name} is {} and follows {}, another flavour",
+            own.text, of_source.text
+        )
     } else if series(own.version) < series(of_source.version) {
-        format!("{name} is {}, older than its source's {}", own.text, of_source.text)
+        format!(
+            "{name} is {}, older than its source's {}",
+            own.text, of_source.text
+        )
     } else {
         return None;
     };

@@ -57,7 +57,10 @@ pub(super) fn not_following(picture: &Picture<'_>, server: usize) -> Option<Verd
     Some(Verdict::new(
         Severity::Critical,
         message,
-        format!("`understudy setup {pair} --replica {}` makes it follow the source.", view.name),
+        format!(
+            "`understudy setup {pair} --replica {}` makes it follow the source.",
+            view.name
+        ),
     ))
 }
 
@@ -85,19 +88,26 @@ pub(super) fn paused(picture: &Picture<'_>, server: usize) -> Option<Verdict> {
         Purpose::Snapshot => "a snapshot",
         Purpose::Manual => "`understudy pause`",
     };
-    let since = pause.age.map_or(String::new(), |age| {
-        format!(" since {}", words(age))
-    });
+    let since = pause
+        .age
+        .map_or(String::new(), |age| format!(" since {}", words(age)));
     if pause.left.is_zero() {
         return Some(Verdict::new(
             Severity::Critical,
-            format!("{} was paused by {by}{since}, and its deadline is past", view.name),
+            format!(
+                "{} was paused by {by}{since}, and its deadline is past",
+                view.name
+            ),
             format!("Run `understudy recover {}`.", view.name),
         ));
     }
     Some(Verdict::new(
         Severity::Info,
-        format!("{} is paused by {by}{since}, for {} more at most", view.name, words(pause.left)),
+        format!(
+            "{} is paused by {by}{since}, for {} more at most",
+            view.name,
+            words(pause.left)
+        ),
         format!("`understudy resume {}` ends it sooner.", view.name),
     ))
 }
@@ -113,8 +123,15 @@ pub(super) fn io_stopped(picture: &Picture<'_>, server: usize) -> Option<Verdict
     })?;
     Some(Verdict::new(
         Severity::Critical,
-        format!("{} receives nothing: its IO thread is stopped{}", picture.server(server).name, of_channel(channel)),
-        format!("START {} IO_THREAD, when you know who stopped it.", word(picture, server)),
+        format!(
+            "{} receives nothing: its IO thread is stopped{}",
+            picture.server(server).name,
+            of_channel(channel)
+        ),
+        format!(
+            "START {} IO_THREAD, when you know who stopped it.",
+            word(picture, server)
+        ),
     ))
 }
 
@@ -149,8 +166,15 @@ pub(super) fn sql_stopped(picture: &Picture<'_>, server: usize) -> Option<Verdic
     })?;
     Some(Verdict::new(
         Severity::Critical,
-        format!("{} applies nothing: its SQL thread is stopped{}", picture.server(server).name, of_channel(channel)),
-        format!("START {} SQL_THREAD, when you know who stopped it.", word(picture, server)),
+        format!(
+            "{} applies nothing: its SQL thread is stopped{}",
+            picture.server(server).name,
+            of_channel(channel)
+        ),
+        format!(
+            "START {} SQL_THREAD, when you know who stopped it.",
+            word(picture, server)
+        ),
     ))
 }
 
@@ -160,7 +184,12 @@ pub(super) fn sql_error(picture: &Picture<'_>, server: usize) -> Option<Verdict>
     })?;
     Some(Verdict::new(
         Severity::Critical,
-        format!("{} stopped applying{}: {}", picture.server(server).name, of_channel(channel), channel.sql_error),
+        format!(
+            "{} stopped applying{}: {}",
+            picture.server(server).name,
+            of_channel(channel),
+            channel.sql_error
+        ),
         "The replica differs from its source: find out why before anything is skipped; at best \
          provision it anew with `understudy setup`.",
     ))
@@ -213,7 +242,10 @@ pub(super) fn lag_unknown(picture: &Picture<'_>, server: usize) -> Option<Verdic
     (!channels.is_empty() && channels.iter().all(run)).then(|| {
         Verdict::new(
             Severity::Unknown,
-            format!("how far {} is behind isn't known: {reason}", picture.server(server).name),
+            format!(
+                "how far {} is behind isn't known: {reason}",
+                picture.server(server).name
+            ),
             "`understudy heartbeat SOURCE --forever` on any host gives the true lag.",
         )
     })
@@ -252,14 +284,18 @@ pub(super) fn writable(picture: &Picture<'_>, server: usize) -> Option<Verdict> 
             format!("the replica {name} accepts writes"),
             match mariadb {
                 true => "SET GLOBAL read_only = 1, and read_only = 1 in its option file.",
-                false => "SET PERSIST super_read_only = 1 (before 8.0: SET GLOBAL, and the option file).",
+                false => {
+                    "SET PERSIST super_read_only = 1 (before 8.0: SET GLOBAL, and the option file)."
+                }
             },
         ));
     }
     (condition.is_on("super_read_only") == Some(false)).then(|| {
         Verdict::new(
             Severity::Warning,
-            format!("the replica {name} accepts writes of privileged accounts (super_read_only is off)"),
+            format!(
+                "the replica {name} accepts writes of privileged accounts (super_read_only is off)"
+            ),
             "SET PERSIST super_read_only = 1 (before 8.0: SET GLOBAL, and the option file).",
         )
     })
@@ -284,13 +320,18 @@ pub(super) fn gap_risk(picture: &Picture<'_>, server: usize) -> Option<Verdict> 
     }
     if replica.can_leave_gaps {
         return warn(
-            format!("a stop of {name} can leave gaps: parallel workers don't keep the commit order"),
+            format!(
+                "a stop of {name} can leave gaps: parallel workers don't keep the commit order"
+            ),
             "STOP REPLICA SQL_THREAD; SET PERSIST replica_preserve_commit_order = 1; START REPLICA SQL_THREAD.",
         );
     }
     let without = channels.iter().find(|c| c.uses_gtid == Some(false))?;
     warn(
-        format!("{name} follows by file and position{}, not by GTID", of_channel(without)),
+        format!(
+            "{name} follows by file and position{}, not by GTID",
+            of_channel(without)
+        ),
         "`understudy setup PAIR` makes it follow by GTID.",
     )
 }
@@ -331,7 +372,10 @@ pub(super) fn binlog_expiry(picture: &Picture<'_>, server: usize) -> Option<Verd
                 source.name,
                 words(life)
             ),
-            format!("Raise binlog_expire_logs_seconds on {} until it has caught up.", source.name),
+            format!(
+                "Raise binlog_expire_logs_seconds on {} until it has caught up.",
+                source.name
+            ),
         )
     })
 }
@@ -358,7 +402,10 @@ pub(super) fn semi_sync_degraded(picture: &Picture<'_>, server: usize) -> Option
     };
     Some(Verdict::new(
         Severity::Warning,
-        format!("semi-synchronous replication of {} isn't in force: {how}", picture.server(server).name),
+        format!(
+            "semi-synchronous replication of {} isn't in force: {how}",
+            picture.server(server).name
+        ),
         "Bring a semi-synchronous replica back; until then a lost source may lose commits.",
     ))
 }

@@ -1,6 +1,6 @@
 //! A server by itself.
 
-use super::{graded, Severity, Verdict};
+use super::{Severity, Verdict, graded};
 use crate::health::picture::Picture;
 use crate::health::view::{Answer, Disk};
 
@@ -28,7 +28,10 @@ pub(super) fn unknown(picture: &Picture<'_>, server: usize) -> Option<Verdict> {
             Verdict::new(
                 Severity::Unknown,
                 format!("{} doesn't tell of its replication: {reason}", view.name),
-                format!("`understudy grants {}` prints the SQL for its account.", view.name),
+                format!(
+                    "`understudy grants {}` prints the SQL for its account.",
+                    view.name
+                ),
             )
         }),
         Answer::Silent { .. } => None,

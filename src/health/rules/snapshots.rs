@@ -27,7 +27,10 @@ pub(super) fn age(picture: &Picture<'_>, server: usize) -> Option<Verdict> {
     if let Some(reason) = view.snapshots.reason() {
         return Some(Verdict::new(
             Severity::Unknown,
-            format!("the snapshots of {} can't be looked at: {reason}", view.name),
+            format!(
+                "the snapshots of {} can't be looked at: {reason}",
+                view.name
+            ),
             "Run it as root, on the host that takes the snapshots.",
         ));
     }
@@ -35,7 +38,10 @@ pub(super) fn age(picture: &Picture<'_>, server: usize) -> Option<Verdict> {
     // Without any, the clock runs since the server was first seen: a new pair isn't red at once.
     let (since, what) = match &snapshots.newest {
         Some((id, time)) => (*time, format!("the newest good snapshot ({id})")),
-        None => (view.known.as_ref()?.first_seen, "there is no good snapshot; the server was first seen".to_owned()),
+        None => (
+            view.known.as_ref()?.first_seen,
+            "there is no good snapshot; the server was first seen".to_owned(),
+        ),
     };
     let seconds = seconds_since(picture, since);
     let limits = &picture.limits;
@@ -81,7 +87,10 @@ pub(super) fn proof_age(picture: &Picture<'_>, server: usize) -> Option<Verdict>
     Some(Verdict::new(
         severity,
         message,
-        format!("`understudy snapshot verify latest:{}`, or create --verify every night.", view.name),
+        format!(
+            "`understudy snapshot verify latest:{}`, or create --verify every night.",
+            view.name
+        ),
     ))
 }
 
@@ -89,7 +98,10 @@ pub(super) fn bad(picture: &Picture<'_>, server: usize) -> Option<Verdict> {
     let snapshots = of(picture, server)?;
     let (id, reason) = snapshots.bad.first()?;
     // Newest first: ids of one server sort by time.
-    let is_newest = snapshots.newest.as_ref().is_none_or(|(newest, _)| id > newest);
+    let is_newest = snapshots
+        .newest
+        .as_ref()
+        .is_none_or(|(newest, _)| id > newest);
     let more = match snapshots.bad.len() {
         1 => String::new(),
         some => format!(", and {} more", some - 1),
@@ -115,7 +127,10 @@ pub(super) fn storage_filling(picture: &Picture<'_>, server: usize) -> Option<Ve
     let severity = graded(fullest.percent, FILLING_WARNING, FILLING_CRITICAL)?;
     Some(Verdict::new(
         severity,
-        format!("the {} {} is {:.1} % full", fullest.what, fullest.name, fullest.percent),
+        format!(
+            "the {} {} is {:.1} % full",
+            fullest.what, fullest.name, fullest.percent
+        ),
         fullest.cure.clone(),
     ))
 }
@@ -125,7 +140,12 @@ pub(super) fn orphans(picture: &Picture<'_>, server: usize) -> Option<Verdict> {
     let first = orphans.first()?;
     Some(Verdict::new(
         Severity::Warning,
-        format!("{} volumes of ours have no manifest, such as {first}", orphans.len()),
-        format!("`understudy snapshot list` shows them; `understudy snapshot delete {first}` removes one."),
+        format!(
+            "{} volumes of ours have no manifest, such as {first}",
+            orphans.len()
+        ),
+        format!(
+            "`understudy snapshot list` shows them; `understudy snapshot delete {first}` removes one."
+        ),
     ))
 }

@@ -8,7 +8,8 @@ use super::report::{ID_TAG, Lv};
 use crate::sys::{Fact, files};
 use crate::volume::mount::mounted_device;
 use crate::volume::{
-    BackendKind, Filling, FoundVolume, NAME_PREFIX, VolumeError, VolumeRecord, VolumeState, snapshot_name,
+    BackendKind, Filling, FoundVolume, NAME_PREFIX, VolumeError, VolumeRecord, VolumeState,
+    snapshot_name,
 };
 
 /// The snapshot id of a volume that is ours: by its tag, and by a name that fits the tag.
