@@ -128,6 +128,13 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> ExitCode {
     }
 }
 
+/// A mistake on the command line, as a plug-in says it.
+pub fn usage(message: &str) -> ExitCode {
+    let message = plain(message.trim_start_matches("error: ").trim());
+    ui::print_text(&format!("UNDERSTUDY UNKNOWN - {message}"));
+    ExitCode::from(code(Some(Severity::Unknown)))
+}
+
 /// What is judged: a pair; a server beside the others of its pair; or everything.
 fn look(ctx: &Context, args: &Args, limits: Limits) -> Result<Vec<PairReport>, Failure> {
     let (wanted, only) = match &args.name {

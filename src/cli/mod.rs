@@ -158,6 +158,9 @@ fn usage(error: &clap::Error) -> ExitCode {
         || words
             .windows(2)
             .any(|pair| (pair[0] == "-o" || pair[0] == "--output") && pair[1] == "json");
+    if is_for_check(&words) {
+        return check::usage(&error.render().to_string());
+    }
     if wants_json {
         let text = error.render().to_string();
         let message = text.lines().next().unwrap_or_default();
@@ -168,6 +171,21 @@ fn usage(error: &clap::Error) -> ExitCode {
         drop(error.print());
     }
     ExitCode::from(Kind::Usage.code())
+}
+
+/// A monitoring system takes 2 for CRITICAL: a mistake in how it calls us is UNKNOWN.
+fn is_for_check(words: &[String]) -> bool {
+    let takes_value =
+        |word: &str| matches!(word, "-c" | "--config" | "-o" | "--output" | "--log-format");
+    let mut words = words.iter().skip(1);
+    while let Some(word) = words.next() {
+        if takes_value(word) {
+            words.next();
+        } else if !word.starts_with('-') {
+            return word == "check";
+        }
+    }
+    false
 }
 
 #[cfg(test)]

@@ -155,7 +155,7 @@ fn failed(server: &str, error: &SessionError) -> Answer {
 /// A server without TLS, or with a certificate that doesn't fit, is there.
 fn tls_or_silent(reason: &str) -> Answer {
     let lower = reason.to_ascii_lowercase();
-    let is_tls = ["tls", "ssl", "certificate"]
+    let is_tls = ["tls", "ssl", "certificate", "secure connection"]
         .iter()
         .any(|word| lower.contains(word));
     match is_tls {

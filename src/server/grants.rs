@@ -7,9 +7,9 @@ use super::flavour::{Family, Flavour, quote_text};
 /// What an account is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// status, check, doctor.
+    /// status, check.
     Monitor,
-    /// snapshot, pause, resume, recover; and what Monitor may.
+    /// doctor, snapshot, pause, resume, recover; and what Monitor may.
     Snapshot,
     /// heartbeat, on the source; and what Monitor may.
     Heartbeat,
@@ -36,8 +36,8 @@ impl Purpose {
 
     pub fn commands(self) -> &'static str {
         match self {
-            Self::Monitor => "status, check, doctor",
-            Self::Snapshot => "snapshot, pause, resume, recover",
+            Self::Monitor => "status, check",
+            Self::Snapshot => "doctor, snapshot, pause, resume, recover",
             Self::Heartbeat => "heartbeat",
             Self::Failover => "setup, failover, switchover, rejoin",
         }
@@ -110,8 +110,10 @@ fn mysql_privileges(purpose: Purpose) -> Vec<(&'static str, &'static str)> {
         Purpose::Monitor => vec![],
         Purpose::Heartbeat => vec![("CREATE, INSERT, DELETE", "`understudy`.*")],
         Purpose::Snapshot => vec![
-            ("PROCESS, RELOAD, SELECT", "*.*"),
+            // Tables that a crash would hurt are locked by name.
+            ("PROCESS, RELOAD, SELECT, LOCK TABLES", "*.*"),
             ("REPLICATION_SLAVE_ADMIN, BACKUP_ADMIN, CONNECTION_ADMIN", "*.*"),
+            // File by file (copy, reflink) and `stop` set global variables.
             ("SYSTEM_VARIABLES_ADMIN", "*.*"),
         ],
         Purpose::Failover => vec![
@@ -128,7 +130,7 @@ fn old_mysql_privileges(purpose: Purpose) -> Vec<(&'static str, &'static str)> {
     privileges.extend(match purpose {
         Purpose::Monitor => vec![],
         Purpose::Heartbeat => vec![("CREATE, INSERT, DELETE", "`understudy`.*")],
-        Purpose::Snapshot => vec![("PROCESS, RELOAD, SELECT, SUPER", "*.*")],
+        Purpose::Snapshot => vec![("PROCESS, RELOAD, SELECT, LOCK TABLES, SUPER", "*.*")],
         Purpose::Failover => vec![
             ("PROCESS, RELOAD, SELECT, SUPER", "*.*"),
             ("CREATE USER, CREATE, DROP, ALTER, INSERT, UPDATE, DELETE, INDEX, TRIGGER, EVENT, CREATE VIEW, SHOW VIEW, CREATE ROUTINE, ALTER ROUTINE, LOCK TABLES, REFERENCES", "*.*"),

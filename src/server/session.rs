@@ -304,6 +304,8 @@ fn describe(error: &mysql::Error) -> String {
         mysql::Error::MySqlError(error) => {
             format!("server error {}: {}", error.code, error.message)
         }
+        mysql::Error::DriverError(error) => error.to_string(),
+        mysql::Error::TlsError(error) => format!("TLS: {error}"),
         other => other.to_string(),
     }
 }

@@ -113,14 +113,35 @@ impl Tool {
         self.spawn(args, &[("UNDERSTUDY_FAILPOINT", failpoint)])
     }
 
+    /// As people and monitoring systems call it, from a machine without a network when `cut`.
+    pub fn text(&self, args: &[&str], cut: bool) -> Run {
+        let mut command = match cut {
+            true => {
+                let mut command = Command::new("/usr/bin/unshare");
+                command.arg("--net").arg(binary());
+                command
+            }
+            false => Command::new(binary()),
+        };
+        command
+            .arg("--config")
+            .arg(self.base.join("understudy.toml"));
+        command.args(args);
+        self.start(command, args, &[]).wait()
+    }
+
     pub fn spawn(&self, args: &[&str], env: &[(&str, &str)]) -> Running {
+        let mut command = Command::new(binary());
+        command.args(["--output", "json", "--config"]);
+        command.arg(self.base.join("understudy.toml")).args(args);
+        self.start(command, args, env)
+    }
+
+    fn start(&self, mut command: Command, args: &[&str], env: &[(&str, &str)]) -> Running {
         let number = NEXT.fetch_add(1, Ordering::SeqCst);
         let out = self.base.join(format!("out{number}"));
         let err = self.base.join(format!("err{number}"));
-        let child = Command::new(binary())
-            .args(["--output", "json", "--config"])
-            .arg(self.base.join("understudy.toml"))
-            .args(args)
+        let child = command
             .envs(env.iter().copied())
             .env(MARK, &self.base)
             .current_dir("/")
