@@ -75,7 +75,8 @@ fn has_all_of(replica: &Condition, source: &Condition) -> bool {
     })
 }
 
-/// On the source's clock when it answered, so that the two clocks needn't agree.
+/// On the source's clock when it answered, so that the two clocks needn't agree. When it didn't, an
+/// old beat may also mean that nobody beats: it counts only while something received isn't applied.
 fn by_heartbeat(replica: &Condition, source: Option<&Condition>, foreign: bool) -> Option<Lag> {
     let newest_of = |condition: &Condition, server_id: Option<u32>| -> Option<Beat> {
         condition
@@ -99,8 +100,13 @@ fn by_heartbeat(replica: &Condition, source: Option<&Condition>, foreign: bool) 
         }
     };
     let beat = newest_of(replica, source.map(|source| source.identity.server_id))?;
+    let behind = Duration::from_micros(now_us.saturating_sub(beat.at_us));
+    let is_old = behind > beat.every * BEATS_MISSED_MAX + BEAT_GRACE;
+    if source.is_none() && is_old && receives(replica) && has_all_received(replica) {
+        return None;
+    }
     Some(Lag {
-        behind: Duration::from_micros(now_us.saturating_sub(beat.at_us)),
+        behind,
         method: match foreign {
             false => Method::Heartbeat,
             true => Method::PtHeartbeat,
@@ -111,12 +117,10 @@ fn by_heartbeat(replica: &Condition, source: Option<&Condition>, foreign: bool) 
 fn by_commit_time(replica: &Condition) -> Option<Lag> {
     let times = replica.applied?;
     let now_us = replica.clock_us?;
-    let channels = replica.channel_list();
-    let receives = channels.iter().all(|c| c.io == ThreadState::Running);
     let since = |us: u64| Duration::from_micros(now_us.saturating_sub(us));
     let behind = match times.applying_us {
         Some(us) => since(us),
-        None if receives && has_all_received(replica) => Duration::ZERO,
+        None if receives(replica) && has_all_received(replica) => Duration::ZERO,
         // More than that is received and not applied, or may wait on the source.
         None => since(times.last_us?),
     };
@@ -124,6 +128,13 @@ fn by_commit_time(replica: &Condition) -> Option<Lag> {
         behind,
         method: Method::CommitTimestamp,
     })
+}
+
+fn receives(replica: &Condition) -> bool {
+    let channels = replica.channel_list();
+    channels
+        .iter()
+        .all(|channel| channel.io == ThreadState::Running)
 }
 
 fn has_all_received(replica: &Condition) -> bool {

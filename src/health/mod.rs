@@ -15,6 +15,8 @@ pub mod picture;
 pub mod report;
 pub mod roles;
 pub mod rules;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
 pub use finding::{Finding, Severity};

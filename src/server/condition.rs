@@ -378,7 +378,7 @@ fn observe_semi_sync(
     Ok((session, Some(semi_sync)))
 }
 
-/// A table that isn't there, or that we may not read, holds none.
+/// Of the first table that has some. One that isn't there, or that we may not read, holds none.
 fn observe_beats(
     mut session: Session,
     limit: Duration,
@@ -387,11 +387,11 @@ fn observe_beats(
     for (foreign, statement) in session.flavour().beat_queries() {
         let (back, rows) = session.attempt(statement, limit)?;
         session = back;
-        beats.extend(
-            rows.unwrap_or_default()
-                .iter()
-                .filter_map(|row| beat(row, foreign)),
-        );
+        let rows = rows.unwrap_or_default();
+        beats.extend(rows.iter().filter_map(|row| beat(row, foreign)));
+        if !beats.is_empty() {
+            break;
+        }
     }
     Ok((session, beats))
 }

@@ -24,6 +24,9 @@ pub const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a statement that only reads may take.
 pub const READ_LIMIT: Duration = Duration::from_secs(10);
 
+/// The protocol's own limit; the server has the last word.
+const PACKET_BYTES_MAX: usize = 1 << 30;
+
 const ASK_VERSION: &str = "SELECT CONCAT(@@version, ' ', @@version_comment)";
 
 /// Where and as whom to connect. Serialised only into the watchdog's pipe.
@@ -334,6 +337,8 @@ fn options(target: &Target, limit: Duration) -> OptsBuilder {
         .read_timeout(Some(limit))
         .write_timeout(Some(limit))
         .stmt_cache_size(0)
+        // Otherwise the driver asks for it at each connect.
+        .max_allowed_packet(Some(PACKET_BYTES_MAX))
         .init(vec!["SET SESSION sql_mode = ''".to_owned()]);
     let options = match &target.address {
         Address::Tcp { host, port } => options.ip_or_hostname(Some(host)).tcp_port(*port),

@@ -1,0 +1,134 @@
+# shellcheck shell=bash
+# Part of scripts/bench: `check` beside check_mysql and pt-heartbeat, `status` over many servers of
+# which some hang, `setup` beside the bare dump-and-load pipe and the bare CLONE.
+#
+# Owns: the servers that it starts in scripts/bench's laboratory.
+
+many=50
+hanging=5
+check_mysql=/usr/lib/nagios/plugins/check_mysql
+
+bench_health() {
+    report_machine
+    bench_check
+    bench_many
+}
+
+# ---- check
+
+# All three ask one replica by TCP, as the same account; the source of a pair is asked by none but
+# us, and it too.
+bench_check() {
+    local round side order
+    local -A us=()
+    [[ -x $check_mysql ]] || die "$check_mysql is missing" "scripts/lab/packages bench"
+    command -v pt-heartbeat >/dev/null || die "pt-heartbeat is missing" "scripts/lab/packages bench"
+    start_source
+    backend_of[replica]=copy
+    start_replica replica 2 1
+    sql source "CREATE USER watch@'127.0.0.1' IDENTIFIED BY 'bench'; GRANT ALL ON *.* TO watch@'127.0.0.1'"
+    sql source "INSERT INTO bench.mark VALUES (9)"
+    wait_for_mark replica 9
+    install -m 600 /dev/null "$dir/watch.cnf"
+    printf '[client]\nuser = watch\npassword = bench\n' >"$dir/watch.cnf"
+    {
+        printf 'state_dir = "%s/watch"\n' "$dir"
+        for side in source replica; do
+            printf '[server.%s]\naddress = "127.0.0.1:%d"\ncredentials = "%s/watch.cnf"\n' "$side" "${port[$side]}" "$dir"
+        done
+    } >"$dir/alone.toml"
+    cat "$dir/alone.toml" - >"$dir/pair.toml" <<<$'[pair.lab]\nsource = "source"\nreplicas = ["replica"]'
+    "$understudy" -c "$dir/pair.toml" heartbeat source --for 1s >&2
+    pt-heartbeat --no-version-check -D bench --create-table --update --run-time 2s -h 127.0.0.1 -P "${port[source]}" -u watch -p bench
+    : >"$dir/rounds"
+    for ((round = 0; round <= rounds * 3; round++)); do
+        case $((round % 4)) in
+            0) order="alone mysql pair percona" ;;
+            1) order="percona pair mysql alone" ;;
+            2) order="mysql alone percona pair" ;;
+            3) order="pair percona alone mysql" ;;
+        esac
+        for side in $order; do us[$side]=$(time_check "$side"); done
+        ((round > 0)) || continue
+        printf '%d %d %d %d\n' "${us[alone]}" "${us[pair]}" "${us[mysql]}" "${us[percona]}" >>"$dir/rounds"
+        printf '{"bench":"check","flavour":"%s","round":%d,"alone_us":%d,"pair_us":%d,"check_mysql_us":%d,"pt_heartbeat_us":%d,"loadavg":"%s"}\n' \
+            "$flavour" "$round" "${us[alone]}" "${us[pair]}" "${us[mysql]}" "${us[percona]}" "$(load_average)" >>"$output"
+    done
+    printf '\n%s, %d rounds\n\n| one replica, by TCP | median ms | p10 | p90 |\n|---|---|---|---|\n' "$flavour" $((rounds * 3))
+    row "\`check\`, the replica alone" ms 1
+    row "\`check\`, beside its source" ms 2
+    row "check_mysql" ms 3
+    row "pt-heartbeat --check" ms 4
+    printf '\n| ratio | of medians | median of rounds | p10 | p90 | goal |\n|---|---|---|---|---|---|\n'
+    ratio_row "check / check_mysql" 1 3 1.2
+    ratio_row "check with its source / check_mysql" 2 3 1.2
+    ratio_row "check / pt-heartbeat" 1 4 0.2
+    /usr/bin/time -f '%M' -o "$dir/memory" "$understudy" -c "$dir/pair.toml" check replica >/dev/null || true
+    awk '{ printf "\npeak memory of `check`: %.1f MB (goal 20 %s)\n", $1 / 1024, $1 <= 20 * 1024 ? "met" : "MISSED" }' "$dir/memory"
+}
+
+time_check() {
+    local began ended
+    began=${EPOCHREALTIME/./}
+    case $1 in
+        alone) "$understudy" -c "$dir/alone.toml" check replica >"$dir/said" ;;
+        pair) "$understudy" -c "$dir/pair.toml" check replica >"$dir/said" ;;
+        mysql) "$check_mysql" -H 127.0.0.1 -P "${port[replica]}" -u watch -p bench -S >"$dir/said" ;;
+        percona) pt-heartbeat --no-version-check -D bench --check --master-server-id 1 -h 127.0.0.1 -P "${port[replica]}" -u watch -p bench >"$dir/said" ;;
+    esac || die "$1 failed" "$(<"$dir/said")"
+    ended=${EPOCHREALTIME/./}
+    printf '%d\n' $((ended - began))
+}
+
+# ---- many
+
+# Small servers that replicate from nobody: what is measured is the asking.
+bench_many() {
+    local number began ended limit_s=2 took
+    local -a started=()
+    for ((number = 1; number <= many; number++)); do
+        start_small "small$number" $((100 + number)) &
+        started+=($!)
+        # A few at a time.
+        ((number % 5)) || { wait "${started[@]}"; started=(); }
+    done
+    for ((number = 1; number <= many; number++)); do
+        pid[small$number]=$(<"$dir/small$number.pid")
+        printf '[server.small%d]\nsocket = "%s/small%d.sock"\ncredentials = "%s/credentials.cnf"\n' "$number" "$dir" "$number" "$dir"
+    done >"$dir/many.servers"
+    { printf 'state_dir = "%s/many"\n' "$dir"; cat "$dir/many.servers"; } >"$dir/many.toml"
+    printf '\n| `status` of %d servers | median ms | p10 | p90 | goal |\n|---|---|---|---|---|\n' "$many"
+    time_many "all answer" 2000
+    for ((number = 1; number <= hanging; number++)); do kill -STOP "${pid[small$number]}"; done
+    time_many "$hanging of them hang, the limit is $limit_s s" $(((limit_s + 2) * 1000))
+    for ((number = 1; number <= hanging; number++)); do kill -CONT "${pid[small$number]}"; done
+}
+
+start_small() {
+    local name=$1
+    mkdir -p "$dir/$name-data"
+    cp -a "$lab/mariadb/template/." "$dir/$name-data/"
+    chown -R root: "$dir/$name-data"
+    setsid "$lab/mariadb/bin/mariadbd" --no-defaults --user=root --datadir="$dir/$name-data" --socket="$dir/$name.sock" \
+        --skip-networking --server-id="$2" --pid-file="$dir/$name.pid" --innodb-buffer-pool-size=8M \
+        --innodb-log-file-size=4M --performance-schema=OFF --max-connections=10 >"$dir/$name.log" 2>&1 &
+    for _ in $(seq 300); do
+        ! sql "$name" "DO 1" 2>/dev/null || return 0
+        sleep 0.2
+    done
+    die "$name did not start" "See $dir/$name.log."
+}
+
+time_many() {
+    local round began ended
+    : >"$dir/rounds"
+    for ((round = 0; round < 10; round++)); do
+        began=${EPOCHREALTIME/./}
+        "$understudy" -c "$dir/many.toml" status --timeout "${limit_s}s" >"$dir/said"
+        ended=${EPOCHREALTIME/./}
+        printf '%d\n' $((ended - began)) >>"$dir/rounds"
+        printf '{"bench":"status","servers":%d,"variant":"%s","us":%d}\n' "$many" "$1" $((ended - began)) >>"$output"
+    done
+    awk '{ print $1 / 1000 }' "$dir/rounds" | percentiles |
+        awk -v word="$1" -v goal="$2" '{ printf "| %s | %.0f | %.0f | %.0f | %d %s |\n", word, $2, $1, $3, goal, $3 <= goal ? "met" : "MISSED" }'
+}
