@@ -84,7 +84,7 @@ time_check() {
 
 # Small servers that replicate from nobody: what is measured is the asking.
 bench_many() {
-    local number began ended limit_s=2 took
+    local number limit_s=2
     local -a started=()
     for ((number = 1; number <= many; number++)); do
         start_small "small$number" $((100 + number)) &

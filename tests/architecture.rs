@@ -12,10 +12,14 @@ const ARROWS: [(&str, &[&str]); 7] = [
             "snapshot", "health", "journal", "server", "volume", "config", "sys",
         ],
     ),
-    ("health", &["server", "volume", "config", "sys"]),
+    // It judges snapshots too, and rehearses one.
+    (
+        "health",
+        &["snapshot", "journal", "server", "volume", "config", "sys"],
+    ),
     (
         "snapshot",
-        &["health", "journal", "server", "volume", "config", "sys"],
+        &["journal", "server", "volume", "config", "sys"],
     ),
     // It puts things back, so it knows servers and volumes, and how a service is started.
     ("journal", &["server", "volume", "config", "sys"]),
@@ -49,7 +53,15 @@ const EXCEPTIONS: [(&str, &str, &str); 1] = [(
 )];
 
 /// Decide, from what was observed: no effects, no clock, no connection, no storage.
-const PURE: [&str; 3] = [
+const PURE: [&str; 11] = [
+    "health/errant.rs",
+    "health/failover.rs",
+    "health/finding.rs",
+    "health/lag.rs",
+    "health/roles.rs",
+    "health/rules/pair.rs",
+    "health/rules/replication.rs",
+    "health/rules/server.rs",
     "snapshot/boot_log.rs",
     "snapshot/plan.rs",
     "snapshot/retention.rs",

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Cli;
 use super::failure::Failure;
-use super::session::with_context;
+use super::session::with_plain_context;
 use super::status;
 use super::ui::{self, Ui};
 use crate::health::finding::Finding;
@@ -104,7 +104,7 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> ExitCode {
         warning_proof_age: args.warning_proof_age,
         critical_proof_age: args.critical_proof_age,
     };
-    let judged = with_context(cli, ui, |ctx| look(ctx, args, limits));
+    let judged = with_plain_context(cli, |ctx| look(ctx, args, limits));
     match judged {
         Ok(reports) => {
             let findings = findings(&reports);

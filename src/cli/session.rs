@@ -57,6 +57,20 @@ pub fn with_context<T>(
     result
 }
 
+/// As `with_context`, for what changes nothing and is soon over: a signal may just end it.
+pub fn with_plain_context<T>(
+    cli: &Cli,
+    command: impl FnOnce(&Context) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let config = config::load(cli.config.as_deref())?;
+    command(&Context {
+        state: StateDir::at(&config.state_dir),
+        config,
+        progress: Progress::silent(),
+        cancel: Cancel::default(),
+    })
+}
+
 /// A thread waits for the signals, so that no system call of ours is ever broken off by one.
 fn catch_signals(cancel: &Cancel) {
     let mut signals = SigSet::empty();

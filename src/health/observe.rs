@@ -52,15 +52,10 @@ pub fn observe(
         .iter()
         .map(|config| ctx.target(config))
         .collect::<Result<Vec<_>, _>>()?;
-    let (answers, snapshots) = std::thread::scope(|scope| {
-        let snapshots = scope.spawn(|| observe_snapshots(ctx, &configs, look.storage));
-        let answers = ask_all(&targets, look.limit);
-        let snapshots = match snapshots.join() {
-            Ok(snapshots) => snapshots,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        (answers, snapshots)
-    });
+    let asked = Asked::all(&targets, look.limit);
+    // This host's own knowledge is gathered while the servers answer.
+    let snapshots = observe_snapshots(ctx, &configs, look.storage);
+    let answers = asked.answers();
     let now = clock::now();
     let views = configs
         .iter()
@@ -77,28 +72,48 @@ pub fn observe(
     Ok(pair)
 }
 
-/// One thread each; whoever hasn't answered when the time is over is left behind.
-fn ask_all(targets: &[Target], limit: Duration) -> Vec<Answer> {
-    let (sender, receiver) = mpsc::channel();
-    let until = Instant::now() + limit + LAST_WORD;
-    for (at, target) in targets.iter().enumerate() {
-        let (sender, target) = (sender.clone(), target.clone());
-        std::thread::spawn(move || drop(sender.send((at, ask(&target, limit)))));
+/// Questions under way: one thread each; whoever hasn't answered when the time is over is left
+/// behind.
+struct Asked {
+    receiver: mpsc::Receiver<(usize, Answer)>,
+    count: usize,
+    limit: Duration,
+    until: Instant,
+}
+
+impl Asked {
+    fn all(targets: &[Target], limit: Duration) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        let until = Instant::now() + limit + LAST_WORD;
+        for (at, target) in targets.iter().enumerate() {
+            let (sender, target) = (sender.clone(), target.clone());
+            std::thread::spawn(move || drop(sender.send((at, ask(&target, limit)))));
+        }
+        Self {
+            receiver,
+            count: targets.len(),
+            limit,
+            until,
+        }
     }
-    drop(sender);
-    let mut answers: Vec<Option<Answer>> = targets.iter().map(|_| None).collect();
-    while let Ok((at, answer)) =
-        receiver.recv_timeout(until.saturating_duration_since(Instant::now()))
-    {
-        answers[at] = Some(answer);
+
+    fn answers(self) -> Vec<Answer> {
+        let mut answers: Vec<Option<Answer>> = (0..self.count).map(|_| None).collect();
+        let left = || self.until.saturating_duration_since(Instant::now());
+        while let Ok((at, answer)) = self.receiver.recv_timeout(left()) {
+            answers[at] = Some(answer);
+        }
+        let silent = || Answer::Silent {
+            reason: format!(
+                "no answer within {}",
+                humantime::format_duration(self.limit)
+            ),
+        };
+        answers
+            .into_iter()
+            .map(|answer| answer.unwrap_or_else(silent))
+            .collect()
     }
-    let silent = || Answer::Silent {
-        reason: format!("no answer within {}", humantime::format_duration(limit)),
-    };
-    answers
-        .into_iter()
-        .map(|answer| answer.unwrap_or_else(silent))
-        .collect()
 }
 
 fn ask(target: &Target, limit: Duration) -> Answer {
@@ -340,7 +355,7 @@ fn fillings(own: &[&Manifest]) -> Vec<volume::Filling> {
 /// hold is asked where a replica may need them.
 fn ask_again(pair: &mut PairView, targets: &[Target]) {
     let roles = roles::of(pair);
-    for source in 0..pair.servers.len() {
+    for (source, target) in targets.iter().enumerate() {
         let Some(condition) = pair.servers[source].condition() else {
             continue;
         };
@@ -362,7 +377,7 @@ fn ask_again(pair: &mut PairView, targets: &[Target]) {
             continue;
         }
         let identity = condition.identity.clone();
-        let asked = Session::connect_within(&targets[source], AGAIN_LIMIT).and_then(|session| {
+        let asked = Session::connect_within(target, AGAIN_LIMIT).and_then(|session| {
             let (session, again) = condition::observe(session, AGAIN_LIMIT)?;
             let purged = match wants_purged {
                 true => Some(condition::observe_purged(session)?.1),

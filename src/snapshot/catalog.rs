@@ -127,25 +127,31 @@ fn discover(config: &Config, manifests: &[Manifest], storage: Storage) -> Vec<Di
     let scan = Scan::of(&places(config, manifests));
     let kinds = BackendKind::ALL.into_iter();
     let kinds = kinds.filter(|kind| is_of_interest(*kind, config, manifests, storage));
-    // Side by side, since some of them wait for programs.
+    let ask = |kind: BackendKind| volume::open(kind).and_then(|backend| backend.discover_in(&scan));
+    // Side by side where they wait for programs.
+    let (by_program, by_file): (Vec<_>, Vec<_>) = kinds.partition(|kind| runs_programs(*kind));
     std::thread::scope(|scope| {
-        let asked: Vec<_> = kinds
-            .map(|kind| {
-                let scan = &scan;
-                scope.spawn(move || {
-                    let found = volume::open(kind).and_then(|backend| backend.discover_in(scan));
-                    (kind, found)
-                })
-            })
-            .collect();
-        asked
+        let asked: Vec<_> = by_program
             .into_iter()
-            .filter_map(|asked| match asked.join() {
-                Ok((kind, found)) => discovered(kind, found, manifests),
-                Err(panic) => std::panic::resume_unwind(panic),
-            })
+            .map(|kind| (kind, scope.spawn(move || ask(kind))))
+            .collect();
+        let by_file: Vec<_> = by_file.into_iter().map(|kind| (kind, ask(kind))).collect();
+        let by_program = asked.into_iter().map(|(kind, asked)| match asked.join() {
+            Ok(found) => (kind, found),
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        by_program
+            .chain(by_file)
+            .filter_map(|(kind, found)| discovered(kind, found, manifests))
             .collect()
     })
+}
+
+fn runs_programs(kind: BackendKind) -> bool {
+    match kind {
+        BackendKind::Zfs | BackendKind::LvmThick | BackendKind::LvmThin => true,
+        BackendKind::Btrfs | BackendKind::Reflink | BackendKind::Copy => false,
+    }
 }
 
 fn discovered(
@@ -200,13 +206,10 @@ fn is_of_interest(
     manifests: &[Manifest],
     storage: Storage,
 ) -> bool {
-    let by_program = matches!(
-        kind,
-        BackendKind::Zfs | BackendKind::LvmThick | BackendKind::LvmThin
-    );
     let configured = config.servers.values().any(|server| {
         let choice = server.snapshot.backend;
-        let may_be = choice == BackendChoice::Auto && (storage == Storage::All || !by_program);
+        let may_be =
+            choice == BackendChoice::Auto && (storage == Storage::All || !runs_programs(kind));
         may_be || choice == kind.choice()
     });
     configured
