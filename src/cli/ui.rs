@@ -28,8 +28,13 @@ impl Ui {
 
     /// The one result: text for people or the JSON document.
     pub fn result(&self, json: &Value, text: impl FnOnce() -> String) {
+        self.either(|| json.clone(), text);
+    }
+
+    /// As `result`, for a document that takes its time to make.
+    pub fn either(&self, json: impl FnOnce() -> Value, text: impl FnOnce() -> String) {
         if self.json {
-            print_json(json);
+            print_json(&json());
         } else {
             print_text(&text());
         }

@@ -26,7 +26,8 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
             args.server.as_deref(),
         )?)
     })?;
-    ui.result(&json!({"snapshots": snapshots}), || {
+    let document = || json!({"snapshots": snapshots});
+    ui.either(document, || {
         if snapshots.is_empty() {
             "no snapshots yet; `understudy snapshot create SERVER` takes one".to_owned()
         } else {
