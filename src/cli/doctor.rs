@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Cli;
 use super::failure::{Failure, Kind};
-use super::session::with_context;
+use super::session::with_plain_context;
 use super::status;
 use super::ui::{self, Ui};
 use crate::health::Severity;
@@ -32,7 +32,7 @@ pub struct Args {
 }
 
 pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
-    let checks = with_context(cli, ui, |ctx| {
+    let checks = with_plain_context(cli, |ctx| {
         let wanted = match &args.name {
             None => status::every_pair(ctx),
             Some(name) if ctx.config.pairs.contains_key(name) => {

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::Cli;
 use super::failure::Failure;
-use super::session::with_context;
+use super::session::with_plain_context;
 use super::ui::Ui;
 use crate::server::Session;
 use crate::server::grants::Purpose;
@@ -26,7 +26,7 @@ pub struct Args {
 }
 
 pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
-    let flavour = with_context(cli, ui, |ctx| {
+    let flavour = with_plain_context(cli, |ctx| {
         let target = ctx.target(ctx.server(&args.server)?)?;
         let session = Session::connect(&target).map_err(SnapshotError::from)?;
         Ok(session.flavour().clone())

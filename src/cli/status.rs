@@ -144,6 +144,7 @@ fn watch(ctx: &Context, ui: &Ui, args: &Args) -> Result<(), Failure> {
                 .hint("Call `understudy status --output json` as often as you need it."),
         );
     }
+    let mut begin = "\x1b[2J\x1b[H";
     while !ctx.cancel.is_set() {
         let pairs = look(ctx, args)?;
         let lines: Vec<String> = render(&pairs)
@@ -153,13 +154,14 @@ fn watch(ctx: &Context, ui: &Ui, args: &Args) -> Result<(), Failure> {
         let now = format!("{:.0}", clock::now());
         let mut out = std::io::stdout().lock();
         let text = format!(
-            "\x1b[H{}\r\n\x1b[K\r\n{now}  (Ctrl-C ends it)\x1b[K\x1b[J",
+            "{begin}{}\r\n\x1b[K\r\n{now}  (Ctrl-C ends it)\x1b[K\x1b[J",
             lines.join("\r\n")
         );
         if write!(out, "{text}").and_then(|()| out.flush()).is_err() {
             break;
         }
         drop(out);
+        begin = "\x1b[H";
         let until = std::time::Instant::now() + args.every;
         while std::time::Instant::now() < until && !ctx.cancel.is_set() {
             std::thread::sleep(Duration::from_millis(50));
