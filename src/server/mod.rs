@@ -11,6 +11,7 @@ pub mod flavour;
 pub mod gtid;
 pub mod identity;
 pub mod lock;
+pub mod pair;
 pub mod private;
 pub mod replication;
 pub mod row;

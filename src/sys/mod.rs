@@ -9,6 +9,7 @@ pub mod exec;
 pub mod fact;
 pub mod failpoint;
 pub mod files;
+pub mod flow;
 pub mod guarded;
 pub mod ioctl;
 pub mod lock;
