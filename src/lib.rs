@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod config;
 pub mod journal;
+pub mod replication;
 pub mod server;
 pub mod snapshot;
 pub mod sys;
