@@ -11,8 +11,7 @@ use crate::journal::StateDir;
 use crate::server::flavour::quote_text;
 use crate::server::pair::Account;
 use crate::server::session::{READ_LIMIT, Session, SessionError};
-use crate::snapshot::id::random_hex;
-use crate::sys::{failpoint, files};
+use crate::sys::{failpoint, files, random};
 
 /// Its name on every source.
 pub const USER: &str = "understudy_repl";
@@ -99,9 +98,25 @@ pub fn read_password(file: &Path) -> Result<Option<Secret>, SetupError> {
     }
 }
 
-/// 48 characters of the system's random numbers; the beginning pleases every password policy.
-fn new_password() -> Secret {
-    Secret::new(format!("Us1-{}", random_hex(22)))
+/// As long as MySQL lets a replica's password be, of four kinds of characters, as policies want it.
+fn new_password() -> Result<Secret, SetupError> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    loop {
+        let random = random::bytes(32)
+            .map_err(|error| SetupError::failed("make a password", error.to_string()))?;
+        let text: String = random
+            .iter()
+            .map(|byte| char::from(ALPHABET[usize::from(byte & 63)]))
+            .collect();
+        let has = |kind: fn(char) -> bool| text.contains(kind);
+        if has(|c| c.is_ascii_uppercase())
+            && has(|c| c.is_ascii_lowercase())
+            && has(|c| c.is_ascii_digit())
+            && has(|c| matches!(c, '-' | '_'))
+        {
+            return Ok(Secret::new(text));
+        }
+    }
 }
 
 /// Makes sure that it is there.
@@ -113,7 +128,10 @@ pub fn ensure(
 ) -> Result<Outcome, SetupError> {
     let (session, seen) = observe(work.session(Who::Source)?, account, file)?;
     if seen.is_so(tls) {
-        return Ok(Outcome::AlreadySo(format!("{account} on {}", work.source.name)));
+        return Ok(Outcome::AlreadySo(format!(
+            "{account} on {}",
+            work.source.name
+        )));
     }
     let password = match read_password(file)? {
         Some(password) => password,
@@ -159,7 +177,7 @@ pub fn ensure(
 }
 
 fn write_password(work: &mut Work<'_>, file: &Path) -> Result<Secret, SetupError> {
-    let password = new_password();
+    let password = new_password()?;
     work.before_file(file)?;
     if let Some(parent) = file.parent() {
         files::make_private_dir(parent)?;

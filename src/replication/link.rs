@@ -40,11 +40,7 @@ fn channel(ready: &Ready) -> ChannelName {
 }
 
 /// Points the replica at the source by GTID, unless it is.
-pub fn point(
-    work: &mut Work<'_>,
-    ready: &Ready,
-    password: &Secret,
-) -> Result<Outcome, SetupError> {
+pub fn point(work: &mut Work<'_>, ready: &Ready, password: &Secret) -> Result<Outcome, SetupError> {
     let channel = channel(ready);
     let (host, port) = &ready.endpoint;
     let (session, links) = pair::observe_links(work.session(Who::Replica)?)?;
@@ -288,11 +284,7 @@ fn check_errors(
             work.replica.name, link.host, link.port
         ),
     };
-    Err(SetupError::failed(
-        "connect the replica to its source",
-        link.io_error.clone(),
-    )
-    .hint(hint))
+    Err(SetupError::failed("connect the replica to its source", link.io_error.clone()).hint(hint))
 }
 
 /// Waits until the replica has all that the source has now.

@@ -78,7 +78,10 @@ pub fn verify(work: &mut Work<'_>) -> Result<Outcome, SetupError> {
         ),
         STATEMENT_LIMIT,
     )?;
-    let look = format!("understudy.marker WHERE id = {id} AND written = {}", quote_text(&written));
+    let look = format!(
+        "understudy.marker WHERE id = {id} AND written = {}",
+        quote_text(&written)
+    );
     let arrived = loop {
         let (back, is_there) = count(replica, &look)?;
         replica = back;

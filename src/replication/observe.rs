@@ -68,7 +68,10 @@ pub fn side(ctx: &Context, config: &ServerConfig) -> Result<Side, SetupError> {
     let (session, by_origin) = compact(session, by_origin)?;
     let applied = session.flavour().applied_query();
     let (session, applied) = compact(session, applied)?;
-    let logs = matches!(settings.get("log_bin").map(String::as_str), Some("ON" | "1"));
+    let logs = matches!(
+        settings.get("log_bin").map(String::as_str),
+        Some("ON" | "1")
+    );
     let (session, purged) = match logs {
         true => replication::observe_purged(session)?,
         false => (session, String::new()),

@@ -400,7 +400,9 @@ fn offers_tls(side: &Side) -> bool {
     match side.setting("have_ssl") {
         Some(value) => value == "YES",
         // Later versions always have it, once they have a certificate.
-        None => side.setting("ssl_cert").is_some_and(|cert| !cert.is_empty()),
+        None => side
+            .setting("ssl_cert")
+            .is_some_and(|cert| !cert.is_empty()),
     }
 }
 
@@ -413,7 +415,10 @@ fn check_tls(
     let (theirs, own) = (offers_tls(source), offers_tls(replica));
     if source.tls != TlsMode::Disabled && !theirs {
         refusals.push(Refusal::new(
-            format!("{} offers no TLS, which the configuration asks for", source.name),
+            format!(
+                "{} offers no TLS, which the configuration asks for",
+                source.name
+            ),
             "Give it ssl_cert and ssl_key in its option file, or set tls = \"disabled\".",
         ));
     }
@@ -578,12 +583,18 @@ fn decide_data(
         None | Some(Provision::Nothing) => match from_logs {
             Ok(()) if !keeps_its_data => Ok((
                 Provision::Nothing,
-                format!("{} still has its whole history in its binary logs", source.name),
+                format!(
+                    "{} still has its whole history in its binary logs",
+                    source.name
+                ),
                 own,
             )),
             Ok(()) => {
                 let why = match applied.is_empty() {
-                    true => format!("{} still has its whole history in its binary logs", source.name),
+                    true => format!(
+                        "{} still has its whole history in its binary logs",
+                        source.name
+                    ),
                     false => format!("{} goes on from {applied}", replica.name),
                 };
                 Ok((Provision::Nothing, why, Vec::new()))
@@ -605,7 +616,11 @@ fn decide_data(
         }
         Some(provision) => {
             let why = format!("as asked ({})", provision.word());
-            Ok((provision, why, if keeps_its_data { Vec::new() } else { own }))
+            Ok((
+                provision,
+                why,
+                if keeps_its_data { Vec::new() } else { own },
+            ))
         }
     }
 }
@@ -680,7 +695,10 @@ fn check_provision(
             }
             if !replica.restarts {
                 refuse(
-                    format!("nothing starts {} again after it was cloned to", replica.name),
+                    format!(
+                        "nothing starts {} again after it was cloned to",
+                        replica.name
+                    ),
                     format!(
                         "Configure [server.{}.service] with unit, or start and stop.",
                         replica.name
@@ -691,7 +709,10 @@ fn check_provision(
         Provision::Clone | Provision::Snapshot(_) => {
             if !replica.has_service {
                 refuse(
-                    format!("{} can't be stopped and started: it has no service", replica.name),
+                    format!(
+                        "{} can't be stopped and started: it has no service",
+                        replica.name
+                    ),
                     format!(
                         "Configure [server.{}.service] with unit, or start and stop.",
                         replica.name

@@ -129,7 +129,12 @@ pub fn look(
     let session = Session::connect_to(&ctx.target(&source)?, &source_side.identity)?;
     let (session, account_seen) = account::observe(session, &account, &file)?;
     let (_, _, marker_seen) = marker::observe(session)?;
-    let tools = provision::find_tools(ctx, &plan, (&source, &source_side), (&replica, &replica_side))?;
+    let tools = provision::find_tools(
+        ctx,
+        &plan,
+        (&source, &source_side),
+        (&replica, &replica_side),
+    )?;
     Ok(Ready {
         pair: pair.name.clone(),
         source,
@@ -163,7 +168,13 @@ impl Ready {
         self.source.tls != TlsMode::Disabled
     }
 
-    fn report(&self, ctx: &Context, steps: Vec<Step>, warnings: Vec<Warning>, dry_run: bool) -> Report {
+    fn report(
+        &self,
+        ctx: &Context,
+        steps: Vec<Step>,
+        warnings: Vec<Warning>,
+        dry_run: bool,
+    ) -> Report {
         Report {
             pair: self.pair.clone(),
             source: self.source.name.clone(),
@@ -195,7 +206,10 @@ impl Ready {
         add(
             "account",
             self.account_seen.is_so(self.tls()),
-            format!("{} on {source}, which may replicate and nothing else", self.account),
+            format!(
+                "{} on {source}, which may replicate and nothing else",
+                self.account
+            ),
         );
         add(
             "table",
@@ -237,7 +251,10 @@ impl Ready {
         );
         for (name, detail) in [
             ("catch-up", format!("{replica} has what {source} has")),
-            ("verify", format!("a value written on {source} comes to {replica}")),
+            (
+                "verify",
+                format!("a value written on {source} comes to {replica}"),
+            ),
         ] {
             steps.push(Step {
                 name,
@@ -313,6 +330,8 @@ fn steps(work: &mut Work<'_>, ready: &Ready, request: &Request) -> Result<(), Se
     work.step("link", |work| link::point(work, ready, &password))?;
     work.step("read-only", link::close)?;
     work.step("start", |work| link::start(work, ready))?;
-    work.step("catch-up", |work| link::catch_up(work, ready, request.catch_up))?;
+    work.step("catch-up", |work| {
+        link::catch_up(work, ready, request.catch_up)
+    })?;
     work.step("verify", marker::verify)
 }

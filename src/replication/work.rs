@@ -192,6 +192,7 @@ impl<'a> Work<'a> {
     /// Nothing needs putting back any more.
     pub fn end(self) -> Result<(Vec<Step>, Vec<Warning>), SetupError> {
         files::remove_tree(&self.ctx.state.work(&self.id))?;
+        failpoint::hit("setup-done");
         self.log.end("done")?;
         Ok((self.steps, self.warnings))
     }

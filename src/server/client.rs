@@ -78,7 +78,10 @@ fn find_of(names: &[&str], flavour: &Flavour, beside: Option<&Path>) -> Result<P
     let program = find(names, flavour, beside)?;
     match is_of_mariadb(&program) == flavour.is_mariadb() {
         true => Ok(program),
-        false => Err(format!("{} is of the other flavour", program.path().display())),
+        false => Err(format!(
+            "{} is of the other flavour",
+            program.path().display()
+        )),
     }
 }
 

@@ -299,7 +299,11 @@ impl Flavour {
                     "" => String::new(),
                     name => format!("{} ", quote_text(name)),
                 };
-                (format!("CHANGE MASTER {channel}TO"), "MASTER", String::new())
+                (
+                    format!("CHANGE MASTER {channel}TO"),
+                    "MASTER",
+                    String::new(),
+                )
             }
             Family::Mysql => {
                 let behind = match wish.channel.as_str() {
@@ -349,7 +353,10 @@ impl Flavour {
     }
 
     pub fn start_channel(&self, channel: &ChannelName) -> Vec<String> {
-        vec![self.start_io_thread(channel), self.start_sql_thread(channel)]
+        vec![
+            self.start_io_thread(channel),
+            self.start_sql_thread(channel),
+        ]
     }
 
     /// Stops a channel and forgets its source.

@@ -51,6 +51,27 @@ pub const INPLACE_PLACES: [&str; 7] = [
     "inplace-started",
 ];
 
+/// The places of a set-up that is provisioned by a dump, in its order.
+pub const SETUP_PLACES: [&str; 17] = [
+    "setup-begun",
+    "setup-password",
+    "setup-account",
+    "setup-table",
+    "setup-opened",
+    "setup-loading",
+    "setup-flowing",
+    "setup-loaded",
+    "setup-accounts-copied",
+    "setup-positioned",
+    "setup-linking",
+    "setup-linked",
+    "setup-closed",
+    "setup-started",
+    "setup-caught-up",
+    "setup-marked",
+    "setup-done",
+];
+
 /// Does what `UNDERSTUDY_FAILPOINT` says for this place: `place=kill`, `place=stop`,
 /// `place=sleep:MS`; several are separated by commas.
 #[cfg(feature = "failpoints")]

@@ -275,7 +275,10 @@ mod tests {
         let error = done.unwrap_err();
         assert!(matches!(error, FlowError::From(_)), "{error}");
         assert!(error.to_string().contains("No such file"), "{error}");
-        let (done, _) = run(&["head", "-c", "30000000", "/dev/zero"], &["ls", "/nowhere"]);
+        let (done, _) = run(
+            &["head", "-c", "30000000", "/dev/zero"],
+            &["ls", "/nowhere"],
+        );
         let error = done.unwrap_err();
         assert!(matches!(error, FlowError::Into(_)), "{error}");
         assert!(error.to_string().contains("No such file"), "{error}");

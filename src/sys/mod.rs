@@ -16,6 +16,7 @@ pub mod lock;
 pub mod memory;
 pub mod parallel;
 pub mod process;
+pub mod random;
 pub mod room;
 pub mod socket;
 pub mod stream;

@@ -117,7 +117,11 @@ impl Drop for Eater {
     }
 }
 
-pub(super) fn finish(child: &mut Child, argv: String, complaints: &Receiver<String>) -> Result<(), ExecError> {
+pub(super) fn finish(
+    child: &mut Child,
+    argv: String,
+    complaints: &Receiver<String>,
+) -> Result<(), ExecError> {
     let status = child.wait().map_err(|source| ExecError::Start {
         argv: argv.clone(),
         source,

@@ -51,13 +51,12 @@ pub fn programs(
     Ok((dump, load))
 }
 
-pub fn bring(
-    work: &mut Work<'_>,
-    ready: &Ready,
-    request: &Request,
-) -> Result<Outcome, SetupError> {
+pub fn bring(work: &mut Work<'_>, ready: &Ready, request: &Request) -> Result<Outcome, SetupError> {
     let Some((dump, load)) = &ready.tools.dump else {
-        return Err(SetupError::failed("dump", "its programs weren't looked for"));
+        return Err(SetupError::failed(
+            "dump",
+            "its programs weren't looked for",
+        ));
     };
     let schemas = schemas(ready);
     note_undo(work, ready, &schemas)?;
@@ -100,7 +99,11 @@ pub fn bring(
         "loaded {} schemas ({} MiB of SQL, {rate:.0} MiB/s) and {copied} accounts, at {}",
         schemas.len(),
         bytes >> 20,
-        if position.is_empty() { "the beginning" } else { &position }
+        if position.is_empty() {
+            "the beginning"
+        } else {
+            &position
+        }
     )))
 }
 
@@ -154,7 +157,10 @@ fn write_options(work: &Work<'_>) -> Result<(PathBuf, PathBuf), SetupError> {
         files::replace(&path, text.as_bytes())?;
         Ok(path)
     };
-    Ok((write("dump.cnf", Who::Source)?, write("load.cnf", Who::Replica)?))
+    Ok((
+        write("dump.cnf", Who::Source)?,
+        write("load.cnf", Who::Replica)?,
+    ))
 }
 
 /// The bytes that passed and the beginning.

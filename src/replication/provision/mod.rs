@@ -114,22 +114,20 @@ fn attempt(session: Session, statement: &str) -> Result<Session, SetupError> {
     match answer {
         Ok(_) => Ok(session),
         Err(error) if crate::server::pair::is_undone_already(error.code) => Ok(session),
-        Err(error) => Err(SetupError::failed("erase", format!("`{statement}`: {error}"))),
+        Err(error) => Err(SetupError::failed(
+            "erase",
+            format!("`{statement}`: {error}"),
+        )),
     }
 }
 
 /// Brings the data, and makes the replica go on from exactly its position.
-pub fn bring(
-    work: &mut Work<'_>,
-    ready: &Ready,
-    request: &Request,
-) -> Result<Outcome, SetupError> {
+pub fn bring(work: &mut Work<'_>, ready: &Ready, request: &Request) -> Result<Outcome, SetupError> {
     match &ready.plan.provision {
         Provision::Nothing => Ok(Outcome::AlreadySo(ready.plan.why.clone())),
         Provision::Dump => dump::bring(work, ready, request),
-        Provision::Clone | Provision::Snapshot(_) => Err(SetupError::failed(
-            "provision",
-            "this way isn't built yet",
-        )),
+        Provision::Clone | Provision::Snapshot(_) => {
+            Err(SetupError::failed("provision", "this way isn't built yet"))
+        }
     }
 }

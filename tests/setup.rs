@@ -1,0 +1,379 @@
+//! `setup PAIR`: real servers of both flavours become pairs, and what fails is put back.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+#[expect(
+    dead_code,
+    reason = "shared with the other integration tests, which use other parts"
+)]
+mod lab;
+
+use std::time::Duration;
+
+use lab::couple::{Couple, content};
+use lab::load::Load;
+use lab::server::Flavour;
+use lab::{eventually, limit};
+use understudy::sys::failpoint::SETUP_PLACES;
+
+const BOTH: [Flavour; 2] = [Flavour::Mariadb, Flavour::Mysql97];
+
+/// The flavours that are here; where CI is set, both have to be.
+fn flavours() -> Vec<Flavour> {
+    BOTH.into_iter()
+        .filter(|flavour| match flavour.missing() {
+            None => true,
+            Some(missing) => {
+                assert!(std::env::var_os("CI").is_none(), "{missing}");
+                eprintln!("\n!!! {} is SKIPPED: {missing}\n", flavour.name());
+                false
+            }
+        })
+        .collect()
+}
+
+/// Waits until the replica has what the source wrote up to now.
+#[track_caller]
+fn wait_equal(couple: &Couple) {
+    couple.source.execute("INSERT INTO lab.ping VALUES ()");
+    let highest = "SELECT MAX(id) FROM lab.ping";
+    let wanted = couple.source.value(highest);
+    eventually(limit(20), "the replica follows", || {
+        couple.replica.value(highest) == wanted
+    });
+}
+
+#[test]
+fn makes_a_pair_of_two_fresh_servers_by_replication_alone() {
+    for flavour in flavours() {
+        let couple = Couple::start(flavour);
+        couple.fill(true);
+        let planned = couple.setup(&["--dry-run"]).ok().json();
+        assert_eq!(planned["setup"]["provision"], "none");
+        assert_eq!(planned["setup"]["steps"][0]["result"], "would-change");
+        assert!(couple.replica.channels().is_empty(), "a dry run linked");
+        let made = couple.setup(&[]).ok().json();
+        assert_eq!(made["setup"]["provision"], "none");
+        assert_eq!(
+            Couple::steps(&made),
+            [
+                "account: changed",
+                "table: changed",
+                "link: changed",
+                "read-only: changed",
+                "start: changed",
+                "catch-up: verified",
+                "verify: verified",
+            ]
+        );
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        wait_equal(&couple);
+        couple.assert_equal();
+        couple.assert_nothing_in_hand();
+    }
+}
+
+/// What no run of the tool may ever show.
+#[track_caller]
+fn assert_no_secret(couple: &Couple) {
+    let file = std::fs::read_to_string(couple.password_file()).unwrap();
+    let line = file
+        .lines()
+        .find(|line| line.starts_with("password"))
+        .unwrap();
+    let password = line.trim_start_matches("password=").trim_matches('"');
+    assert_eq!(password.len(), 32, "{line}");
+    let found = std::process::Command::new("grep")
+        .args([
+            "-rl",
+            "--exclude-dir=sdata",
+            "--exclude-dir=pdata",
+            "--",
+            password,
+        ])
+        .arg(couple.base())
+        .output()
+        .unwrap();
+    let found = String::from_utf8(found.stdout).unwrap();
+    assert_eq!(found.trim(), couple.password_file().display().to_string());
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(couple.password_file())
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn loads_a_dump_while_others_write_and_is_already_so_the_second_time() {
+    for flavour in flavours() {
+        let couple = Couple::start(flavour);
+        couple.fill(true);
+        couple.setup(&["--provision", "dump"]).expect_code(4);
+        couple.source.execute("ALTER TABLE lab.m ENGINE=InnoDB");
+        couple.source.execute("TRUNCATE lab.t");
+        // Nothing of it comes from the binary log.
+        couple.source.execute("FLUSH BINARY LOGS");
+        let load = Load::start(&couple.source, Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(300));
+        let made = couple.setup(&["--provision", "dump"]).ok().json();
+        std::thread::sleep(Duration::from_millis(300));
+        load.stop();
+        assert_eq!(made["setup"]["provision"], "dump");
+        assert_no_secret(&couple);
+        wait_equal(&couple);
+        // The replica keeps its events from running; the source's goes on, so it is ended first.
+        let status = couple
+            .replica
+            .value("SELECT STATUS FROM information_schema.EVENTS");
+        assert!(status.ends_with("SIDE_DISABLED"), "{status}");
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        wait_equal(&couple);
+        couple.assert_equal();
+        let users = "SELECT COUNT(*) FROM mysql.user WHERE User = 'worker'";
+        assert_eq!(couple.replica.value(users), "1");
+        assert!(couple.replica.try_connect("root").is_some());
+        let grants = |server: &lab::server::Server| {
+            format!("{:?}", server.rows("SHOW GRANTS FOR 'worker'@'localhost'"))
+        };
+        assert_eq!(grants(&couple.replica), grants(&couple.source));
+
+        let gtid = couple.replica.gtid();
+        let before = (couple.state(&couple.source), couple.state(&couple.replica));
+        for more in [&[][..], &["--provision", "dump"]] {
+            let again = couple.setup(more).ok().json();
+            let steps = Couple::steps(&again);
+            let changed: Vec<&String> = steps.iter().filter(|s| s.contains("changed")).collect();
+            assert!(changed.is_empty(), "{steps:?}");
+            assert!(steps.contains(&"verify: verified".to_owned()), "{steps:?}");
+        }
+        wait_equal(&couple);
+        assert_ne!(couple.replica.gtid(), gtid, "no marker was written through");
+        let strip = |state: Vec<String>| -> Vec<String> {
+            // The ping and the marker are writes.
+            let mut state = state;
+            state.pop();
+            state.retain(|line| !line.contains("`ping`") && !line.contains("`marker`"));
+            state
+        };
+        let after = (couple.state(&couple.source), couple.state(&couple.replica));
+        assert_eq!(strip(after.0), strip(before.0));
+        assert_eq!(strip(after.1), strip(before.1));
+        couple.assert_nothing_in_hand();
+        assert_read_only(&couple);
+    }
+}
+
+#[track_caller]
+fn assert_read_only(couple: &Couple) {
+    let read_only = couple.replica.value("SELECT @@GLOBAL.read_only");
+    assert_eq!(read_only, "1");
+    if couple.flavour == Flavour::Mysql97 {
+        let value = couple.replica.value("SELECT @@GLOBAL.super_read_only");
+        assert_eq!(value, "1");
+        let kept = "SELECT COUNT(*) FROM performance_schema.persisted_variables \
+                    WHERE VARIABLE_NAME = 'super_read_only'";
+        assert_eq!(couple.replica.value(kept), "1");
+    }
+}
+
+#[test]
+fn a_killed_or_failed_set_up_is_put_back() {
+    for flavour in flavours() {
+        let couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        couple.replica.execute("SET GLOBAL read_only = ON");
+        let sums = |server| {
+            let mut state = couple.state(server);
+            // Accounts that come and go leave transactions on the source.
+            if std::ptr::eq(server, &couple.source) {
+                state.pop();
+            }
+            state
+        };
+        let before = (sums(&couple.source), sums(&couple.replica));
+        for place in SETUP_PLACES {
+            couple
+                .setup_at(&format!("{place}=kill"), &["--provision", "dump"])
+                .expect_code(-1);
+            let left = couple.tool.run(&["recover", "--dry-run"]).ok().json();
+            assert_eq!(left["recovered"][0]["server"], "rep", "{place}");
+            couple.tool.run(&["recover"]).ok();
+            assert_eq!(sums(&couple.source), before.0, "{place}: the source");
+            assert_eq!(sums(&couple.replica), before.1, "{place}: the replica");
+            assert!(!couple.password_file().exists(), "{place}: the password");
+            couple.assert_nothing_in_hand();
+        }
+        // Stopped by a signal, it puts back by itself.
+        let mut running = couple.tool.spawn_at(
+            "setup-flowing=sleep:500",
+            &["setup", "lab", "--provision", "dump"],
+        );
+        running.wait_at("setup-flowing");
+        running.signal(nix::sys::signal::Signal::SIGINT);
+        running.wait().expect_code(1);
+        assert_eq!(sums(&couple.replica), before.1, "interrupted");
+        // And what was killed doesn't stand in the way of the next one, which recovers it first.
+        couple
+            .setup_at("setup-linked=kill", &["--provision", "dump"])
+            .expect_code(-1);
+        couple.setup(&["--provision", "dump"]).ok();
+        wait_equal(&couple);
+        couple.assert_equal();
+    }
+}
+
+#[test]
+fn refuses_what_could_not_replicate_and_changes_nothing() {
+    for flavour in flavours() {
+        let couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let before = (couple.state(&couple.source), couple.state(&couple.replica));
+        let mut cases = vec![
+            (
+                "src",
+                "SET GLOBAL binlog_format = 'MIXED'",
+                "SET GLOBAL binlog_format = 'ROW'",
+                "binlog_format",
+            ),
+            (
+                "src",
+                "SET GLOBAL read_only = ON",
+                "SET GLOBAL read_only = OFF",
+                "read-only",
+            ),
+            (
+                "rep",
+                "SET GLOBAL max_allowed_packet = 1048576",
+                "SET GLOBAL max_allowed_packet = @@session.max_allowed_packet",
+                "max_allowed_packet",
+            ),
+            (
+                "rep",
+                "SET GLOBAL server_id = 11",
+                "SET GLOBAL server_id = 12",
+                "server_id",
+            ),
+        ];
+        if flavour == Flavour::Mysql97 {
+            cases.push((
+                "rep",
+                "SET GLOBAL gtid_mode = ON_PERMISSIVE",
+                "SET GLOBAL gtid_mode = ON",
+                "gtid_mode",
+            ));
+        }
+        for (on, spoil, cure, word) in cases {
+            let server = if on == "src" {
+                &couple.source
+            } else {
+                &couple.replica
+            };
+            let size = couple.replica.value("SELECT @@GLOBAL.max_allowed_packet");
+            server.execute(spoil);
+            let run = couple.setup(&[]).expect_code(4);
+            let (kind, message) = run.error();
+            assert_eq!(kind, "refused");
+            assert!(message.contains(word), "{spoil}: {message}");
+            assert!(!run.json()["error"]["hints"][0].as_str().unwrap().is_empty());
+            server.execute(&cure.replace("@@session.max_allowed_packet", &size));
+        }
+        couple.tool.run(&["setup", "nowhere"]).expect_code(2);
+        couple.setup(&["--replica", "src"]).expect_code(2);
+        couple.setup(&["--provision", "magic"]).expect_code(2);
+        assert_eq!(couple.state(&couple.source), before.0);
+        assert_eq!(couple.state(&couple.replica), before.1);
+        assert!(!couple.password_file().exists());
+    }
+}
+
+#[test]
+fn a_replica_with_data_of_its_own_is_kept_unless_told() {
+    for flavour in flavours() {
+        let couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        couple.replica.execute("CREATE DATABASE mine");
+        couple
+            .replica
+            .execute("CREATE TABLE mine.t (id INT PRIMARY KEY)");
+        couple.replica.execute("INSERT INTO mine.t VALUES (1)");
+        let before = content(&couple.replica);
+        for more in [
+            &[][..],
+            &["--provision", "none"],
+            &["--provision", "dump"],
+            // Nobody was there to be asked.
+            &["--provision", "dump", "--replace"],
+        ] {
+            let (kind, message) = couple.setup(more).expect_code(4).error();
+            assert_eq!(kind, "refused");
+            assert!(message.contains("mine"), "{message}");
+        }
+        assert_eq!(content(&couple.replica), before);
+        // Killed after that, the loss is told.
+        couple
+            .setup_at(
+                "setup-flowing=kill",
+                &["--provision", "dump", "--replace", "--yes"],
+            )
+            .expect_code(-1);
+        let recovered = couple.tool.run(&["recover"]).ok();
+        assert!(
+            recovered.stdout.contains("schema mine"),
+            "{}",
+            recovered.stdout
+        );
+        couple.replica.execute("CREATE DATABASE mine");
+        couple
+            .setup(&["--provision", "dump", "--replace", "--yes"])
+            .ok();
+        wait_equal(&couple);
+        couple.assert_equal();
+        // A transaction of its own later on.
+        couple.replica.execute("SET GLOBAL read_only = OFF");
+        couple.replica.execute("CREATE DATABASE stray");
+        let (_, message) = couple.setup(&[]).expect_code(4).error();
+        assert!(message.contains("never had"), "{message}");
+        couple
+            .setup(&["--provision", "dump", "--replace", "--yes"])
+            .ok();
+        wait_equal(&couple);
+        couple.assert_equal();
+        assert_read_only(&couple);
+    }
+}
+
+#[test]
+fn purged_logs_need_a_provisioning() {
+    for flavour in flavours() {
+        let couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        couple.source.execute("FLUSH BINARY LOGS");
+        let last = couple.source.rows("SHOW BINARY LOGS").pop().unwrap();
+        couple
+            .source
+            .execute(&format!("PURGE BINARY LOGS TO '{}'", last["log_name"]));
+        let run = couple.setup(&[]).expect_code(4);
+        assert!(run.stdout.contains("--provision dump"), "{}", run.stdout);
+        couple.setup(&["--provision", "dump"]).ok();
+        wait_equal(&couple);
+        couple.assert_equal();
+    }
+}
+
+#[test]
+fn names_of_one_case_only_are_refused() {
+    for flavour in flavours() {
+        // MySQL keeps what a data directory was made with.
+        if flavour == Flavour::Mysql97 {
+            continue;
+        }
+        let couple = Couple::start_with(flavour, &[], &["--lower-case-table-names=1"]);
+        let (_, message) = couple.setup(&[]).expect_code(4).error();
+        assert!(message.contains("lower_case_table_names"), "{message}");
+        assert!(couple.replica.channels().is_empty());
+    }
+}
