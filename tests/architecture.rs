@@ -5,12 +5,23 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What each room may use besides itself. Nothing points upward.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     (
         "cli",
         &[
-            "snapshot", "health", "journal", "server", "volume", "config", "sys",
+            "replication",
+            "snapshot",
+            "health",
+            "journal",
+            "server",
+            "volume",
+            "config",
+            "sys",
         ],
+    ),
+    (
+        "replication",
+        &["snapshot", "journal", "server", "volume", "config", "sys"],
     ),
     ("health", &["server", "volume", "config", "sys"]),
     (
@@ -49,7 +60,8 @@ const EXCEPTIONS: [(&str, &str, &str); 1] = [(
 )];
 
 /// Decide, from what was observed: no effects, no clock, no connection, no storage.
-const PURE: [&str; 3] = [
+const PURE: [&str; 4] = [
+    "replication/plan.rs",
     "snapshot/boot_log.rs",
     "snapshot/plan.rs",
     "snapshot/retention.rs",

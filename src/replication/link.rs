@@ -168,7 +168,7 @@ pub fn close(work: &mut Work<'_>) -> Result<Outcome, SetupError> {
 pub fn start(work: &mut Work<'_>, ready: &Ready) -> Result<Outcome, SetupError> {
     let channel = channel(ready);
     let (mut session, link) = observe_link(work.session(Who::Replica)?, &channel)?;
-    if link.runs() {
+    if link.runs() && matches!(ready.plan.linked, Linked::AsWanted(_)) {
         check_source(work, &link)?;
         return Ok(Outcome::AlreadySo(format!(
             "replication runs on {}",
@@ -189,7 +189,12 @@ pub fn start(work: &mut Work<'_>, ready: &Ready) -> Result<Outcome, SetupError> 
     loop {
         let (back, link) = observe_link(session, &channel)?;
         session = back;
-        if link.runs() {
+        // For a moment a thread runs that hasn't told yet whom it reached.
+        let has_told = match work.source.identity.server_uuid {
+            Some(_) => !link.source_uuid.is_empty(),
+            None => link.source_id != 0,
+        };
+        if link.runs() && has_told {
             check_source(work, &link)?;
             return Ok(Outcome::Changed(format!(
                 "replication on {}",

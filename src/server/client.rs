@@ -204,7 +204,7 @@ pub fn pair_dump_args(
         false => &["--single-transaction"],
     });
     match flavour.family {
-        Family::Mariadb => add(&["--master-data=2", "--gtid"]),
+        Family::Mariadb => add(&["--master-data=2"]),
         Family::Mysql if flavour.version >= (8, 0, 26) => add(&[
             "--source-data=2",
             "--set-gtid-purged=COMMENTED",
@@ -230,22 +230,42 @@ pub fn pair_load_args(options: &Path) -> Vec<OsString> {
     args
 }
 
-/// The position that the beginning of a dump says, without white space; empty before the first
-/// transaction.
-pub fn dump_position(flavour: &Flavour, head: &[u8]) -> Option<String> {
+/// Where in its source's history a dump was taken, as its beginning says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DumpPosition {
+    /// Without white space; empty before the first transaction.
+    Gtid(String),
+    /// A place in the binary log, which the source turns into GTIDs. MariaDB's dump says the GTIDs
+    /// at its very end only.
+    Log { file: String, offset: u64 },
+}
+
+pub fn dump_position(flavour: &Flavour, head: &[u8]) -> Option<DumpPosition> {
     let text = String::from_utf8_lossy(head);
-    let key = match flavour.family {
-        Family::Mariadb => "SET GLOBAL gtid_slave_pos=",
-        Family::Mysql => "SET @@GLOBAL.GTID_PURGED=",
+    let quoted = |rest: &str| -> Option<String> {
+        let (value, _) = rest.trim_start().strip_prefix('\'')?.split_once('\'')?;
+        Some(value.replace(char::is_whitespace, ""))
     };
-    let rest = text.split_once(key)?.1.trim_start();
-    // MySQL 8: /*!80000 '+'*/ 'uuid:1-5'
-    let rest = match rest.strip_prefix("/*") {
-        Some(comment) => comment.split_once("*/")?.1.trim_start(),
-        None => rest,
-    };
-    let (position, _) = rest.strip_prefix('\'')?.split_once('\'')?;
-    Some(position.replace(char::is_whitespace, ""))
+    match flavour.family {
+        Family::Mariadb => {
+            let rest = text.split_once("MASTER_LOG_FILE=")?.1;
+            let digits = rest.split_once("MASTER_LOG_POS=")?.1;
+            let end = digits.find(|c: char| !c.is_ascii_digit())?;
+            Some(DumpPosition::Log {
+                file: quoted(rest)?,
+                offset: digits[..end].parse().ok()?,
+            })
+        }
+        Family::Mysql => {
+            let rest = text.split_once("SET @@GLOBAL.GTID_PURGED=")?.1.trim_start();
+            // MySQL 8: /*!80000 '+'*/ 'uuid:1-5'
+            let rest = match rest.strip_prefix("/*") {
+                Some(comment) => comment.split_once("*/")?.1,
+                None => rest,
+            };
+            Some(DumpPosition::Gtid(quoted(rest)?))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -255,20 +275,24 @@ mod tests {
 
     #[test]
     fn the_position_is_read_from_the_beginning() {
+        let gtid = |text: &str| Some(DumpPosition::Gtid(text.to_owned()));
         let mariadb = Flavour::of_version("10.11.19-MariaDB x");
-        let head = b"-- x\n-- SET GLOBAL gtid_slave_pos='0-1-10,1-2-3';\nCREATE";
+        let head = b"-- CHANGE MASTER TO MASTER_LOG_FILE='b.000001', MASTER_LOG_POS=741;\nCREATE";
         assert_eq!(
-            dump_position(&mariadb, head).as_deref(),
-            Some("0-1-10,1-2-3")
+            dump_position(&mariadb, head),
+            Some(DumpPosition::Log {
+                file: "b.000001".to_owned(),
+                offset: 741
+            })
         );
         assert_eq!(dump_position(&mariadb, b"-- nothing"), None);
         let mysql = Flavour::of_version("9.7.1 x");
         let head = b"/* SET @@GLOBAL.GTID_PURGED=/*!80000 '+'*/ 'a:1-5,\nb:1-2';*/\n";
-        assert_eq!(dump_position(&mysql, head).as_deref(), Some("a:1-5,b:1-2"));
+        assert_eq!(dump_position(&mysql, head), gtid("a:1-5,b:1-2"));
         let head = b"SET @@GLOBAL.GTID_PURGED='a:1-5';\n";
-        assert_eq!(dump_position(&mysql, head).as_deref(), Some("a:1-5"));
+        assert_eq!(dump_position(&mysql, head), gtid("a:1-5"));
         let empty = b"SET @@GLOBAL.GTID_PURGED=/*!80000 '+'*/ '';\n";
-        assert_eq!(dump_position(&mysql, empty).as_deref(), Some(""));
+        assert_eq!(dump_position(&mysql, empty), gtid(""));
     }
 
     #[test]

@@ -392,6 +392,11 @@ impl Flavour {
         statements
     }
 
+    /// One value: the GTIDs before a place in this server's binary log.
+    pub fn gtid_at_query(&self, file: &str, offset: u64) -> String {
+        format!("SELECT BINLOG_GTID_POS({}, {offset})", quote_text(file))
+    }
+
     /// What keeps everybody but replication from writing, now.
     pub fn close(&self) -> &'static str {
         match self.has_super_read_only() {

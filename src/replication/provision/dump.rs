@@ -16,7 +16,7 @@ use crate::replication::observe;
 use crate::replication::plan::{self, Side};
 use crate::replication::setup::{Ready, Request};
 use crate::replication::work::{Outcome, Who, Work, interrupted};
-use crate::server::client;
+use crate::server::client::{self, DumpPosition};
 use crate::server::flavour::{quote_name, quote_text};
 use crate::server::pair::{Account, OWN_SCHEMA};
 use crate::server::session::{READ_LIMIT, Session};
@@ -72,7 +72,7 @@ pub fn bring(work: &mut Work<'_>, ready: &Ready, request: &Request) -> Result<Ou
     let (_, accounts) = observe::accounts(work.session(Who::Source)?)?;
     failpoint::hit("setup-loading");
     let since = Instant::now();
-    let (bytes, head) = run(
+    let (bytes, position) = run(
         work,
         (dump, &dump_args),
         (load, &load_args),
@@ -81,9 +81,6 @@ pub fn bring(work: &mut Work<'_>, ready: &Ready, request: &Request) -> Result<Ou
     )?;
     let took = since.elapsed();
     failpoint::hit("setup-loaded");
-    let position = client::dump_position(&work.source.flavour, &head).ok_or_else(|| {
-        SetupError::failed("dump", "it doesn't say at which GTID position it was taken")
-    })?;
     let copied = copy_accounts(work, &accounts)?;
     let session = work.session(Who::Replica)?;
     let flavour = session.flavour().clone();
@@ -163,80 +160,79 @@ fn write_options(work: &Work<'_>) -> Result<(PathBuf, PathBuf), SetupError> {
     ))
 }
 
-/// The bytes that passed and the beginning.
+/// The bytes that passed, and the GTID position of the dump.
 fn run(
     work: &Work<'_>,
-    dump: (&Program, &[OsString]),
-    load: (&Program, &[OsString]),
+    (dump, dump_args): (&Program, &[OsString]),
+    (load, load_args): (&Program, &[OsString]),
     total: u64,
     accounts: &[Account],
-) -> Result<(u64, Vec<u8>), SetupError> {
-    let mut beginning = Vec::new();
-    let mut changed = None;
-    let end = |(program, args): (&Program, &[OsString])| -> (Program, Vec<OsString>) {
-        (program.clone(), args.to_vec())
+) -> Result<(u64, String), SetupError> {
+    let mut begun = None;
+    let from = End {
+        program: dump,
+        args: dump_args,
     };
-    let ((dump, dump_args), (load, load_args)) = (end(dump), end(load));
-    let flowed = flow::flow(
-        &End {
-            program: &dump,
-            args: &dump_args,
-        },
-        &End {
-            program: &load,
-            args: &load_args,
-        },
-        &mut |told| match told {
-            Told::Head(head) => {
-                beginning = head.to_vec();
-                failpoint::hit("setup-flowing");
-                changed = accounts_changed(work, accounts);
-                changed.is_none()
+    let into = End {
+        program: load,
+        args: load_args,
+    };
+    let flowed = flow::flow(&from, &into, &mut |told| match told {
+        Told::Head(head) => {
+            failpoint::hit("setup-flowing");
+            let looked = look_at_beginning(work, head, accounts);
+            let is_good = looked.is_ok();
+            begun = Some(looked);
+            is_good
+        }
+        Told::Moved(bytes) => {
+            if bytes > 0 {
+                work.ctx.progress.bytes(bytes, total.max(bytes));
             }
-            Told::Moved(bytes) => {
-                if bytes > 0 {
-                    work.ctx.progress.bytes(bytes, total.max(bytes));
-                }
-                !work.ctx.cancel.is_set()
-            }
-        },
-    );
-    match flowed {
-        Ok(bytes) => Ok((bytes, beginning)),
-        Err(FlowError::Stopped) => match changed {
-            Some(error) => Err(error),
-            None => Err(interrupted("loading the dump")),
-        },
-        Err(FlowError::From(error)) => Err(SetupError::failed(
-            "dump",
-            format!("{}: {error}", work.source.name),
-        )),
-        Err(FlowError::Into(error)) => Err(SetupError::failed(
-            "load the dump",
-            format!("{}: {error}", work.replica.name),
-        )),
-        Err(error @ FlowError::Between(_)) => {
+            !work.ctx.cancel.is_set()
+        }
+    });
+    let side = |step, name: &str, error: &dyn std::fmt::Display| {
+        SetupError::failed(step, format!("{name}: {error}"))
+    };
+    match (flowed, begun) {
+        // That a program failed is the cause of whatever its beginning lacks.
+        (Err(FlowError::From(error)), _) => Err(side("dump", &work.source.name, &error)),
+        (Err(FlowError::Into(error)), _) => Err(side("load the dump", &work.replica.name, &error)),
+        (_, Some(Err(error))) => Err(error),
+        (Err(FlowError::Stopped), _) => Err(interrupted("loading the dump")),
+        (Err(error @ FlowError::Between(_)), _) => {
             Err(SetupError::failed("load the dump", error.to_string()))
         }
+        (Ok(_), None) => Err(SetupError::failed("dump", "it is empty")),
+        (Ok(bytes), Some(Ok(position))) => Ok((bytes, position)),
     }
 }
 
-/// By its beginning the dump's moment is over. The accounts are as at that moment only if nobody
-/// changed them around it; made by replication a second time, they would stop it.
-fn accounts_changed(work: &Work<'_>, before: &[Account]) -> Option<SetupError> {
-    let now = work
-        .session(Who::Source)
-        .and_then(|session| Ok(observe::accounts(session)?));
-    match now {
-        Ok((_, now)) if now == before => None,
-        Ok(_) => Some(
-            SetupError::failed(
-                "dump",
-                format!("accounts of {} changed while it began", work.source.name),
-            )
-            .hint("Run setup again."),
-        ),
-        Err(error) => Some(error),
+/// By its beginning the dump's moment is over: its position is asked for while the source still has
+/// it. The accounts are as at that moment only if nobody changed them around it; made by
+/// replication a second time, they would stop it.
+fn look_at_beginning(
+    work: &Work<'_>,
+    head: &[u8],
+    accounts: &[Account],
+) -> Result<String, SetupError> {
+    let (session, now) = observe::accounts(work.session(Who::Source)?)?;
+    if now != accounts {
+        let reason = format!("accounts of {} changed while it began", work.source.name);
+        return Err(SetupError::failed("dump", reason).hint("Run setup again."));
+    }
+    let position = client::dump_position(&work.source.flavour, head);
+    match position {
+        Some(DumpPosition::Gtid(position)) => Ok(position),
+        Some(DumpPosition::Log { file, offset }) => {
+            let statement = session.flavour().gtid_at_query(&file, offset);
+            Ok(observe::compact(session, &statement)?.1)
+        }
+        None => Err(SetupError::failed(
+            "dump",
+            "it doesn't say at which position it was taken",
+        )),
     }
 }
 
