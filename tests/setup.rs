@@ -13,7 +13,7 @@ use lab::couple::{Couple, content};
 use lab::load::Load;
 use lab::server::Flavour;
 use lab::{eventually, limit};
-use understudy::sys::failpoint::SETUP_PLACES;
+use understudy::sys::failpoint::{SETUP_CLONE_PLACES, SETUP_EXCHANGE_PLACES, SETUP_PLACES};
 
 const BOTH: [Flavour; 2] = [Flavour::Mariadb, Flavour::Mysql97];
 
@@ -379,5 +379,113 @@ fn names_of_one_case_only_are_refused() {
         let (_, message) = couple.setup(&[]).expect_code(4).error();
         assert!(message.contains("lower_case_table_names"), "{message}");
         assert!(couple.replica.channels().is_empty());
+    }
+}
+
+/// The source's state but for its position, and the replica's.
+fn both(couple: &Couple) -> (Vec<String>, Vec<String>) {
+    let mut source = couple.state(&couple.source);
+    source.pop();
+    (source, couple.state(&couple.replica))
+}
+
+#[test]
+fn clones_and_puts_a_killed_clone_back() {
+    for flavour in flavours() {
+        let mut couple = Couple::start(flavour);
+        couple.fill(true);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let (_, message) = couple
+            .setup(&["--provision", "clone"])
+            .expect_code(4)
+            .error();
+        assert!(
+            message.contains("starts rep again") || message.contains("service"),
+            "{message}"
+        );
+        couple.put_under_a_service();
+        let before = both(&couple);
+        let places: Vec<&str> = match flavour {
+            Flavour::Mysql97 => SETUP_CLONE_PLACES.to_vec(),
+            Flavour::Mariadb | Flavour::Mysql56 => SETUP_EXCHANGE_PLACES.to_vec(),
+        };
+        for place in places
+            .iter()
+            .chain(&["setup-flowing", "setup-linked", "setup-done"])
+        {
+            if flavour == Flavour::Mysql97 && *place == "setup-flowing" {
+                continue;
+            }
+            couple
+                .setup_at(&format!("{place}=kill"), &["--provision", "clone"])
+                .expect_code(-1);
+            couple.tool.run(&["recover"]).ok();
+            let after = both(&couple);
+            assert_eq!(after.0, before.0, "{place}: the source");
+            assert_eq!(after.1, before.1, "{place}: the replica");
+            couple.assert_nothing_in_hand();
+        }
+        let made = couple.setup(&["--provision", "clone"]).ok().json();
+        assert_eq!(made["setup"]["provision"], "clone");
+        wait_equal(&couple);
+        couple.assert_equal();
+        assert_read_only(&couple);
+        let left = "SELECT COUNT(*) FROM mysql.user WHERE User = 'understudy_clone'";
+        assert_eq!(couple.source.value(left), "0");
+        assert_eq!(couple.replica.value(left), "0");
+        let again = couple.setup(&[]).ok().json();
+        assert!(!format!("{:?}", Couple::steps(&again)).contains("changed"));
+        for name in ["pdata.understudy-new", "pdata.understudy-before"] {
+            assert!(!couple.base().join(name).exists(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_takes_the_place_of_the_replicas_data() {
+    for flavour in flavours() {
+        let mut couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        couple.put_under_a_service();
+        couple.of_source = format!(
+            "[server.src.snapshot]\nbackend = \"copy\"\ndirectory = \"{}\"",
+            couple.base().join("kept").display()
+        );
+        std::fs::create_dir(couple.base().join("kept")).unwrap();
+        couple.configure();
+        couple
+            .tool
+            .run(&["snapshot", "create", "src", "--allow-source"])
+            .ok();
+        couple
+            .source
+            .execute("INSERT INTO lab.t VALUES (-5, 'later')");
+        couple.replica.execute("CREATE DATABASE mine");
+        couple
+            .setup(&["--provision", "snapshot:latest:src"])
+            .expect_code(4);
+        let before = both(&couple);
+        for place in [
+            "setup-restored",
+            "setup-aside",
+            "setup-exchanged",
+            "setup-linked",
+        ] {
+            couple
+                .setup_at(
+                    &format!("{place}=kill"),
+                    &["--provision", "snapshot:latest:src", "--replace", "--yes"],
+                )
+                .expect_code(-1);
+            couple.tool.run(&["recover"]).ok();
+            assert_eq!(both(&couple), before, "{place}");
+        }
+        couple
+            .setup(&["--provision", "snapshot:latest:src", "--replace", "--yes"])
+            .ok();
+        wait_equal(&couple);
+        couple.assert_equal();
+        assert_read_only(&couple);
     }
 }

@@ -23,6 +23,12 @@ const STATEMENT_LIMIT: Duration = Duration::from_secs(900);
 /// How long a server that just restarts is waited for.
 const REACH_FOR: Duration = Duration::from_secs(60);
 
+/// A clone ends where it can be broken off; a server that was just cloned to restarts.
+const CLONE_ENDS_IN: Duration = Duration::from_secs(600);
+
+const CLONES: &str = "SELECT ID FROM information_schema.PROCESSLIST \
+     WHERE INFO LIKE 'CLONE INSTANCE%'";
+
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// How to reach a server again without the configuration; the credentials stay in their file.
@@ -57,6 +63,11 @@ pub enum Undo {
         service: ServiceControl,
         data_dir: PathBuf,
         aside: PathBuf,
+    },
+    /// A clone that may still go on, and a server that is down after it.
+    Clone {
+        on: Reach,
+        service: Option<ServiceControl>,
     },
     /// What can't be put back, said so.
     Lost { words: String },
@@ -112,6 +123,7 @@ pub fn undo_all(undos: &[Undo]) -> Result<Vec<String>, UndoError> {
                     actions.push(action);
                 }
             }
+            Undo::Clone { on, service } => end_clone(on, service.as_ref())?,
             Undo::Lost { words } => lost.push(words.clone()),
         }
     }
@@ -132,6 +144,7 @@ pub fn words(undos: &[Undo]) -> Vec<String> {
             Undo::DataDir { data_dir, .. } => {
                 format!("put {} back as it was", data_dir.display())
             }
+            Undo::Clone { on, .. } => format!("end the clone on {}", on.server),
             Undo::Lost { words } => words.clone(),
         })
         .collect()
@@ -222,4 +235,39 @@ fn put_data_dir_back(
         reach(on)?;
     }
     Ok(moved.then(|| format!("put {} back as it was", data_dir.display())))
+}
+
+/// Ends what still clones, and has the server up.
+fn end_clone(on: &Reach, service: Option<&ServiceControl>) -> Result<(), UndoError> {
+    let target = target(on)?;
+    let until = Instant::now() + CLONE_ENDS_IN;
+    loop {
+        match Session::connect_to(&target, &on.identity) {
+            Ok(session) => {
+                let (mut session, rows) = session.query(CLONES, STATEMENT_LIMIT)?;
+                if rows.is_empty() {
+                    return Ok(());
+                }
+                for id in rows.iter().filter_map(|row| row.at(0)) {
+                    session = session.attempt(&format!("KILL {id}"), STATEMENT_LIMIT)?.0;
+                }
+            }
+            Err(error @ SessionError::WrongServer { .. }) => return Err(error.into()),
+            Err(error) if Instant::now() >= until => {
+                return Err(UndoError::Unreachable {
+                    server: on.server.clone(),
+                    reason: error.to_string(),
+                });
+            }
+            Err(_) => {
+                let data_dir = std::path::Path::new(&on.identity.data_dir);
+                if let Some(service) = service
+                    && !process::runs_in(data_dir)
+                {
+                    putting::start_service(service)?;
+                }
+            }
+        }
+        sleep(LOOK_EVERY);
+    }
 }

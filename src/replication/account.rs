@@ -99,7 +99,7 @@ pub fn read_password(file: &Path) -> Result<Option<Secret>, SetupError> {
 }
 
 /// As long as MySQL lets a replica's password be, of four kinds of characters, as policies want it.
-fn new_password() -> Result<Secret, SetupError> {
+pub fn new_password() -> Result<Secret, SetupError> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     loop {
         let random = random::bytes(32)

@@ -33,6 +33,16 @@ impl Provision {
             Self::Snapshot(id) => format!("snapshot:{id}"),
         }
     }
+
+    /// The replica's data directory gives way to another one, and stays beside it until all is
+    /// done: nothing is to be dropped from it.
+    pub fn exchanges(&self, source: &Side) -> bool {
+        match self {
+            Self::Nothing | Self::Dump => false,
+            Self::Clone => source.flavour.is_mariadb(),
+            Self::Snapshot(_) => true,
+        }
+    }
 }
 
 /// What the user asked for.

@@ -320,7 +320,7 @@ fn steps(work: &mut Work<'_>, ready: &Ready, request: &Request) -> Result<(), Se
     if !ready.plan.erases.is_empty() || brings_data {
         work.step("open", |work| provision::open(work))?;
     }
-    if !ready.plan.erases.is_empty() {
+    if !ready.plan.erases.is_empty() && !ready.plan.provision.exchanges(&ready.source_side) {
         work.step("erase", |work| provision::erase(work, ready))?;
     }
     if brings_data {

@@ -1,6 +1,6 @@
 //! A set-up in hand: its journal with the undo of each step, its two servers, what was done so far.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -48,7 +48,7 @@ pub struct Party {
     pub target: Target,
     pub identity: Identity,
     pub flavour: Flavour,
-    credentials: Option<std::path::PathBuf>,
+    credentials: Option<PathBuf>,
 }
 
 impl Party {
@@ -91,6 +91,8 @@ pub struct Work<'a> {
     pub password_is_new: bool,
     log: Log,
     undos: Vec<Undo>,
+    /// What goes when all is done.
+    surplus: Vec<PathBuf>,
 }
 
 impl<'a> Work<'a> {
@@ -108,6 +110,7 @@ impl<'a> Work<'a> {
             password_is_new: false,
             log,
             undos: Vec::new(),
+            surplus: Vec::new(),
         })
     }
 
@@ -161,6 +164,11 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
+    /// This goes when all is done.
+    pub fn tidy(&mut self, path: &Path) {
+        self.surplus.push(path.to_owned());
+    }
+
     /// Does one step, unless it is time to put things back.
     pub fn step(
         &mut self,
@@ -194,7 +202,17 @@ impl<'a> Work<'a> {
         files::remove_tree(&self.ctx.state.work(&self.id))?;
         failpoint::hit("setup-done");
         self.log.end("done")?;
-        Ok((self.steps, self.warnings))
+        // Only now: before, it would be what a failure puts back.
+        let mut warnings = self.warnings;
+        for path in &self.surplus {
+            if let Err(error) = files::remove_tree(path) {
+                warnings.push(Warning {
+                    rule: "left-over",
+                    message: format!("the replica's own data before is still there: {error}"),
+                });
+            }
+        }
+        Ok((self.steps, warnings))
     }
 
     /// Puts everything back after a failure; the failure, or why an operator is needed.

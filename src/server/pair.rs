@@ -508,9 +508,9 @@ impl Flavour {
         endpoint: (&str, u16),
         tls: bool,
     ) -> String {
-        let require = if tls { "REQUIRE SSL" } else { "REQUIRE NO SSL" };
+        let require = if tls { " REQUIRE SSL" } else { "" };
         format!(
-            "CLONE INSTANCE FROM {}@{}:{} IDENTIFIED BY {} {require}",
+            "CLONE INSTANCE FROM {}@{}:{} IDENTIFIED BY {}{require}",
             quote_text(&account.user),
             quote_text(endpoint.0),
             endpoint.1,
@@ -519,10 +519,10 @@ impl Flavour {
     }
 }
 
-/// Codes of statements that undo what isn't there (any more): no replica, no such channel, plugin,
-/// account, schema.
+/// Codes of statements that undo what isn't there (any more): no replica, no such channel, plugin or
+/// variable of one, account, schema.
 pub fn is_undone_already(code: u16) -> bool {
-    matches!(code, 1008 | 1200 | 1305 | 1396 | 1617 | 3074 | 1198)
+    matches!(code, 1008 | 1193 | 1198 | 1200 | 1305 | 1396 | 1617 | 3074)
 }
 
 #[cfg(test)]

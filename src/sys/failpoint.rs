@@ -72,6 +72,17 @@ pub const SETUP_PLACES: [&str; 17] = [
     "setup-done",
 ];
 
+/// Those of a clone and of an exchanged data directory besides.
+pub const SETUP_CLONE_PLACES: [&str; 2] = ["setup-cloning", "setup-cloned"];
+pub const SETUP_EXCHANGE_PLACES: [&str; 6] = [
+    "setup-backing-up",
+    "setup-backed-up",
+    "setup-prepared",
+    "setup-stopped",
+    "setup-aside",
+    "setup-exchanged",
+];
+
 /// Does what `UNDERSTUDY_FAILPOINT` says for this place: `place=kill`, `place=stop`,
 /// `place=sleep:MS`; several are separated by commas.
 #[cfg(feature = "failpoints")]

@@ -1,6 +1,10 @@
 //! Bringing the source's data to the replica.
 
+mod backup;
+mod clone;
 mod dump;
+mod snapshot;
+mod swap;
 
 use super::error::SetupError;
 use super::plan::{Plan, Provision, Side};
@@ -9,33 +13,89 @@ use super::work::{Outcome, Who, Work};
 use crate::config::ServerConfig;
 use crate::journal::undo::Undo;
 use crate::server::flavour::quote_name;
-use crate::server::session::Session;
-use crate::snapshot::Context;
+use crate::server::session::{Session, Target};
+use crate::snapshot::{Context, Manifest};
 use crate::sys::exec::Program;
 use crate::sys::failpoint;
 use std::time::Duration;
 
 const STATEMENT_LIMIT: Duration = Duration::from_secs(900);
 
-/// Programs that a provisioning needs, found before anything is changed.
+/// What a provisioning needs, found before anything is changed.
 #[derive(Debug, Clone, Default)]
 pub struct Tools {
     pub dump: Option<(Program, Program)>,
+    pub backup: Option<(Program, Program)>,
+    pub snapshot: Option<Manifest>,
 }
 
-/// Finds them, or refuses.
+/// Finds it, or refuses.
 pub fn find_tools(
-    _ctx: &Context,
+    ctx: &Context,
     plan: &Plan,
     source: (&ServerConfig, &Side),
     replica: (&ServerConfig, &Side),
 ) -> Result<Tools, SetupError> {
-    Ok(match plan.provision {
-        Provision::Dump => Tools {
+    let none = Tools::default();
+    match &plan.provision {
+        Provision::Nothing => Ok(none),
+        Provision::Dump => Ok(Tools {
             dump: Some(dump::programs(source, replica)?),
-        },
-        Provision::Nothing | Provision::Clone | Provision::Snapshot(_) => Tools::default(),
-    })
+            ..none
+        }),
+        Provision::Clone => {
+            check_credentials(ctx, source, replica.0)?;
+            let backup = match source.1.flavour.is_mariadb() {
+                true => Some(backup::programs()?),
+                false => None,
+            };
+            Ok(Tools { backup, ..none })
+        }
+        Provision::Snapshot(id) => {
+            check_credentials(ctx, source, replica.0)?;
+            Ok(Tools {
+                snapshot: Some(snapshot::find(ctx, id, source.1)?),
+                ..none
+            })
+        }
+    }
+}
+
+/// Whoever clones a server clones its accounts: those with which we know the replica must be among
+/// them, or we couldn't log in afterwards.
+fn check_credentials(
+    ctx: &Context,
+    source: (&ServerConfig, &Side),
+    replica: &ServerConfig,
+) -> Result<(), SetupError> {
+    let own = ctx.target(replica)?;
+    let target = Target {
+        user: own.user.clone(),
+        password: own.password,
+        ..ctx.target(source.0)?
+    };
+    match Session::connect_to(&target, &source.1.identity) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(SetupError::refused(
+            format!(
+                "the replica's accounts would be those of {}, where {} can't log in: {error}",
+                source.0.name, own.user
+            ),
+            format!(
+                "Make the account of {}'s credentials on {} too, or use --provision dump.",
+                replica.name, source.0.name
+            ),
+        )),
+    }
+}
+
+/// After a restart the replica may be as closed as its option file says.
+fn reopen(session: Session) -> Result<Session, SetupError> {
+    let mut session = session;
+    if session.flavour().has_super_read_only() {
+        session = session.execute("SET GLOBAL super_read_only = OFF", STATEMENT_LIMIT)?;
+    }
+    Ok(session.execute("SET GLOBAL read_only = OFF", STATEMENT_LIMIT)?)
 }
 
 /// Opens the replica for what setup itself writes to it; nothing replicates meanwhile and its
@@ -126,8 +186,8 @@ pub fn bring(work: &mut Work<'_>, ready: &Ready, request: &Request) -> Result<Ou
     match &ready.plan.provision {
         Provision::Nothing => Ok(Outcome::AlreadySo(ready.plan.why.clone())),
         Provision::Dump => dump::bring(work, ready, request),
-        Provision::Clone | Provision::Snapshot(_) => {
-            Err(SetupError::failed("provision", "this way isn't built yet"))
-        }
+        Provision::Clone if ready.source_side.flavour.is_mariadb() => backup::bring(work, ready),
+        Provision::Clone => clone::bring(work, ready),
+        Provision::Snapshot(_) => snapshot::bring(work, ready),
     }
 }

@@ -1,0 +1,86 @@
+//! From a kept snapshot of this tool: restored beside the replica's data directory, then put in its
+//! place.
+
+use std::time::Duration;
+
+use super::{reopen, swap};
+use crate::replication::error::SetupError;
+use crate::replication::plan::Side;
+use crate::replication::setup::Ready;
+use crate::replication::work::{Outcome, Who, Work};
+use crate::server::session::READ_LIMIT;
+use crate::snapshot::{Context, Manifest, catalog, restore};
+use crate::sys::{failpoint, files};
+
+const STATEMENT_LIMIT: Duration = Duration::from_secs(120);
+
+/// The snapshot, if it is a part of the source's history that can be gone on from.
+pub fn find(ctx: &Context, wanted: &str, source: &Side) -> Result<Manifest, SetupError> {
+    ctx.state.create()?;
+    let manifest = catalog::find(ctx, wanted)?;
+    let gtid = manifest
+        .position
+        .as_ref()
+        .map(|position| position.gtid.clone())
+        .unwrap_or_default();
+    let parse = |text: &str| {
+        source.flavour.parse_gtid(text).map_err(|error| {
+            SetupError::refused(
+                format!("the GTIDs of {} can't be read: {error}", manifest.id),
+                "Choose another snapshot, or use --provision dump.",
+            )
+        })
+    };
+    let (at, written, purged) = (
+        parse(&gtid)?,
+        parse(&source.written)?,
+        parse(&source.purged)?,
+    );
+    if gtid.is_empty() || !at.is_subset_of(&written).unwrap_or(false) {
+        return Err(SetupError::refused(
+            format!(
+                "{} isn't a part of the history of {} (it is at {:?})",
+                manifest.id, source.name, gtid
+            ),
+            "Choose a snapshot of a server of this pair, or use --provision dump.",
+        ));
+    }
+    if !purged.is_subset_of(&at).unwrap_or(false) {
+        return Err(SetupError::refused(
+            format!(
+                "{} has purged binary logs that a replica at {} would need",
+                source.name, manifest.id
+            ),
+            "Choose a newer snapshot, or use --provision dump.",
+        ));
+    }
+    Ok(manifest)
+}
+
+pub fn bring(work: &mut Work<'_>, ready: &Ready) -> Result<Outcome, SetupError> {
+    let Some(manifest) = &ready.tools.snapshot else {
+        return Err(SetupError::failed(
+            "restore",
+            "its snapshot wasn't looked for",
+        ));
+    };
+    let places = swap::places(ready)?;
+    swap::make_new(work, &places)?;
+    let restored = restore::restore_to(work.ctx, &manifest.id, &places.new, false)?;
+    files::remove(&restored.option_file)?;
+    failpoint::hit("setup-restored");
+    swap::exchange(work, &places)?;
+    let position = restored.gtid.unwrap_or_default();
+    let mut session = reopen(work.session(Who::Replica)?)?;
+    let flavour = session.flavour().clone();
+    session = session.execute(flavour.without_binary_log(), READ_LIMIT)?;
+    for statement in flavour.set_applied(&position) {
+        session = session.execute(&statement, STATEMENT_LIMIT)?;
+    }
+    drop(session);
+    failpoint::hit("setup-positioned");
+    Ok(Outcome::Changed(format!(
+        "put {} in place of its data, at {position}; its accounts are those of the snapshot",
+        manifest.id
+    )))
+}
