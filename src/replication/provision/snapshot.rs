@@ -1,6 +1,7 @@
 //! From a kept snapshot of this tool: restored beside the replica's data directory, then put in its
 //! place.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::{reopen, swap};
@@ -68,6 +69,7 @@ pub fn bring(work: &mut Work<'_>, ready: &Ready) -> Result<Outcome, SetupError> 
     swap::make_new(work, &places)?;
     let restored = restore::restore_to(work.ctx, &manifest.id, &places.new, false)?;
     files::remove(&restored.option_file)?;
+    drop_binary_log(manifest, &places.new)?;
     failpoint::hit("setup-restored");
     swap::exchange(work, &places)?;
     let position = restored.gtid.unwrap_or_default();
@@ -83,4 +85,23 @@ pub fn bring(work: &mut Work<'_>, ready: &Ready) -> Result<Outcome, SetupError> 
         "put {} in place of its data, at {position}; its accounts are those of the snapshot",
         manifest.id
     )))
+}
+
+/// The copy's binary log is of another server, and its index names the files where they won't be.
+/// The server that settled the copy has ended cleanly, so that nothing of it is needed.
+fn drop_binary_log(manifest: &Manifest, directory: &Path) -> Result<(), SetupError> {
+    let log = manifest
+        .boot
+        .as_ref()
+        .and_then(|boot| boot.binary_log.as_ref());
+    let Some(log) = log else { return Ok(()) };
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_owned();
+    let base = format!("{}.", name(&log.base).to_string_lossy());
+    for path in files::list(directory)? {
+        let own = name(&path);
+        if own == name(&log.index) || own.to_string_lossy().starts_with(&base) {
+            files::remove(&path)?;
+        }
+    }
+    Ok(())
 }
