@@ -283,10 +283,11 @@ fn wait_back(work: &Work<'_>) -> Result<(), SetupError> {
     loop {
         match work.session(Who::Replica) {
             // It may answer for a moment before it goes.
-            Ok(session) => match restarted(session, since.elapsed()) {
-                Ok(true) => return Ok(()),
-                Ok(false) | Err(_) => {}
-            },
+            Ok(session) => {
+                if restarted(session, since.elapsed()).unwrap_or(false) {
+                    return Ok(());
+                }
+            }
             Err(error @ SetupError::Session(SessionError::WrongServer { .. })) => {
                 return Err(error);
             }
