@@ -489,3 +489,179 @@ fn a_snapshot_takes_the_place_of_the_replicas_data() {
         assert_read_only(&couple);
     }
 }
+
+/// A CA, and a certificate of it for 127.0.0.1, in PEM files that any server may read.
+fn certificates(dir: &std::path::Path) {
+    let path = |name: &str| dir.join(name).display().to_string();
+    let (ca_key, ca, key, csr, cert, san) = (
+        path("ca.key"),
+        path("ca.pem"),
+        path("key.pem"),
+        path("csr.pem"),
+        path("cert.pem"),
+        path("san"),
+    );
+    std::fs::write(&san, "subjectAltName=IP:127.0.0.1\n").unwrap();
+    lab::sh(&[
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=lab ca",
+        "-keyout",
+        &ca_key,
+        "-out",
+        &ca,
+    ]);
+    lab::sh(&[
+        "openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=db1", "-keyout", &key,
+        "-out", &csr,
+    ]);
+    lab::sh(&[
+        "openssl",
+        "x509",
+        "-req",
+        "-in",
+        &csr,
+        "-CA",
+        &ca,
+        "-CAkey",
+        &ca_key,
+        "-CAcreateserial",
+        "-days",
+        "2",
+        "-extfile",
+        &san,
+        "-out",
+        &cert,
+    ]);
+}
+
+#[test]
+fn tls_of_the_source_is_the_links_too() {
+    for flavour in flavours() {
+        let dir = tempfile::tempdir().unwrap();
+        certificates(dir.path());
+        let arg =
+            |option: &str, name: &str| format!("--{option}={}", dir.path().join(name).display());
+        let args = [
+            arg("ssl-ca", "ca.pem"),
+            arg("ssl-cert", "cert.pem"),
+            arg("ssl-key", "key.pem"),
+        ];
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut couple = Couple::start_with(flavour, &args, &args);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        couple.of_source = format!(
+            "tls = \"verify-full\"\ntls_ca = \"{}\"",
+            dir.path().join("ca.pem").display()
+        );
+        couple.configure();
+        couple.setup(&["--provision", "dump"]).ok();
+        wait_equal(&couple);
+        couple.assert_equal();
+        let status = couple.replica.rows(flavour.replica_status()).remove(0);
+        let get = |name: &str| {
+            let value = status.get(&format!("source_{name}"));
+            value
+                .or(status.get(&format!("master_{name}")))
+                .cloned()
+                .unwrap_or_default()
+        };
+        assert_eq!(get("ssl_allowed"), "Yes");
+        assert_eq!(get("ssl_verify_server_cert"), "Yes");
+        assert!(get("ssl_ca_file").ends_with("ca.pem"), "{status:?}");
+        let required = couple
+            .source
+            .value("SELECT ssl_type FROM mysql.user WHERE User = 'understudy_repl'");
+        assert_eq!(required, "ANY");
+        assert!(
+            !format!("{:?}", Couple::steps(&couple.setup(&[]).ok().json())).contains("changed")
+        );
+    }
+}
+
+#[test]
+fn a_lost_password_is_renewed_and_two_replicas_are_set_up() {
+    for flavour in flavours() {
+        let mut couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let start = lab::server::Start {
+            server_id: 13,
+            ..lab::server::Start::default()
+        };
+        let base = couple.base().to_owned();
+        let mut third =
+            lab::server::Server::fresh(flavour, &base.join("tdata"), &base.join("t"), start);
+        third.restart();
+        third.execute_unlogged(&lab::couple::account());
+        couple.more = format!(
+            "[server.third]\nsocket = \"{}\"\ncredentials = \"{}\"\n\
+             [pair.three]\nsource = \"src\"\nreplicas = [\"rep\", \"third\"]",
+            third.socket().display(),
+            base.join("db.cnf").display()
+        );
+        couple.configure();
+        let made = couple.tool.run(&["setup", "three"]).ok().json();
+        let replicas = made["setup"]["replicas"].as_array().unwrap();
+        assert_eq!(replicas.len(), 2);
+        assert_eq!(replicas[1]["replica"], "third");
+        assert_eq!(replicas[1]["steps"][0]["result"], "already-so");
+        assert!(made["setup"].get("steps").is_none());
+
+        let file = couple.state_dir().join("accounts/three.cnf");
+        let old = std::fs::read_to_string(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        let again = couple
+            .tool
+            .run(&["setup", "three", "--replica", "rep"])
+            .ok()
+            .json();
+        let steps = Couple::steps(&again);
+        assert_eq!(steps[0], "account: changed");
+        assert_eq!(steps[2], "link: changed");
+        assert_ne!(std::fs::read_to_string(&file).unwrap(), old);
+        // The other one's link is told so, too, once it can't log in any more.
+        let stop = flavour.replica_statement("STOP", "IO_THREAD", "");
+        third.execute(&stop);
+        couple.tool.run(&["setup", "three"]).ok();
+        wait_equal(&couple);
+        couple.assert_equal();
+    }
+}
+
+#[test]
+fn what_cannot_be_put_back_yet_needs_an_operator() {
+    for flavour in flavours() {
+        let mut couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let before = both(&couple);
+        couple.setup_at("setup-linked=kill", &[]).expect_code(-1);
+        couple.source.shut_down();
+        let (kind, message) = couple.tool.run(&["recover", "rep"]).expect_code(5).error();
+        assert_eq!(kind, "needs-operator");
+        assert!(message.contains("src"), "{message}");
+        assert!(
+            couple.replica.channels().is_empty(),
+            "the replica's part is put back"
+        );
+        couple.source.restart();
+        couple.tool.run(&["recover", "rep"]).ok();
+        assert_eq!(both(&couple), before);
+        // While one works, another one waits outside.
+        let mut running = couple
+            .tool
+            .spawn_at("setup-begun=sleep:1500", &["setup", "lab"]);
+        running.wait_at("setup-begun");
+        couple.setup(&[]).expect_code(6);
+        running.wait().ok();
+    }
+}
