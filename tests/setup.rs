@@ -665,3 +665,61 @@ fn what_cannot_be_put_back_yet_needs_an_operator() {
         running.wait().ok();
     }
 }
+
+/// DataJoint's Python, as scripts/lab/datajoint makes it.
+fn datajoint() -> Option<std::path::PathBuf> {
+    let lab = Flavour::Mariadb.home();
+    let python = lab.parent().unwrap().join("datajoint/bin/python");
+    if lab.parent().unwrap().join("datajoint/.complete").exists() {
+        return Some(python);
+    }
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "{} is missing",
+        python.display()
+    );
+    eprintln!(
+        "\n!!! DataJoint is SKIPPED: scripts/lab/datajoint makes {}\n",
+        python.display()
+    );
+    None
+}
+
+#[test]
+fn a_datajoint_pipeline_runs_through_a_pair() {
+    let Some(python) = datajoint() else { return };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/datajoint/pipeline.py");
+    for flavour in flavours() {
+        let couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        for statement in [
+            "CREATE USER 'lab'@'%' IDENTIFIED BY 'lab at work'",
+            "GRANT ALL ON `lab\\_%`.* TO 'lab'@'%'",
+        ] {
+            couple.source.execute(statement);
+        }
+        let run = |what: &str, server: &lab::server::Server| {
+            let port = server.port.to_string();
+            let output = std::process::Command::new(&python)
+                .args([script, what, &port])
+                .env("HOME", couple.base())
+                .current_dir(couple.base())
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{what}: {said}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let before = run("write", &couple.source);
+        assert!(before.lines().count() > 20, "{before}");
+        couple.setup(&["--provision", "dump"]).ok();
+        assert_eq!(run("show", &couple.replica), before);
+        // And what comes later, through the pair that setup made.
+        let after = run("extend", &couple.source);
+        assert!(after.lines().count() > before.lines().count());
+        wait_equal(&couple);
+        assert_eq!(run("show", &couple.replica), after);
+        couple.assert_equal();
+    }
+}

@@ -28,8 +28,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Catching up that took less than this leaves nothing to wait for.
 const NEAR_ENOUGH: Duration = Duration::from_secs(2);
 
-/// A refused log-in doesn't get better by waiting.
-const HOPELESS: [u32; 7] = [1045, 1130, 1227, 1236, 1593, 2026, 3159];
+const ACCESS_DENIED: u32 = 1045;
+
+/// What doesn't get better by waiting.
+const HOPELESS: [u32; 7] = [ACCESS_DENIED, 1130, 1227, 1236, 1593, 2026, 3159];
 
 /// The channel that setup makes.
 fn channel(ready: &Ready) -> ChannelName {
@@ -75,12 +77,13 @@ pub fn point(work: &mut Work<'_>, ready: &Ready, password: &Secret) -> Result<Ou
         )?;
     }
     failpoint::hit("setup-linking");
-    let mut session = session;
     if as_wanted {
-        // A new password for a link that stays.
-        for statement in flavour.stop_channel(&channel) {
-            session = session.execute(&statement, STATEMENT_LIMIT)?;
-        }
+        renew_password(session, &channel, password)?;
+        return Ok(Outcome::Changed(format!(
+            "{} has the new password of {}",
+            work.replica.name,
+            account::USER
+        )));
     }
     let shown = format!("CHANGE … TO … HOST = '{host}', PORT = {port}");
     session.execute_secret(&flavour.point_at(&wish), &shown, STATEMENT_LIMIT)?;
@@ -95,6 +98,21 @@ pub fn point(work: &mut Work<'_>, ready: &Ready, password: &Secret) -> Result<Ou
             ", with TLS"
         }
     )))
+}
+
+/// A link that stays; whoever calls starts it again.
+fn renew_password(
+    session: Session,
+    channel: &ChannelName,
+    password: &Secret,
+) -> Result<Session, SetupError> {
+    let (stops, change) = session.flavour().renew_password(channel, password);
+    let mut session = session;
+    for statement in stops {
+        session = session.execute(&statement, STATEMENT_LIMIT)?;
+    }
+    let shown = "CHANGE … TO … PASSWORD = …";
+    Ok(session.execute_secret(&change, shown, STATEMENT_LIMIT)?)
 }
 
 /// Closes the replica for all writers but replication, now and after its restarts.
@@ -165,7 +183,7 @@ pub fn close(work: &mut Work<'_>) -> Result<Outcome, SetupError> {
 }
 
 /// Starts both threads and waits until the replica has reached the right source.
-pub fn start(work: &mut Work<'_>, ready: &Ready) -> Result<Outcome, SetupError> {
+pub fn start(work: &mut Work<'_>, ready: &Ready, password: &Secret) -> Result<Outcome, SetupError> {
     let channel = channel(ready);
     let (mut session, link) = observe_link(work.session(Who::Replica)?, &channel)?;
     if link.runs() && matches!(ready.plan.linked, Linked::AsWanted(_)) {
@@ -186,6 +204,7 @@ pub fn start(work: &mut Work<'_>, ready: &Ready) -> Result<Outcome, SetupError> 
     }
     failpoint::hit("setup-started");
     let since = Instant::now();
+    let mut was_renewed = !matches!(ready.plan.linked, Linked::AsWanted(_));
     loop {
         let (back, link) = observe_link(session, &channel)?;
         session = back;
@@ -200,6 +219,15 @@ pub fn start(work: &mut Work<'_>, ready: &Ready) -> Result<Outcome, SetupError> 
                 "replication on {}",
                 work.replica.name
             )));
+        }
+        // The password was renewed for another replica of the pair.
+        if link.io_errno == ACCESS_DENIED && link.user == account::USER && !was_renewed {
+            was_renewed = true;
+            session = renew_password(session, &channel, password)?;
+            for statement in flavour.start_channel(&channel) {
+                session = session.execute(&statement, STATEMENT_LIMIT)?;
+            }
+            continue;
         }
         check_errors(work, ready, &link, since.elapsed() >= CONNECT_LIMIT)?;
         if work.ctx.cancel.is_set() {
@@ -270,7 +298,7 @@ fn check_errors(
     }
     let file = account::password_file(&work.ctx.state, &ready.pair);
     let hint = match link.io_errno {
-        1045 => format!(
+        ACCESS_DENIED => format!(
             "The account is {}: if {} comes from another address, give --account-host; if its \
              password was changed, remove {} and run setup again.",
             ready.account,

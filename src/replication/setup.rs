@@ -329,7 +329,7 @@ fn steps(work: &mut Work<'_>, ready: &Ready, request: &Request) -> Result<(), Se
     let password = account::read_password(&file)?.unwrap_or_default();
     work.step("link", |work| link::point(work, ready, &password))?;
     work.step("read-only", link::close)?;
-    work.step("start", |work| link::start(work, ready))?;
+    work.step("start", |work| link::start(work, ready, &password))?;
     work.step("catch-up", |work| {
         link::catch_up(work, ready, request.catch_up)
     })?;

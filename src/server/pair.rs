@@ -352,6 +352,38 @@ impl Flavour {
         format!("{head} {}{behind}", parts.join(", "))
     }
 
+    /// Tells a link that stays its new password: what stops first, the statement, which carries the
+    /// password. MySQL keeps received events while the applier runs; MariaDB wants both threads
+    /// stopped and fetches again.
+    pub fn renew_password(
+        &self,
+        channel: &ChannelName,
+        password: &Secret,
+    ) -> (Vec<String>, String) {
+        let password = quote_text(password.reveal());
+        let name = quote_text(channel.as_str());
+        match self.family {
+            Family::Mariadb => (
+                self.stop_channel(channel),
+                format!("CHANGE MASTER {name} TO MASTER_PASSWORD = {password}"),
+            ),
+            Family::Mysql => {
+                let (change, word) = match self.version >= (8, 0, 23) {
+                    true => ("CHANGE REPLICATION SOURCE TO", "SOURCE"),
+                    false => ("CHANGE MASTER TO", "MASTER"),
+                };
+                let behind = match channel.as_str() {
+                    "" => String::new(),
+                    _ => format!(" FOR CHANNEL {name}"),
+                };
+                (
+                    vec![self.stop_io_thread(channel)],
+                    format!("{change} {word}_PASSWORD = {password}{behind}"),
+                )
+            }
+        }
+    }
+
     pub fn start_channel(&self, channel: &ChannelName) -> Vec<String> {
         vec![
             self.start_io_thread(channel),
