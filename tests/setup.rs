@@ -627,6 +627,7 @@ fn a_lost_password_is_renewed_and_two_replicas_are_set_up() {
         let steps = Couple::steps(&again);
         assert_eq!(steps[0], "account: changed");
         assert_eq!(steps[2], "link: changed");
+        assert!(warnings(&again).contains(&"password-renewed".to_owned()));
         assert_ne!(std::fs::read_to_string(&file).unwrap(), old);
         // The other one's link is told so, too, once it can't log in any more.
         let stop = flavour.replica_statement("STOP", "IO_THREAD", "");
@@ -720,6 +721,65 @@ fn a_datajoint_pipeline_runs_through_a_pair() {
         assert!(after.lines().count() > before.lines().count());
         wait_equal(&couple);
         assert_eq!(run("show", &couple.replica), after);
+        couple.assert_equal();
+    }
+}
+
+fn warnings(report: &serde_json::Value) -> Vec<String> {
+    let warnings = report["setup"]["warnings"].as_array().unwrap();
+    warnings
+        .iter()
+        .map(|warning| warning["rule"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_locked_source_is_dumped_to_a_replica_without_a_binary_log() {
+    for flavour in flavours() {
+        let couple = Couple::start_with(flavour, &[], &["--skip-log-bin"]);
+        couple.fill(true);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        couple.source.execute("TRUNCATE lab.t");
+        let load = Load::start(&couple.source, Duration::from_millis(5));
+        let run = couple.setup(&["--provision", "dump", "--lock-source"]).ok();
+        load.stop();
+        assert!(warnings(&run.json()).contains(&"not-promotable".to_owned()));
+        wait_equal(&couple);
+        couple.assert_equal();
+        // And put back there, too.
+        couple
+            .setup_at(
+                "setup-positioned=kill",
+                &["--provision", "dump", "--replace", "--yes", "--lock-source"],
+            )
+            .expect_code(-1);
+        couple.tool.run(&["recover"]).ok();
+        assert_eq!(content(&couple.replica).len(), 0);
+    }
+}
+
+/// docs/PAIRS.md says what the account on the source needs.
+#[test]
+fn the_documented_privileges_do() {
+    for flavour in flavours() {
+        let couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let monitor = match flavour {
+            Flavour::Mariadb => "BINLOG MONITOR",
+            Flavour::Mysql97 | Flavour::Mysql56 => "REPLICATION CLIENT",
+        };
+        couple.source.execute_unlogged(&[
+            "REVOKE ALL PRIVILEGES, GRANT OPTION FROM 'understudy'@'%'".to_owned(),
+            format!(
+                "GRANT PROCESS, RELOAD, SELECT, LOCK TABLES, SHOW VIEW, TRIGGER, EVENT, \
+                 CREATE USER, REPLICATION SLAVE, {monitor} ON *.* TO 'understudy'@'%' \
+                 WITH GRANT OPTION"
+            ),
+            "GRANT ALL ON understudy.* TO 'understudy'@'%'".to_owned(),
+        ]);
+        couple.setup(&["--provision", "dump"]).ok();
+        wait_equal(&couple);
         couple.assert_equal();
     }
 }

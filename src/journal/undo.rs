@@ -20,8 +20,11 @@ use crate::sys::process;
 /// Dropping schemas of terabytes takes its time.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(900);
 
-/// How long a server that just restarts is waited for.
-const REACH_FOR: Duration = Duration::from_secs(60);
+/// How long a server that doesn't answer is waited for.
+const REACH_FOR: Duration = Duration::from_secs(20);
+
+/// Crash recovery of a large server is long.
+const START_FOR: Duration = Duration::from_secs(900);
 
 /// A clone ends where it can be broken off; a server that was just cloned to restarts.
 const CLONE_ENDS_IN: Duration = Duration::from_secs(600);
@@ -151,7 +154,7 @@ pub fn words(undos: &[Undo]) -> Vec<String> {
 }
 
 fn run(on: &Reach, statements: &[String]) -> Result<(), UndoError> {
-    let mut session = reach(on)?;
+    let mut session = reach(on, REACH_FOR)?;
     for statement in statements {
         let (back, answer) = session.attempt(statement, STATEMENT_LIMIT)?;
         session = back;
@@ -171,9 +174,9 @@ fn run(on: &Reach, statements: &[String]) -> Result<(), UndoError> {
 }
 
 /// Connects to the server that was meant, which may be restarting.
-fn reach(on: &Reach) -> Result<Session, UndoError> {
+fn reach(on: &Reach, limit: Duration) -> Result<Session, UndoError> {
     let target = target(on)?;
-    let until = Instant::now() + REACH_FOR;
+    let until = Instant::now() + limit;
     loop {
         match Session::connect_to(&target, &on.identity) {
             Ok(session) => return Ok(session),
@@ -232,7 +235,7 @@ fn put_data_dir_back(
     }
     if Session::connect(&target).is_err() {
         putting::start_service(service)?;
-        reach(on)?;
+        reach(on, START_FOR)?;
     }
     Ok(moved.then(|| format!("put {} back as it was", data_dir.display())))
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::SetupError;
+use super::plan::Warning;
 use super::work::{Outcome, Who, Work};
 use crate::config::{Secret, credentials};
 use crate::journal::StateDir;
@@ -159,6 +160,12 @@ pub fn ensure(
         let statement = flavour.set_password(account, &password);
         session = session.execute_secret(&statement, &shown, STATEMENT_LIMIT)?;
         work.password_is_new = true;
+        work.warnings.push(Warning {
+            rule: "password-renewed",
+            message: format!(
+                "{account} has a new password: set up again whatever else connects as it"
+            ),
+        });
         done.push("gave it a new password");
     }
     if !seen.may_replicate {

@@ -3,6 +3,8 @@
 //! Statements that carry a password or its hash are made here and run only by
 //! `Session::execute_secret`.
 
+use std::time::Duration;
+
 use super::channel::ChannelName;
 use super::flavour::{Family, Flavour, quote_name, quote_text};
 use super::gtid::{GtidError, GtidSet};
@@ -22,6 +24,9 @@ pub const SYSTEM_SCHEMAS: [&str; 5] = [
 
 /// Our own schema, on every server of a pair.
 pub const OWN_SCHEMA: &str = "understudy";
+
+/// Removing binary logs of terabytes takes its time.
+const RESET_LIMIT: Duration = Duration::from_secs(900);
 
 /// A channel as its replica shows it, with what makes it the wanted one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -551,10 +556,37 @@ impl Flavour {
     }
 }
 
+/// RESET MASTER of MariaDB where there is none.
+const NO_BINARY_LOG: u16 = 1186;
+
+/// Makes `position` all that a server has applied.
+pub fn set_applied(session: Session, position: &str) -> Result<Session, SessionError> {
+    let mut session = session;
+    for statement in session.flavour().set_applied(position) {
+        let (back, answer) = session.attempt(&statement, RESET_LIMIT)?;
+        session = back;
+        match answer {
+            Ok(_) => {}
+            Err(error) if error.code == NO_BINARY_LOG => {}
+            Err(error) => {
+                return Err(SessionError::Server {
+                    server: session.target().server.clone(),
+                    statement,
+                    error,
+                });
+            }
+        }
+    }
+    Ok(session)
+}
+
 /// Codes of statements that undo what isn't there (any more): no replica, no such channel, plugin or
 /// variable of one, account, schema.
 pub fn is_undone_already(code: u16) -> bool {
-    matches!(code, 1008 | 1193 | 1198 | 1200 | 1305 | 1396 | 1617 | 3074)
+    matches!(
+        code,
+        1008 | NO_BINARY_LOG | 1193 | 1198 | 1200 | 1305 | 1396 | 1617 | 3074
+    )
 }
 
 #[cfg(test)]

@@ -9,15 +9,13 @@ use super::{reopen, swap};
 use crate::replication::error::SetupError;
 use crate::replication::setup::Ready;
 use crate::replication::work::{Outcome, Who, Work, interrupted};
-use crate::server::client;
-use crate::server::session::READ_LIMIT;
+use crate::server::{client, pair};
 use crate::sys::exec::Program;
 use crate::sys::flow::{self, End, FlowError, Told};
 use crate::sys::{failpoint, files};
 
 /// Applying the redo log of a large backup.
 const PREPARE_LIMIT: Duration = Duration::from_secs(24 * 3600);
-const STATEMENT_LIMIT: Duration = Duration::from_secs(120);
 
 /// Where the backup says at which GTID position it was taken, by version.
 const INFO: [&str; 2] = ["mariadb_backup_binlog_info", "xtrabackup_binlog_info"];
@@ -79,13 +77,8 @@ pub fn bring(work: &mut Work<'_>, ready: &Ready) -> Result<Outcome, SetupError> 
     work.ctx.cancel.check("preparing the backup")?;
     failpoint::hit("setup-prepared");
     swap::exchange(work, &places)?;
-    let mut session = reopen(work.session(Who::Replica)?)?;
-    let flavour = session.flavour().clone();
-    session = session.execute(flavour.without_binary_log(), READ_LIMIT)?;
-    for statement in flavour.set_applied(&position) {
-        session = session.execute(&statement, STATEMENT_LIMIT)?;
-    }
-    drop(session);
+    let session = reopen(work.session(Who::Replica)?)?;
+    drop(pair::set_applied(session, &position)?);
     failpoint::hit("setup-positioned");
     let rate = bytes as f64 / took.as_secs_f64().max(0.001) / 1_048_576.0;
     Ok(Outcome::Changed(format!(

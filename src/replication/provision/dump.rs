@@ -18,7 +18,7 @@ use crate::replication::setup::{Ready, Request};
 use crate::replication::work::{Outcome, Who, Work, interrupted};
 use crate::server::client::{self, DumpPosition};
 use crate::server::flavour::{quote_name, quote_text};
-use crate::server::pair::{Account, OWN_SCHEMA};
+use crate::server::pair::{self, Account, OWN_SCHEMA};
 use crate::server::session::{READ_LIMIT, Session};
 use crate::sys::exec::Program;
 use crate::sys::flow::{self, End, FlowError, Told};
@@ -85,11 +85,8 @@ pub fn bring(work: &mut Work<'_>, ready: &Ready, request: &Request) -> Result<Ou
     let session = work.session(Who::Replica)?;
     let flavour = session.flavour().clone();
     let session = session.execute(flavour.without_binary_log(), READ_LIMIT)?;
-    let mut session = park_events(session)?;
-    for statement in flavour.set_applied(&position) {
-        session = session.execute(&statement, STATEMENT_LIMIT)?;
-    }
-    drop(session);
+    let session = park_events(session)?;
+    drop(pair::set_applied(session, &position)?);
     failpoint::hit("setup-positioned");
     let rate = bytes as f64 / took.as_secs_f64().max(0.001) / 1_048_576.0;
     Ok(Outcome::Changed(format!(

@@ -157,10 +157,7 @@ pub fn erase(work: &mut Work<'_>, ready: &Ready) -> Result<Outcome, SetupError> 
         let statement = format!("DROP DATABASE IF EXISTS {}", quote_name(schema));
         session = session.execute(&statement, STATEMENT_LIMIT)?;
     }
-    for statement in flavour.set_applied("") {
-        session = session.execute(&statement, STATEMENT_LIMIT)?;
-    }
-    drop(session);
+    drop(crate::server::pair::set_applied(session, "")?);
     failpoint::hit("setup-erased");
     Ok(Outcome::Changed(format!(
         "dropped from {name}: {}",

@@ -2,18 +2,15 @@
 //! place.
 
 use std::path::Path;
-use std::time::Duration;
 
 use super::{reopen, swap};
 use crate::replication::error::SetupError;
 use crate::replication::plan::Side;
 use crate::replication::setup::Ready;
 use crate::replication::work::{Outcome, Who, Work};
-use crate::server::session::READ_LIMIT;
+use crate::server::pair;
 use crate::snapshot::{Context, Manifest, catalog, restore};
 use crate::sys::{failpoint, files};
-
-const STATEMENT_LIMIT: Duration = Duration::from_secs(120);
 
 /// The snapshot, if it is a part of the source's history that can be gone on from.
 pub fn find(ctx: &Context, wanted: &str, source: &Side) -> Result<Manifest, SetupError> {
@@ -73,13 +70,8 @@ pub fn bring(work: &mut Work<'_>, ready: &Ready) -> Result<Outcome, SetupError> 
     failpoint::hit("setup-restored");
     swap::exchange(work, &places)?;
     let position = restored.gtid.unwrap_or_default();
-    let mut session = reopen(work.session(Who::Replica)?)?;
-    let flavour = session.flavour().clone();
-    session = session.execute(flavour.without_binary_log(), READ_LIMIT)?;
-    for statement in flavour.set_applied(&position) {
-        session = session.execute(&statement, STATEMENT_LIMIT)?;
-    }
-    drop(session);
+    let session = reopen(work.session(Who::Replica)?)?;
+    drop(pair::set_applied(session, &position)?);
     failpoint::hit("setup-positioned");
     Ok(Outcome::Changed(format!(
         "put {} in place of its data, at {position}; its accounts are those of the snapshot",
