@@ -766,7 +766,7 @@ fn the_documented_privileges_do() {
         couple.fill(false);
         couple.source.execute("ALTER EVENT lab.e DISABLE");
         let monitor = match flavour {
-            Flavour::Mariadb => "BINLOG MONITOR",
+            Flavour::Mariadb => "BINLOG MONITOR, REPLICA MONITOR",
             Flavour::Mysql97 | Flavour::Mysql56 => "REPLICATION CLIENT",
         };
         couple.source.execute_unlogged(&[
@@ -782,4 +782,33 @@ fn the_documented_privileges_do() {
         wait_equal(&couple);
         couple.assert_equal();
     }
+}
+
+/// Its statements are the old ones; no client programs of it are in the lab, so by replication alone.
+#[test]
+fn makes_a_pair_of_old_servers() {
+    let flavour = Flavour::Mysql56;
+    if let Some(missing) = flavour.missing() {
+        assert!(std::env::var_os("CI").is_none(), "{missing}");
+        return;
+    }
+    let couple = Couple::start(flavour);
+    // Its anonymous accounts would come first for connections from this host.
+    for server in [&couple.source, &couple.replica] {
+        server.execute_unlogged(&[
+            "DELETE FROM mysql.user WHERE User = ''".to_owned(),
+            "FLUSH PRIVILEGES".to_owned(),
+        ]);
+    }
+    for statement in lab::load::tables(flavour) {
+        couple.source.execute(&statement);
+    }
+    couple.setup_at("setup-started=kill", &[]).expect_code(-1);
+    couple.tool.run(&["recover"]).ok();
+    assert!(couple.replica.channels().is_empty());
+    couple.setup(&[]).ok();
+    wait_equal(&couple);
+    assert_eq!(couple.replica.value("SELECT @@GLOBAL.read_only"), "1");
+    let again = couple.setup(&[]).ok().json();
+    assert!(!format!("{:?}", Couple::steps(&again)).contains("changed"));
 }
