@@ -812,3 +812,52 @@ fn makes_a_pair_of_old_servers() {
     let again = couple.setup(&[]).ok().json();
     assert!(!format!("{:?}", Couple::steps(&again)).contains("changed"));
 }
+
+#[test]
+fn a_newer_replica_follows_an_older_source_and_not_the_other_way_round() {
+    let home = Flavour::Mariadb
+        .home()
+        .parent()
+        .unwrap()
+        .join("mariadb-next");
+    if !home.join(".complete").exists() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "{} is missing",
+            home.display()
+        );
+        eprintln!("\n!!! MariaDB of two versions is SKIPPED: scripts/lab/mysql mariadb-next\n");
+        return;
+    }
+    for provision in ["none", "dump"] {
+        let couple = Couple::start_across(Flavour::Mariadb, &[], &[], Some(&home));
+        let version = |server: &lab::server::Server| server.value("SELECT @@version");
+        assert_ne!(version(&couple.source), version(&couple.replica));
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        couple.setup(&["--provision", provision]).ok();
+        wait_equal(&couple);
+        let sums = |server: &lab::server::Server| {
+            server
+                .rows("CHECKSUM TABLE lab.t, lab.c, lab.audit, lab.ping, `odd ``name`.`t.1`")
+                .iter()
+                .map(|row| row["checksum"].clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(sums(&couple.replica), sums(&couple.source));
+        couple.setup(&["--provision", "snapshot:x"]).ok();
+        if provision == "dump" {
+            // The other way round, on the same two servers.
+            let path = couple.base().join("understudy.toml");
+            let text = std::fs::read_to_string(&path).unwrap();
+            let turned = text.replace(
+                "source = \"src\"\nreplicas = [\"rep\"]",
+                "source = \"rep\"\nreplicas = [\"src\"]",
+            );
+            assert_ne!(text, turned);
+            std::fs::write(&path, turned).unwrap();
+            let (_, message) = couple.setup(&[]).expect_code(4).error();
+            assert!(message.contains("older than its source"), "{message}");
+        }
+    }
+}

@@ -223,6 +223,17 @@ fn check_versions(source: &Side, replica: &Side, refusals: &mut Vec<Refusal>) {
         );
         return;
     }
+    // Later ones lack mysql_native_password, with which the old source's accounts log in.
+    let (theirs, own) = (source.flavour.version, replica.flavour.version);
+    if !source.flavour.is_mariadb() && theirs < (8, 0, 0) && own >= (9, 0, 0) {
+        refuse(
+            format!(
+                "{} ({}) can't log in at {} ({})",
+                replica.name, replica.flavour.text, source.name, source.flavour.text
+            ),
+            "Go by way of 8.0 and 8.4: a replica of each follows the one before.",
+        );
+    }
     let series = |side: &Side| (side.flavour.version.0, side.flavour.version.1);
     if series(replica) < series(source) {
         refuse(

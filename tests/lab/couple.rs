@@ -39,6 +39,16 @@ impl Couple {
     }
 
     pub fn start_with(flavour: Flavour, source_args: &[&str], replica_args: &[&str]) -> Self {
+        Self::start_across(flavour, source_args, replica_args, None)
+    }
+
+    /// The replica's server of another version, which is at home there.
+    pub fn start_across(
+        flavour: Flavour,
+        source_args: &[&str],
+        replica_args: &[&str],
+        other: Option<&Path>,
+    ) -> Self {
         let scratch = Scratch::new();
         let base = scratch.path.clone();
         let server = |name: &str, server_id, extra: &[&str]| {
@@ -51,7 +61,28 @@ impl Couple {
             Server::fresh(flavour, &data_dir, &base.join(name), start)
         };
         let mut source = server("s", 11, source_args);
-        let mut replica = server("p", 12, replica_args);
+        let mut replica = match other {
+            None => server("p", 12, replica_args),
+            Some(home) => {
+                let data_dir = base.join("pdata");
+                let template = home.join("template").display().to_string();
+                super::sh(&["cp", "-a", &template, &data_dir.display().to_string()]);
+                let share = home.join("share/mariadb").display().to_string();
+                let extra = vec![
+                    format!("--basedir={}", home.display()),
+                    format!("--lc-messages-dir={share}"),
+                    format!("--character-sets-dir={share}/charsets"),
+                ];
+                let start = Start {
+                    server_id: 12,
+                    extra,
+                    aloof: false,
+                };
+                let mut server = Server::on(flavour, &data_dir, &base.join("p"), start);
+                server.program = home.join("bin/mariadbd");
+                server
+            }
+        };
         source.spawn();
         replica.spawn();
         source.wait_ready();

@@ -210,7 +210,12 @@ type Spoilt = (&'static str, fn(&mut Side, &mut Side), &'static str);
 
 #[test]
 fn what_cannot_replicate_is_refused() {
-    let cases: [Spoilt; 11] = [
+    let cases: [Spoilt; 12] = [
+        (
+            VERSIONS[1],
+            |s, _| s.flavour = Flavour::of_version("5.7.40 x"),
+            "can't log in",
+        ),
         (
             VERSIONS[1],
             |s, _| put(s, "log_bin", "OFF"),
