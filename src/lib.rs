@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod health;
 pub mod journal;
+pub mod replication;
 pub mod server;
 pub mod snapshot;
 pub mod sys;

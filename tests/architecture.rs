@@ -5,16 +5,27 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What each room may use besides itself. Nothing points upward.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     (
         "cli",
         &[
-            "snapshot", "health", "journal", "server", "volume", "config", "sys",
+            "replication",
+            "snapshot",
+            "health",
+            "journal",
+            "server",
+            "volume",
+            "config",
+            "sys",
         ],
     ),
     // It judges snapshots too, and rehearses one.
     (
         "health",
+        &["snapshot", "journal", "server", "volume", "config", "sys"],
+    ),
+    (
+        "replication",
         &["snapshot", "journal", "server", "volume", "config", "sys"],
     ),
     (
@@ -53,7 +64,7 @@ const EXCEPTIONS: [(&str, &str, &str); 1] = [(
 )];
 
 /// Decide, from what was observed: no effects, no clock, no connection, no storage.
-const PURE: [&str; 11] = [
+const PURE: [&str; 12] = [
     "health/errant.rs",
     "health/failover.rs",
     "health/finding.rs",
@@ -62,6 +73,7 @@ const PURE: [&str; 11] = [
     "health/rules/pair.rs",
     "health/rules/replication.rs",
     "health/rules/server.rs",
+    "replication/plan.rs",
     "snapshot/boot_log.rs",
     "snapshot/plan.rs",
     "snapshot/retention.rs",

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::config::ConfigError;
+use crate::replication::SetupError;
 use crate::server::SessionError;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::error::Refusal;
@@ -139,6 +140,35 @@ impl From<SnapshotError> for Failure {
             | SnapshotError::Exec(_) => Self::new(Kind::Failed, message),
             SnapshotError::Room(_) => Self::new(Kind::Failed, message)
                 .hint("Run it as root; in a container it needs the right to mount."),
+        }
+    }
+}
+
+impl From<SetupError> for Failure {
+    fn from(error: SetupError) -> Self {
+        let message = error.to_string();
+        match error {
+            SetupError::Refused { refusals } => refused(&refusals),
+            SetupError::UnknownPair { known, .. } => {
+                Self::new(Kind::Usage, message).hint(match known.as_slice() {
+                    [] => "The configuration names no pair.".to_owned(),
+                    names => format!("The configuration names: {}.", names.join(", ")),
+                })
+            }
+            SetupError::NotInPair { known, .. } => Self::new(Kind::Usage, message)
+                .hint(format!("Its replicas are: {}.", known.join(", "))),
+            SetupError::Failed { hint, .. } => {
+                let failure = Self::new(Kind::Failed, message);
+                match hint {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                }
+            }
+            SetupError::NeedsOperator { hint, .. } => {
+                Self::new(Kind::NeedsOperator, message).hint(hint)
+            }
+            SetupError::Session(error) => session(&error),
+            SetupError::Other(error) => error.into(),
         }
     }
 }

@@ -13,6 +13,7 @@ mod pause;
 mod recover;
 mod resume;
 mod session;
+mod setup;
 mod snapshot;
 mod status;
 mod ui;
@@ -88,6 +89,7 @@ enum Command {
     /// Take, list and keep snapshots
     #[command(subcommand)]
     Snapshot(snapshot::Command),
+    Setup(setup::Args),
     Pause(pause::Args),
     Resume(resume::Args),
     Recover(recover::Args),
@@ -128,6 +130,7 @@ fn run(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
     match &cli.command {
         Command::Config(command) => config::run(cli, ui, command),
         Command::Snapshot(command) => snapshot::run(cli, ui, command),
+        Command::Setup(args) => setup::run(cli, ui, args),
         Command::Pause(args) => pause::run(cli, ui, args),
         Command::Resume(args) => resume::run(cli, ui, args),
         Command::Recover(args) => recover::run(cli, ui, args),

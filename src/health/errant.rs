@@ -42,7 +42,7 @@ fn of_mariadb(replica: &Condition, source: &Condition) -> Fact<String> {
     };
     // What the source itself has applied from others, when it doesn't log that.
     let applied = source.variable("gtid_slave_pos").unwrap_or_default();
-    let applied = source.flavour.parse_gtid(applied);
+    let applied = source.flavour.known_gtid(applied);
     let applied = match applied.known() {
         Some(GtidSet::Mariadb(applied)) => Some(applied),
         Some(GtidSet::Mysql(_)) | None => None,

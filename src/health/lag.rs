@@ -142,7 +142,7 @@ fn has_all_received(replica: &Condition) -> bool {
         return false;
     };
     replica.channel_list().iter().all(|channel| {
-        let received = replica.flavour.parse_gtid(&channel.received);
+        let received = replica.flavour.known_gtid(&channel.received);
         received
             .known()
             .is_some_and(|received| received.is_subset_of(executed).unwrap_or(false))

@@ -53,9 +53,9 @@ fn condition(version: &str, id: u32, gtid: &str, channels: Vec<Channel>) -> Cond
             port: 3306,
             data_dir: "/data/".to_owned(),
         },
-        executed: flavour.parse_gtid(gtid),
+        executed: flavour.known_gtid(gtid),
         written: match mariadb {
-            true => match flavour.parse_gtid(gtid) {
+            true => match flavour.known_gtid(gtid) {
                 Fact::Known(set) => Fact::Known(Some(set)),
                 Fact::Unknown(reason) => Fact::Unknown(reason),
             },

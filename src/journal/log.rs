@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::putting::Putting;
 use super::state::StateDir;
+use super::undo::Undo;
 use crate::sys::clock;
 use crate::sys::files::{self, FileError};
 use crate::sys::process::ProcessRef;
@@ -33,6 +34,8 @@ pub enum OperationKind {
     Mount,
     RestoreTo,
     RestoreInPlace,
+    /// A replica is made to follow its source; undone by what it noted before each step.
+    Setup,
 }
 
 impl OperationKind {
@@ -40,9 +43,11 @@ impl OperationKind {
     pub fn is_use(self) -> bool {
         match self {
             Self::Verify | Self::Extract | Self::Mount | Self::RestoreTo => true,
-            Self::SnapshotCreate | Self::SnapshotDelete | Self::Pause | Self::RestoreInPlace => {
-                false
-            }
+            Self::SnapshotCreate
+            | Self::SnapshotDelete
+            | Self::Pause
+            | Self::RestoreInPlace
+            | Self::Setup => false,
         }
     }
 }
@@ -87,6 +92,11 @@ pub enum Entry {
     Directory {
         at: String,
         path: PathBuf,
+    },
+    /// How the step that is about to be done is undone.
+    Undo {
+        at: String,
+        undo: Box<Undo>,
     },
     Intent {
         at: String,
@@ -209,6 +219,14 @@ impl Log {
         })
     }
 
+    /// Says, before a step, how it is undone.
+    pub fn undo(&mut self, undo: &Undo) -> Result<(), FileError> {
+        self.append(&Entry::Undo {
+            at: now(),
+            undo: Box::new(undo.clone()),
+        })
+    }
+
     pub fn outcome(&mut self, step: &str, result: &str) -> Result<(), FileError> {
         self.append(&Entry::Outcome {
             at: now(),
@@ -274,6 +292,8 @@ pub struct Unfinished {
     pub mount_points: Vec<PathBuf>,
     /// What was to be put in place, and how far that had come.
     pub putting: Option<(Box<Putting>, PutStage)>,
+    /// In the order of the steps.
+    pub undos: Vec<Undo>,
 }
 
 /// How far putting a snapshot in place had come.
@@ -337,6 +357,7 @@ fn parse_unfinished(path: &Path, text: &str) -> Option<Unfinished> {
                     files: Vec::new(),
                     mount_points: Vec::new(),
                     putting: None,
+                    undos: Vec::new(),
                 });
             }
             (
@@ -349,6 +370,7 @@ fn parse_unfinished(path: &Path, text: &str) -> Option<Unfinished> {
             }
             (Entry::Directory { path, .. }, Some(operation)) => operation.directories.push(path),
             (Entry::File { path, .. }, Some(operation)) => operation.files.push(path),
+            (Entry::Undo { undo, .. }, Some(operation)) => operation.undos.push(*undo),
             (Entry::Stopping { putting, .. }, Some(operation)) => {
                 operation.putting = Some((putting, PutStage::Stopping));
             }
@@ -372,6 +394,7 @@ fn parse_unfinished(path: &Path, text: &str) -> Option<Unfinished> {
                 | Entry::MountPoint { .. }
                 | Entry::Stopping { .. }
                 | Entry::Putting { .. }
+                | Entry::Undo { .. }
                 | Entry::Intent { .. }
                 | Entry::Outcome { .. },
                 None,

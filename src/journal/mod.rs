@@ -10,6 +10,7 @@ pub mod putback;
 pub mod putting;
 pub mod recover;
 pub mod state;
+pub mod undo;
 pub mod watchdog;
 
 pub use guard::{Guard, GuardError};

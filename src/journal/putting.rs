@@ -139,6 +139,11 @@ pub fn start(putting: &Putting, target: &Target) -> Result<Session, PuttingError
     }
 }
 
+/// Starts it without waiting until it answers.
+pub fn start_service(service: &ServiceControl) -> Result<(), PuttingError> {
+    run(&service.start_argv())
+}
+
 fn run(argv: &[String]) -> Result<(), PuttingError> {
     let (program, args) = argv.split_first().expect("checked when configured");
     Program::at(program)

@@ -12,6 +12,7 @@ use super::log::{self, Log, OperationKind, PutStage, Unfinished};
 use super::putback::{self, PutBackError};
 use super::putting::{self, PuttingError};
 use super::state::StateDir;
+use super::undo::{self, UndoError};
 use crate::server::session::Target;
 use crate::sys::files::{self, FileError};
 use crate::sys::lock::{FileLock, LockError};
@@ -51,6 +52,12 @@ pub enum RecoverError {
         server: String,
         #[source]
         source: Box<PuttingError>,
+    },
+    #[error("put back what {operation} changed: {source}")]
+    Undo {
+        operation: String,
+        #[source]
+        source: Box<UndoError>,
     },
     #[error("lease {} can't be read: {reason}", path.display())]
     Lease {
@@ -97,10 +104,27 @@ pub fn recover(
                 let actions = putting::carry_through(state, target, putting, *stage)?;
                 end_recovered(state, &operation, actions, &mut recovered)?;
             }
+            (None, false) if operation.kind == OperationKind::Setup => {
+                let actions = undo_setup(state, &operation)?;
+                end_recovered(state, &operation, actions, &mut recovered)?;
+            }
             (None, false) => finish(state, &operation, &mut recovered)?,
         }
     }
     Ok((recovered, paused))
+}
+
+/// Undoes a set-up. What is lost for good is told once, and not again by each later `recover`.
+fn undo_setup(state: &StateDir, operation: &Unfinished) -> Result<Vec<String>, RecoverError> {
+    files::remove_tree(&state.work(&operation.operation))?;
+    match undo::undo_all(&operation.undos) {
+        Ok(actions) => Ok(actions),
+        Err(UndoError::Lost(words)) => Ok(vec![words]),
+        Err(source) => Err(RecoverError::Undo {
+            operation: operation.operation.clone(),
+            source: Box::new(source),
+        }),
+    }
 }
 
 /// Puts back what killed uses of this server's snapshots left; needs neither the server nor its
@@ -144,6 +168,11 @@ pub fn left_over(state: &StateDir, server: &str) -> Result<Vec<Recovered>, Recov
                 PutStage::Put => format!("start {server} on the restored data"),
             };
             note(&mut left, &operation.operation, server, vec![action]);
+            continue;
+        }
+        if operation.kind == OperationKind::Setup {
+            let actions = undo::words(&operation.undos);
+            note(&mut left, &operation.operation, server, actions);
             continue;
         }
         let volumes = operation.volumes.iter().flat_map(|(_, volumes)| volumes);
@@ -215,6 +244,7 @@ fn finish(
         OperationKind::SnapshotDelete => false,
         OperationKind::Pause
         | OperationKind::RestoreInPlace
+        | OperationKind::Setup
         | OperationKind::Verify
         | OperationKind::Extract
         | OperationKind::Mount

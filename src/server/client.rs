@@ -56,6 +56,35 @@ fn find(names: &[&str], flavour: &Flavour, beside: Option<&Path>) -> Result<Prog
         .ok_or_else(|| names.join(", "))
 }
 
+/// As `find_dump`, and of that flavour only.
+pub fn find_dump_of(flavour: &Flavour, beside: Option<&Path>) -> Result<Program, String> {
+    let names: &[&str] = match flavour.family {
+        Family::Mariadb => &["mariadb-dump", "mysqldump"],
+        Family::Mysql => &["mysqldump"],
+    };
+    find_of(names, flavour, beside)
+}
+
+/// As `find_client`, and of that flavour only, at best the one beside the server program.
+pub fn find_client_of(flavour: &Flavour, beside: Option<&Path>) -> Result<Program, String> {
+    let names: &[&str] = match flavour.family {
+        Family::Mariadb => &["mariadb", "mysql"],
+        Family::Mysql => &["mysql"],
+    };
+    find_of(names, flavour, beside)
+}
+
+fn find_of(names: &[&str], flavour: &Flavour, beside: Option<&Path>) -> Result<Program, String> {
+    let program = find(names, flavour, beside)?;
+    match is_of_mariadb(&program) == flavour.is_mariadb() {
+        true => Ok(program),
+        false => Err(format!(
+            "{} is of the other flavour",
+            program.path().display()
+        )),
+    }
+}
+
 fn is_of_mariadb(program: &Program) -> bool {
     let limit = std::time::Duration::from_secs(10);
     program
@@ -152,10 +181,119 @@ pub fn client_args(options: &Path) -> Vec<OsString> {
     ]
 }
 
+/// Dumps whole schemas with all that is in them, at one moment whose GTID position the dump says in
+/// its beginning. `locked` holds up all writers for its whole length.
+pub fn pair_dump_args(
+    flavour: &Flavour,
+    options: &Path,
+    schemas: &[String],
+    locked: bool,
+) -> Vec<OsString> {
+    let mut args: Vec<OsString> = vec![format!("--defaults-file={}", options.display()).into()];
+    let mut add = |words: &[&str]| args.extend(words.iter().map(OsString::from));
+    add(&[
+        "--quick",
+        "--hex-blob",
+        "--max-allowed-packet=1G",
+        "--routines",
+        "--events",
+        "--triggers",
+    ]);
+    add(match locked {
+        true => &["--lock-all-tables"],
+        false => &["--single-transaction"],
+    });
+    match flavour.family {
+        Family::Mariadb => add(&["--master-data=2"]),
+        Family::Mysql if flavour.version >= (8, 0, 26) => add(&[
+            "--source-data=2",
+            "--set-gtid-purged=COMMENTED",
+            "--no-tablespaces",
+        ]),
+        Family::Mysql if flavour.version >= (8, 0, 17) => {
+            add(&["--master-data=2", "--set-gtid-purged=COMMENTED"])
+        }
+        Family::Mysql => add(&["--master-data=2", "--set-gtid-purged=ON"]),
+    }
+    add(&["--databases", "--"]);
+    for schema in schemas {
+        add(&[schema]);
+    }
+    args
+}
+
+/// Loads a whole dump, out of the binary log, and obeys no command of the client that stands in it.
+pub fn pair_load_args(options: &Path) -> Vec<OsString> {
+    let mut args = client_args(options);
+    args.push("--binary-mode".into());
+    args.push("--init-command=SET SESSION sql_log_bin = 0".into());
+    args
+}
+
+/// Where in its source's history a dump was taken, as its beginning says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DumpPosition {
+    /// Without white space; empty before the first transaction.
+    Gtid(String),
+    /// A place in the binary log, which the source turns into GTIDs. MariaDB's dump says the GTIDs
+    /// at its very end only.
+    Log { file: String, offset: u64 },
+}
+
+pub fn dump_position(flavour: &Flavour, head: &[u8]) -> Option<DumpPosition> {
+    let text = String::from_utf8_lossy(head);
+    let quoted = |rest: &str| -> Option<String> {
+        let (value, _) = rest.trim_start().strip_prefix('\'')?.split_once('\'')?;
+        Some(value.replace(char::is_whitespace, ""))
+    };
+    match flavour.family {
+        Family::Mariadb => {
+            let rest = text.split_once("MASTER_LOG_FILE=")?.1;
+            let digits = rest.split_once("MASTER_LOG_POS=")?.1;
+            let end = digits.find(|c: char| !c.is_ascii_digit())?;
+            Some(DumpPosition::Log {
+                file: quoted(rest)?,
+                offset: digits[..end].parse().ok()?,
+            })
+        }
+        Family::Mysql => {
+            let rest = text.split_once("SET @@GLOBAL.GTID_PURGED=")?.1.trim_start();
+            // MySQL 8: /*!80000 '+'*/ 'uuid:1-5'
+            let rest = match rest.strip_prefix("/*") {
+                Some(comment) => comment.split_once("*/")?.1,
+                None => rest,
+            };
+            Some(DumpPosition::Gtid(quoted(rest)?))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Secret;
+
+    #[test]
+    fn the_position_is_read_from_the_beginning() {
+        let gtid = |text: &str| Some(DumpPosition::Gtid(text.to_owned()));
+        let mariadb = Flavour::of_version("10.11.19-MariaDB x");
+        let head = b"-- CHANGE MASTER TO MASTER_LOG_FILE='b.000001', MASTER_LOG_POS=741;\nCREATE";
+        assert_eq!(
+            dump_position(&mariadb, head),
+            Some(DumpPosition::Log {
+                file: "b.000001".to_owned(),
+                offset: 741
+            })
+        );
+        assert_eq!(dump_position(&mariadb, b"-- nothing"), None);
+        let mysql = Flavour::of_version("9.7.1 x");
+        let head = b"/* SET @@GLOBAL.GTID_PURGED=/*!80000 '+'*/ 'a:1-5,\nb:1-2';*/\n";
+        assert_eq!(dump_position(&mysql, head), gtid("a:1-5,b:1-2"));
+        let head = b"SET @@GLOBAL.GTID_PURGED='a:1-5';\n";
+        assert_eq!(dump_position(&mysql, head), gtid("a:1-5"));
+        let empty = b"SET @@GLOBAL.GTID_PURGED=/*!80000 '+'*/ '';\n";
+        assert_eq!(dump_position(&mysql, empty), gtid(""));
+    }
 
     #[test]
     fn secrets_stand_in_the_file_and_not_in_the_arguments() {

@@ -236,14 +236,9 @@ impl Flavour {
         )
     }
 
-    /// A server's GTIDs as it prints them.
-    pub fn parse_gtid(&self, text: &str) -> Fact<GtidSet> {
-        let text = text.replace(['\n', ' '], "");
-        let set = match self.family {
-            Family::Mysql => GtidSet::parse_mysql(&text),
-            Family::Mariadb => GtidSet::parse_mariadb(&text),
-        };
-        match set {
+    /// As `parse_gtid`, as a fact.
+    pub fn known_gtid(&self, text: &str) -> Fact<GtidSet> {
+        match self.parse_gtid(text) {
             Ok(set) => Fact::Known(set),
             Err(error) => Fact::unknown(error),
         }
@@ -309,7 +304,7 @@ fn gtid_variable(
     name: &str,
 ) -> Fact<GtidSet> {
     match variables.get(name) {
-        Some(text) => flavour.parse_gtid(text),
+        Some(text) => flavour.known_gtid(text),
         None => Fact::unknown(format!("the server has no {name}")),
     }
 }
@@ -417,7 +412,7 @@ fn applied_times(row: &Row) -> AppliedTimes {
 pub fn observe_purged(session: Session) -> Result<(Session, Fact<GtidSet>), SessionError> {
     let flavour = session.flavour().clone();
     let (session, text) = replication::observe_purged(session)?;
-    Ok((session, flavour.parse_gtid(&text)))
+    Ok((session, flavour.known_gtid(&text)))
 }
 
 #[cfg(test)]

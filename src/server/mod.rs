@@ -14,6 +14,7 @@ pub mod gtid;
 pub mod heartbeat;
 pub mod identity;
 pub mod lock;
+pub mod pair;
 pub mod parity;
 pub mod private;
 pub mod replication;

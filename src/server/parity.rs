@@ -38,7 +38,7 @@ impl LargeTable {
 }
 
 impl Flavour {
-    fn accounts_query(&self) -> &'static str {
+    fn log_ins_query(&self) -> &'static str {
         "SELECT CONCAT(User, '@', Host), COALESCE(plugin, '') FROM mysql.user WHERE User NOT IN \
          ('mysql.sys', 'mysql.session', 'mysql.infoschema', 'mariadb.sys', 'PUBLIC') ORDER BY 1"
     }
@@ -77,7 +77,7 @@ impl Flavour {
 }
 
 pub fn observe(session: Session, is_read_only: bool) -> Result<(Session, Parity), SessionError> {
-    let statement = session.flavour().accounts_query();
+    let statement = session.flavour().log_ins_query();
     let (session, accounts) = session.attempt(statement, CATALOGUE_LIMIT)?;
     let accounts = match accounts {
         Ok(rows) => Fact::Known(

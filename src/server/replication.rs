@@ -23,7 +23,7 @@ pub enum ThreadState {
 }
 
 impl ThreadState {
-    fn of(word: Option<&str>) -> Self {
+    pub(super) fn of(word: Option<&str>) -> Self {
         match word {
             Some("Yes") => Self::Running,
             Some("No") => Self::Stopped,

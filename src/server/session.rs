@@ -100,6 +100,35 @@ pub enum SessionError {
 }
 
 impl SessionError {
+    /// The same with other words for the statement.
+    fn showing(self, shown: &str) -> Self {
+        let shown = shown.to_owned();
+        match self {
+            Self::Server { server, error, .. } => Self::Server {
+                server,
+                statement: shown,
+                error: ServerError {
+                    message: match error.code {
+                        1064 | 1149 => "it couldn't be parsed".to_owned(),
+                        _ => error.message,
+                    },
+                    code: error.code,
+                },
+            },
+            Self::Lost { server, reason, .. } => Self::Lost {
+                server,
+                statement: shown,
+                reason,
+            },
+            Self::Unexpected { server, detail, .. } => Self::Unexpected {
+                server,
+                statement: shown,
+                detail,
+            },
+            other @ (Self::Connect { .. } | Self::WrongServer { .. }) => other,
+        }
+    }
+
     /// The server's error, when it was one.
     pub fn server_error(&self) -> Option<&ServerError> {
         match self {
@@ -229,6 +258,29 @@ impl Session {
             }
             Err(error) => Err(self.lost(statement, describe(&error))),
         }
+    }
+
+    /// For a statement that carries a secret: no error tells it. `shown` stands for it; what the
+    /// server says of a statement that it couldn't parse is withheld, since it quotes it.
+    pub fn execute_secret(
+        self,
+        statement: &str,
+        shown: &str,
+        limit: Duration,
+    ) -> Result<Self, SessionError> {
+        self.query_secret(statement, shown, limit)
+            .map(|(session, _)| session)
+    }
+
+    /// As `execute_secret`, with the answer.
+    pub fn query_secret(
+        self,
+        statement: &str,
+        shown: &str,
+        limit: Duration,
+    ) -> Result<(Self, Vec<Row>), SessionError> {
+        self.query(statement, limit)
+            .map_err(|error| error.showing(shown))
     }
 
     /// For statements without an answer.

@@ -124,6 +124,10 @@ impl From<RecoverError> for SnapshotError {
                     "Cure that, then run `understudy recover {server}`; {server} isn't to be \
                      started by hand before."
                 ),
+                RecoverError::Undo { .. } => {
+                    "Make both servers of the pair reachable, then run `understudy recover`."
+                        .to_owned()
+                }
                 RecoverError::Sweep { .. } => {
                     "Cure what the storage says, then run `understudy recover`.".to_owned()
                 }

@@ -51,6 +51,38 @@ pub const INPLACE_PLACES: [&str; 7] = [
     "inplace-started",
 ];
 
+/// The places of a set-up that is provisioned by a dump, in its order.
+pub const SETUP_PLACES: [&str; 17] = [
+    "setup-begun",
+    "setup-password",
+    "setup-account",
+    "setup-table",
+    "setup-opened",
+    "setup-loading",
+    "setup-flowing",
+    "setup-loaded",
+    "setup-accounts-copied",
+    "setup-positioned",
+    "setup-linking",
+    "setup-linked",
+    "setup-closed",
+    "setup-started",
+    "setup-caught-up",
+    "setup-marked",
+    "setup-done",
+];
+
+/// Those of a clone and of an exchanged data directory besides.
+pub const SETUP_CLONE_PLACES: [&str; 2] = ["setup-cloning", "setup-cloned"];
+pub const SETUP_EXCHANGE_PLACES: [&str; 6] = [
+    "setup-backing-up",
+    "setup-backed-up",
+    "setup-prepared",
+    "setup-stopped",
+    "setup-aside",
+    "setup-exchanged",
+];
+
 /// Does what `UNDERSTUDY_FAILPOINT` says for this place: `place=kill`, `place=stop`,
 /// `place=sleep:MS`; several are separated by commas.
 #[cfg(feature = "failpoints")]

@@ -148,6 +148,35 @@ pub fn own(path: &Path, owner: (u32, u32)) -> Result<(), FileError> {
     std::os::unix::fs::lchown(path, Some(owner.0), Some(owner.1)).map_err(failed("own", path))
 }
 
+/// Hands a directory with all in it to an account; follows no link.
+pub fn own_tree(path: &Path, owner: (u32, u32)) -> Result<(), FileError> {
+    own(path, owner)?;
+    let is_dir = path
+        .symlink_metadata()
+        .map_err(failed("look at", path))?
+        .is_dir();
+    if is_dir {
+        for entry in list(path)? {
+            own_tree(&entry, owner)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives one directory the other's mode.
+pub fn copy_mode(from: &Path, to: &Path) -> Result<(), FileError> {
+    let there = std::fs::metadata(from).map_err(failed("look at", from))?;
+    std::fs::set_permissions(to, there.permissions()).map_err(failed("set mode of", to))
+}
+
+/// Whether both are on one filesystem, as far as that can be told.
+pub fn are_on_one_filesystem(one: &Path, other: &Path) -> bool {
+    match (std::fs::metadata(one), std::fs::metadata(other)) {
+        (Ok(one), Ok(other)) => one.dev() == other.dev(),
+        (Err(_), _) | (_, Err(_)) => false,
+    }
+}
+
 /// A new file with this content for one account alone (0600).
 pub fn write_for(path: &Path, content: &[u8], owner: (u32, u32)) -> Result<(), FileError> {
     (|| {

@@ -83,6 +83,16 @@ pub fn program_of(pid: u32) -> Option<std::path::PathBuf> {
     path.is_file().then(|| path.to_owned())
 }
 
+/// Whether a variable stands in a process's environment; false when that can't be seen.
+pub fn has_environment(pid: u32, name: &str) -> bool {
+    let start = format!("{name}=");
+    std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|bytes| {
+        bytes
+            .split(|byte| *byte == 0)
+            .any(|entry| entry.starts_with(start.as_bytes()))
+    })
+}
+
 /// Tells a process that does nothing any more from one that is slow.
 #[derive(Debug)]
 pub struct Idle {

@@ -117,7 +117,11 @@ impl Drop for Eater {
     }
 }
 
-fn finish(child: &mut Child, argv: String, complaints: &Receiver<String>) -> Result<(), ExecError> {
+pub(super) fn finish(
+    child: &mut Child,
+    argv: String,
+    complaints: &Receiver<String>,
+) -> Result<(), ExecError> {
     let status = child.wait().map_err(|source| ExecError::Start {
         argv: argv.clone(),
         source,
@@ -160,7 +164,7 @@ fn pieces_of<R: Read + Send + 'static>(stream: Option<R>) -> Receiver<io::Result
     receiver
 }
 
-fn text_of<R: Read + Send + 'static>(stream: Option<R>) -> Receiver<String> {
+pub(super) fn text_of<R: Read + Send + 'static>(stream: Option<R>) -> Receiver<String> {
     let (sender, receiver) = sync_channel(1);
     thread::spawn(move || {
         let mut bytes = Vec::new();

@@ -386,7 +386,7 @@ fn purged_of(
     asked: Option<&crate::sys::Fact<crate::server::gtid::GtidSet>>,
 ) -> Option<crate::server::gtid::GtidSet> {
     if let Some(text) = source.variable("gtid_purged") {
-        return source.flavour.parse_gtid(text).known().cloned();
+        return source.flavour.known_gtid(text).known().cloned();
     }
     asked?.known().cloned()
 }

@@ -1,0 +1,276 @@
+//! How a set-up is put back: what was journalled before each of its steps, in reverse.
+//!
+//! The one path of the set-up that failed and of `recover` after one that was killed. Each undo may
+//! run twice, and for a step that was never begun.
+
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::putting::{self, PuttingError};
+use crate::config::{Address, ServiceControl, TlsMode, credentials};
+use crate::server::pair::is_undone_already;
+use crate::server::session::{Session, SessionError, Target};
+use crate::server::{Flavour, Identity};
+use crate::sys::files::{self, FileError};
+use crate::sys::process;
+
+/// Dropping schemas of terabytes takes its time.
+const STATEMENT_LIMIT: Duration = Duration::from_secs(900);
+
+/// How long a server that doesn't answer is waited for.
+const REACH_FOR: Duration = Duration::from_secs(20);
+
+/// Crash recovery of a large server is long.
+const START_FOR: Duration = Duration::from_secs(900);
+
+/// A clone ends where it can be broken off; a server that was just cloned to restarts.
+const CLONE_ENDS_IN: Duration = Duration::from_secs(600);
+
+const CLONES: &str = "SELECT ID FROM information_schema.PROCESSLIST \
+     WHERE INFO LIKE 'CLONE INSTANCE%'";
+
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How to reach a server again without the configuration; the credentials stay in their file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    pub server: String,
+    pub address: Address,
+    pub credentials: Option<PathBuf>,
+    pub tls: TlsMode,
+    pub tls_ca: Option<PathBuf>,
+    pub identity: Identity,
+}
+
+/// One step's undo.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Undo {
+    /// Statements on one connection; those whose object is gone already are passed over.
+    Statements {
+        on: Reach,
+        /// What this does, for people.
+        words: String,
+        statements: Vec<String>,
+    },
+    /// A file that wasn't there before.
+    File { path: PathBuf },
+    /// A directory that wasn't there before, with all in it.
+    Tree { path: PathBuf },
+    /// A data directory that was moved aside for another one.
+    DataDir {
+        on: Reach,
+        service: ServiceControl,
+        data_dir: PathBuf,
+        aside: PathBuf,
+    },
+    /// A clone that may still go on, and a server that is down after it.
+    Clone {
+        on: Reach,
+        service: Option<ServiceControl>,
+    },
+    /// What can't be put back, said so.
+    Lost { words: String },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum UndoError {
+    #[error("{server} couldn't be reached: {reason}")]
+    Unreachable { server: String, reason: String },
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Service(#[from] PuttingError),
+    /// Everything else is back.
+    #[error("{0}")]
+    Lost(String),
+}
+
+/// Undoes in reverse; a line for each thing that was done. What can't be put back is told when all
+/// the rest is back.
+pub fn undo_all(undos: &[Undo]) -> Result<Vec<String>, UndoError> {
+    let mut actions = Vec::new();
+    let mut lost = Vec::new();
+    for undo in undos.iter().rev() {
+        match undo {
+            Undo::Statements {
+                on,
+                words,
+                statements,
+            } => {
+                run(on, statements)?;
+                actions.push(format!("{words} on {}", on.server));
+            }
+            Undo::File { path } => {
+                if files::remove(path)? {
+                    actions.push(format!("removed {}", path.display()));
+                }
+            }
+            Undo::Tree { path } => {
+                if files::remove_tree(path)? {
+                    actions.push(format!("removed {}", path.display()));
+                }
+            }
+            Undo::DataDir {
+                on,
+                service,
+                data_dir,
+                aside,
+            } => {
+                if let Some(action) = put_data_dir_back(on, service, data_dir, aside)? {
+                    actions.push(action);
+                }
+            }
+            Undo::Clone { on, service } => end_clone(on, service.as_ref())?,
+            Undo::Lost { words } => lost.push(words.clone()),
+        }
+    }
+    match lost.is_empty() {
+        true => Ok(actions),
+        false => Err(UndoError::Lost(lost.join("; "))),
+    }
+}
+
+/// What would be done, for --dry-run.
+pub fn words(undos: &[Undo]) -> Vec<String> {
+    undos
+        .iter()
+        .rev()
+        .map(|undo| match undo {
+            Undo::Statements { on, words, .. } => format!("{words} on {}", on.server),
+            Undo::File { path } | Undo::Tree { path } => format!("remove {}", path.display()),
+            Undo::DataDir { data_dir, .. } => {
+                format!("put {} back as it was", data_dir.display())
+            }
+            Undo::Clone { on, .. } => format!("end the clone on {}", on.server),
+            Undo::Lost { words } => words.clone(),
+        })
+        .collect()
+}
+
+fn run(on: &Reach, statements: &[String]) -> Result<(), UndoError> {
+    let mut session = reach(on, REACH_FOR)?;
+    for statement in statements {
+        let (back, answer) = session.attempt(statement, STATEMENT_LIMIT)?;
+        session = back;
+        match answer {
+            Ok(_) => {}
+            Err(error) if is_undone_already(error.code) => {}
+            Err(error) => {
+                return Err(UndoError::Session(SessionError::Server {
+                    server: on.server.clone(),
+                    statement: statement.clone(),
+                    error,
+                }));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Connects to the server that was meant, which may be restarting.
+fn reach(on: &Reach, limit: Duration) -> Result<Session, UndoError> {
+    let target = target(on)?;
+    let until = Instant::now() + limit;
+    loop {
+        match Session::connect_to(&target, &on.identity) {
+            Ok(session) => return Ok(session),
+            Err(error @ SessionError::WrongServer { .. }) => return Err(error.into()),
+            Err(error) if Instant::now() >= until => {
+                return Err(UndoError::Unreachable {
+                    server: on.server.clone(),
+                    reason: error.to_string(),
+                });
+            }
+            Err(_) => sleep(LOOK_EVERY),
+        }
+    }
+}
+
+fn target(on: &Reach) -> Result<Target, UndoError> {
+    let credentials = match &on.credentials {
+        Some(path) => credentials::load(path).map_err(|error| UndoError::Unreachable {
+            server: on.server.clone(),
+            reason: error.to_string(),
+        })?,
+        None => credentials::Credentials::default(),
+    };
+    Ok(Target {
+        server: on.server.clone(),
+        address: on.address.clone(),
+        user: credentials.user.unwrap_or_else(|| "root".to_owned()),
+        password: credentials.password.unwrap_or_default(),
+        tls: on.tls,
+        tls_ca: on.tls_ca.clone(),
+    })
+}
+
+/// Which statements a server needs first, so that an undo leaves nothing in its binary log.
+pub fn unlogged(flavour: &Flavour, statements: Vec<String>) -> Vec<String> {
+    let mut all = vec![flavour.without_binary_log().to_owned()];
+    all.extend(statements);
+    all
+}
+
+/// Stops the server, puts its own directory back in its place, starts it.
+fn put_data_dir_back(
+    on: &Reach,
+    service: &ServiceControl,
+    data_dir: &std::path::Path,
+    aside: &std::path::Path,
+) -> Result<Option<String>, UndoError> {
+    let target = target(on)?;
+    let moved = aside.exists();
+    if moved {
+        if process::runs_in(data_dir) || Session::connect(&target).is_ok() {
+            putting::stop(service, &target, data_dir)?;
+        }
+        files::remove_tree(data_dir)?;
+        files::rename(aside, data_dir)?;
+    }
+    if Session::connect(&target).is_err() {
+        putting::start_service(service)?;
+        reach(on, START_FOR)?;
+    }
+    Ok(moved.then(|| format!("put {} back as it was", data_dir.display())))
+}
+
+/// Ends what still clones, and has the server up.
+fn end_clone(on: &Reach, service: Option<&ServiceControl>) -> Result<(), UndoError> {
+    let target = target(on)?;
+    let until = Instant::now() + CLONE_ENDS_IN;
+    loop {
+        match Session::connect_to(&target, &on.identity) {
+            Ok(session) => {
+                let (mut session, rows) = session.query(CLONES, STATEMENT_LIMIT)?;
+                if rows.is_empty() {
+                    return Ok(());
+                }
+                for id in rows.iter().filter_map(|row| row.at(0)) {
+                    session = session.attempt(&format!("KILL {id}"), STATEMENT_LIMIT)?.0;
+                }
+            }
+            Err(error @ SessionError::WrongServer { .. }) => return Err(error.into()),
+            Err(error) if Instant::now() >= until => {
+                return Err(UndoError::Unreachable {
+                    server: on.server.clone(),
+                    reason: error.to_string(),
+                });
+            }
+            Err(_) => {
+                let data_dir = std::path::Path::new(&on.identity.data_dir);
+                if let Some(service) = service
+                    && !process::runs_in(data_dir)
+                {
+                    putting::start_service(service)?;
+                }
+            }
+        }
+        sleep(LOOK_EVERY);
+    }
+}

@@ -1,0 +1,15 @@
+//! Making a replica follow its source: check, account, data, link, proof.
+//!
+//! `plan` decides and has no effects; `setup` reads as the steps go.
+
+pub mod account;
+pub mod error;
+mod link;
+pub mod marker;
+pub mod observe;
+pub mod plan;
+pub mod provision;
+pub mod setup;
+mod work;
+
+pub use error::SetupError;

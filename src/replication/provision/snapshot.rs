@@ -1,0 +1,99 @@
+//! From a kept snapshot of this tool: restored beside the replica's data directory, then put in its
+//! place.
+
+use std::path::Path;
+
+use super::{reopen, swap};
+use crate::replication::error::SetupError;
+use crate::replication::plan::Side;
+use crate::replication::setup::Ready;
+use crate::replication::work::{Outcome, Who, Work};
+use crate::server::pair;
+use crate::snapshot::{Context, Manifest, catalog, restore};
+use crate::sys::{failpoint, files};
+
+/// The snapshot, if it is a part of the source's history that can be gone on from.
+pub fn find(ctx: &Context, wanted: &str, source: &Side) -> Result<Manifest, SetupError> {
+    ctx.state.create()?;
+    let manifest = catalog::find(ctx, wanted)?;
+    let gtid = manifest
+        .position
+        .as_ref()
+        .map(|position| position.gtid.clone())
+        .unwrap_or_default();
+    let parse = |text: &str| {
+        source.flavour.parse_gtid(text).map_err(|error| {
+            SetupError::refused(
+                format!("the GTIDs of {} can't be read: {error}", manifest.id),
+                "Choose another snapshot, or use --provision dump.",
+            )
+        })
+    };
+    let (at, written, purged) = (
+        parse(&gtid)?,
+        parse(&source.written)?,
+        parse(&source.purged)?,
+    );
+    if gtid.is_empty() || !at.is_subset_of(&written).unwrap_or(false) {
+        return Err(SetupError::refused(
+            format!(
+                "{} isn't a part of the history of {} (it is at {:?})",
+                manifest.id, source.name, gtid
+            ),
+            "Choose a snapshot of a server of this pair, or use --provision dump.",
+        ));
+    }
+    if !purged.is_subset_of(&at).unwrap_or(false) {
+        return Err(SetupError::refused(
+            format!(
+                "{} has purged binary logs that a replica at {} would need",
+                source.name, manifest.id
+            ),
+            "Choose a newer snapshot, or use --provision dump.",
+        ));
+    }
+    Ok(manifest)
+}
+
+pub fn bring(work: &mut Work<'_>, ready: &Ready) -> Result<Outcome, SetupError> {
+    let Some(manifest) = &ready.tools.snapshot else {
+        return Err(SetupError::failed(
+            "restore",
+            "its snapshot wasn't looked for",
+        ));
+    };
+    let places = swap::places(ready)?;
+    swap::make_new(work, &places)?;
+    let restored = restore::restore_to(work.ctx, &manifest.id, &places.new, false)?;
+    files::remove(&restored.option_file)?;
+    drop_binary_log(manifest, &places.new)?;
+    failpoint::hit("setup-restored");
+    swap::exchange(work, &places)?;
+    let position = restored.gtid.unwrap_or_default();
+    let session = reopen(work.session(Who::Replica)?)?;
+    drop(pair::set_applied(session, &position)?);
+    failpoint::hit("setup-positioned");
+    Ok(Outcome::Changed(format!(
+        "put {} in place of its data, at {position}; its accounts are those of the snapshot",
+        manifest.id
+    )))
+}
+
+/// The copy's binary log is of another server, and its index names the files where they won't be.
+/// The server that settled the copy has ended cleanly, so that nothing of it is needed.
+fn drop_binary_log(manifest: &Manifest, directory: &Path) -> Result<(), SetupError> {
+    let log = manifest
+        .boot
+        .as_ref()
+        .and_then(|boot| boot.binary_log.as_ref());
+    let Some(log) = log else { return Ok(()) };
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_owned();
+    let base = format!("{}.", name(&log.base).to_string_lossy());
+    for path in files::list(directory)? {
+        let own = name(&path);
+        if own == name(&log.index) || own.to_string_lossy().starts_with(&base) {
+            files::remove(&path)?;
+        }
+    }
+    Ok(())
+}

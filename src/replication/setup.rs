@@ -1,0 +1,337 @@
+//! `setup PAIR`: checks, account, data, link, read-only, start, catch up, proof.
+//!
+//! `look` observes and decides; `perform` does it, one step after the other, and puts everything
+//! back when one of them fails.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::account;
+use super::error::SetupError;
+use super::link;
+use super::marker;
+use super::observe;
+use super::plan::{self, Linked, Plan, Provision, Side, Warning, Wish};
+use super::provision;
+use super::work::{Party, Step, Work};
+use crate::config::{PairConfig, ServerConfig, TlsMode};
+use crate::server::pair::Account;
+use crate::server::session::Session;
+use crate::snapshot::Context;
+use crate::snapshot::keep::lock_recovered;
+use crate::sys::fact::Fact;
+use crate::sys::lock::FileLock;
+
+/// What the user asked for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub pair: String,
+    /// Only this replica of the pair.
+    pub replica: Option<String>,
+    pub wish: Wish,
+    /// The host part of the replication account.
+    pub account_host: Option<String>,
+    /// How long the replica may take to catch up.
+    pub catch_up: Duration,
+}
+
+/// A replica that was looked at, with what would be done to it.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    pub pair: String,
+    pub source: ServerConfig,
+    pub replica: ServerConfig,
+    pub source_side: Side,
+    pub replica_side: Side,
+    pub endpoint: (String, u16),
+    pub account: Account,
+    pub account_seen: account::Seen,
+    pub marker_seen: bool,
+    pub plan: Plan,
+    pub tools: provision::Tools,
+}
+
+/// What was done, or would be, for one replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    pub pair: String,
+    pub source: String,
+    pub replica: String,
+    pub provision: String,
+    pub dry_run: bool,
+    pub steps: Vec<Step>,
+    pub warnings: Vec<Warning>,
+    pub account: AccountReport,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AccountReport {
+    pub user: String,
+    pub host: String,
+    pub password_file: PathBuf,
+}
+
+/// The replicas that are meant, in the configuration's order.
+pub fn replicas<'a>(
+    ctx: &'a Context,
+    request: &Request,
+) -> Result<(&'a PairConfig, Vec<String>), SetupError> {
+    let pair = ctx
+        .config
+        .pairs
+        .get(&request.pair)
+        .ok_or_else(|| SetupError::UnknownPair {
+            name: request.pair.clone(),
+            known: ctx.config.pairs.keys().cloned().collect(),
+        })?;
+    let names = match &request.replica {
+        None => pair.replicas.clone(),
+        Some(name) if pair.replicas.contains(name) => vec![name.clone()],
+        Some(name) => {
+            return Err(SetupError::NotInPair {
+                replica: name.clone(),
+                pair: pair.name.clone(),
+                known: pair.replicas.clone(),
+            });
+        }
+    };
+    Ok((pair, names))
+}
+
+/// Observes both servers and decides; changes nothing.
+pub fn look(
+    ctx: &Context,
+    pair: &PairConfig,
+    replica: &str,
+    request: &Request,
+) -> Result<Ready, SetupError> {
+    let source = ctx.server(&pair.source)?.clone();
+    let replica = ctx.server(replica)?.clone();
+    let source_side = observe::side(ctx, &source)?;
+    let replica_side = observe::side(ctx, &replica)?;
+    let endpoint = observe::endpoint(ctx, &source, &source_side, &replica, &replica_side)?;
+    let plan = plan::plan(&source_side, &replica_side, &endpoint, &request.wish);
+    let mut plan = plan.map_err(|refusals| SetupError::Refused { refusals })?;
+    let endpoint = match endpoint {
+        Fact::Known(endpoint) => endpoint,
+        Fact::Unknown(reason) => return Err(SetupError::failed("find the source", reason)),
+    };
+    let (host, warning) = account_host(request, &replica, &endpoint);
+    plan.warnings.extend(warning);
+    let account = Account {
+        user: account::USER.to_owned(),
+        host,
+        is_role: false,
+    };
+    let file = account::password_file(&ctx.state, &pair.name);
+    let session = Session::connect_to(&ctx.target(&source)?, &source_side.identity)?;
+    let (session, account_seen) = account::observe(session, &account, &file)?;
+    let (_, _, marker_seen) = marker::observe(session)?;
+    let tools = provision::find_tools(
+        ctx,
+        &plan,
+        (&source, &source_side),
+        (&replica, &replica_side),
+    )?;
+    Ok(Ready {
+        pair: pair.name.clone(),
+        source,
+        replica,
+        source_side,
+        replica_side,
+        endpoint,
+        account,
+        account_seen,
+        marker_seen,
+        plan,
+        tools,
+    })
+}
+
+fn account_host(
+    request: &Request,
+    replica: &ServerConfig,
+    endpoint: &(String, u16),
+) -> (String, Option<Warning>) {
+    let address = observe::replica_address(&replica.address, (&endpoint.0, endpoint.1));
+    plan::account_host(
+        request.account_host.as_deref(),
+        observe::is_loopback(&endpoint.0),
+        &address,
+    )
+}
+
+impl Ready {
+    fn tls(&self) -> bool {
+        self.source.tls != TlsMode::Disabled
+    }
+
+    fn report(
+        &self,
+        ctx: &Context,
+        steps: Vec<Step>,
+        warnings: Vec<Warning>,
+        dry_run: bool,
+    ) -> Report {
+        Report {
+            pair: self.pair.clone(),
+            source: self.source.name.clone(),
+            replica: self.replica.name.clone(),
+            provision: self.plan.provision.word(),
+            dry_run,
+            steps,
+            warnings,
+            account: AccountReport {
+                user: self.account.user.clone(),
+                host: self.account.host.clone(),
+                password_file: account::password_file(&ctx.state, &self.pair),
+            },
+        }
+    }
+
+    /// What would be done, for --dry-run.
+    pub fn dry_run(&self, ctx: &Context) -> Report {
+        let mut steps = Vec::new();
+        let mut add = |name, is_so: bool, detail: String| {
+            steps.push(Step {
+                name,
+                result: if is_so { "already-so" } else { "would-change" },
+                detail,
+                ms: 0,
+            });
+        };
+        let (source, replica) = (&self.source.name, &self.replica.name);
+        add(
+            "account",
+            self.account_seen.is_so(self.tls()),
+            format!(
+                "{} on {source}, which may replicate and nothing else",
+                self.account
+            ),
+        );
+        add(
+            "table",
+            self.marker_seen,
+            format!("understudy.marker on {source}"),
+        );
+        if !self.plan.erases.is_empty() {
+            add(
+                "erase",
+                false,
+                format!("on {replica}: {}", self.plan.erases.join(", ")),
+            );
+        }
+        if self.plan.provision != Provision::Nothing {
+            add("provision", false, self.plan.why.clone());
+        }
+        let stays = match (&self.plan.linked, self.plan.erases.is_empty()) {
+            (Linked::AsWanted(link), true) => Some(link),
+            (Linked::AsWanted(_) | Linked::No | Linked::Otherwise, _) => None,
+        };
+        add(
+            "link",
+            stays.is_some(),
+            format!(
+                "{replica} follows {}:{} by GTID",
+                self.endpoint.0, self.endpoint.1
+            ),
+        );
+        add(
+            "read-only",
+            self.replica_side.is_on("super_read_only")
+                || self.replica_side.flavour.is_mariadb() && self.replica_side.is_on("read_only"),
+            format!("nobody but replication writes to {replica}"),
+        );
+        add(
+            "start",
+            stays.is_some_and(|link| link.runs()),
+            format!("replication on {replica}"),
+        );
+        for (name, detail) in [
+            ("catch-up", format!("{replica} has what {source} has")),
+            (
+                "verify",
+                format!("a value written on {source} comes to {replica}"),
+            ),
+        ] {
+            steps.push(Step {
+                name,
+                result: "would-verify",
+                detail,
+                ms: 0,
+            });
+        }
+        self.report(ctx, steps, self.plan.warnings.clone(), true)
+    }
+}
+
+/// Holds both servers, source and replica in the order of their names, with nothing left over from
+/// before.
+fn lock(ctx: &Context, ready: &Ready) -> Result<Vec<FileLock>, SetupError> {
+    let mut names = [&ready.source.name, &ready.replica.name];
+    names.sort();
+    names
+        .into_iter()
+        .map(|name| Ok(lock_recovered(ctx, name, "setup")?))
+        .collect()
+}
+
+/// Does what `look` decided, or puts everything back.
+pub fn perform(ctx: &Context, request: &Request, seen: &Ready) -> Result<Report, SetupError> {
+    ctx.state.create()?;
+    let _locks = lock(ctx, seen)?;
+    // Again, now that nobody else of ours changes them.
+    let (pair, _) = replicas(ctx, request)?;
+    let ready = look(ctx, pair, &seen.replica.name, request)?;
+    if ready.plan.erases != seen.plan.erases {
+        return Err(SetupError::refused(
+            format!(
+                "{} has changed since it was asked about: {}",
+                ready.replica.name,
+                ready.plan.erases.join(", ")
+            ),
+            "Look at it, and run setup again.",
+        ));
+    }
+    let party = |config, side: &Side| Party::of(ctx, config, &side.identity, &side.flavour);
+    let source = party(&ready.source, &ready.source_side)?;
+    let replica = party(&ready.replica, &ready.replica_side)?;
+    let mut work = Work::begin(ctx, source, replica)?;
+    work.warnings.clone_from(&ready.plan.warnings);
+    match steps(&mut work, &ready, request) {
+        Ok(()) => {
+            let (steps, warnings) = work.end()?;
+            Ok(ready.report(ctx, steps, warnings, false))
+        }
+        Err(failure) => Err(work.put_back(failure)),
+    }
+}
+
+fn steps(work: &mut Work<'_>, ready: &Ready, request: &Request) -> Result<(), SetupError> {
+    let file = account::password_file(&work.ctx.state, &ready.pair);
+    let tls = ready.tls();
+    work.step("account", |work| {
+        account::ensure(work, &ready.account, &file, tls)
+    })?;
+    work.step("table", marker::ensure_table)?;
+    let brings_data = ready.plan.provision != Provision::Nothing;
+    if !ready.plan.erases.is_empty() || brings_data {
+        work.step("open", |work| provision::open(work))?;
+    }
+    if !ready.plan.erases.is_empty() && !ready.plan.provision.exchanges(&ready.source_side) {
+        work.step("erase", |work| provision::erase(work, ready))?;
+    }
+    if brings_data {
+        work.step("provision", |work| provision::bring(work, ready, request))?;
+    }
+    let password = account::read_password(&file)?.unwrap_or_default();
+    work.step("link", |work| link::point(work, ready, &password))?;
+    work.step("read-only", link::close)?;
+    work.step("start", |work| link::start(work, ready, &password))?;
+    work.step("catch-up", |work| {
+        link::catch_up(work, ready, request.catch_up)
+    })?;
+    work.step("verify", marker::verify)
+}

@@ -1,0 +1,863 @@
+//! `setup PAIR`: real servers of both flavours become pairs, and what fails is put back.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+#[expect(
+    dead_code,
+    reason = "shared with the other integration tests, which use other parts"
+)]
+mod lab;
+
+use std::time::Duration;
+
+use lab::couple::{Couple, content};
+use lab::load::Load;
+use lab::server::Flavour;
+use lab::{eventually, limit};
+use understudy::sys::failpoint::{SETUP_CLONE_PLACES, SETUP_EXCHANGE_PLACES, SETUP_PLACES};
+
+const BOTH: [Flavour; 2] = [Flavour::Mariadb, Flavour::Mysql97];
+
+/// The flavours that are here; where CI is set, both have to be.
+fn flavours() -> Vec<Flavour> {
+    BOTH.into_iter()
+        .filter(|flavour| match flavour.missing() {
+            None => true,
+            Some(missing) => {
+                assert!(std::env::var_os("CI").is_none(), "{missing}");
+                eprintln!("\n!!! {} is SKIPPED: {missing}\n", flavour.name());
+                false
+            }
+        })
+        .collect()
+}
+
+/// Waits until the replica has what the source wrote up to now.
+#[track_caller]
+fn wait_equal(couple: &Couple) {
+    couple.source.execute("INSERT INTO lab.ping VALUES ()");
+    let highest = "SELECT MAX(id) FROM lab.ping";
+    let wanted = couple.source.value(highest);
+    eventually(limit(20), "the replica follows", || {
+        couple.replica.value(highest) == wanted
+    });
+}
+
+#[test]
+fn makes_a_pair_of_two_fresh_servers_by_replication_alone() {
+    for flavour in flavours() {
+        let couple = Couple::start(flavour);
+        couple.fill(true);
+        let planned = couple.setup(&["--dry-run"]).ok().json();
+        assert_eq!(planned["setup"]["provision"], "none");
+        assert_eq!(planned["setup"]["steps"][0]["result"], "would-change");
+        assert!(couple.replica.channels().is_empty(), "a dry run linked");
+        let made = couple.setup(&[]).ok().json();
+        assert_eq!(made["setup"]["provision"], "none");
+        assert_eq!(
+            Couple::steps(&made),
+            [
+                "account: changed",
+                "table: changed",
+                "link: changed",
+                "read-only: changed",
+                "start: changed",
+                "catch-up: verified",
+                "verify: verified",
+            ]
+        );
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        wait_equal(&couple);
+        couple.assert_equal();
+        couple.assert_nothing_in_hand();
+    }
+}
+
+/// What no run of the tool may ever show.
+#[track_caller]
+fn assert_no_secret(couple: &Couple) {
+    let file = std::fs::read_to_string(couple.password_file()).unwrap();
+    let line = file
+        .lines()
+        .find(|line| line.starts_with("password"))
+        .unwrap();
+    let password = line.trim_start_matches("password=").trim_matches('"');
+    assert_eq!(password.len(), 32, "{line}");
+    let found = std::process::Command::new("grep")
+        .args([
+            "-rl",
+            "--exclude-dir=sdata",
+            "--exclude-dir=pdata",
+            "--",
+            password,
+        ])
+        .arg(couple.base())
+        .output()
+        .unwrap();
+    let found = String::from_utf8(found.stdout).unwrap();
+    assert_eq!(found.trim(), couple.password_file().display().to_string());
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(couple.password_file())
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn loads_a_dump_while_others_write_and_is_already_so_the_second_time() {
+    for flavour in flavours() {
+        let couple = Couple::start(flavour);
+        couple.fill(true);
+        couple.setup(&["--provision", "dump"]).expect_code(4);
+        couple.source.execute("ALTER TABLE lab.m ENGINE=InnoDB");
+        couple.source.execute("TRUNCATE lab.t");
+        // Nothing of it comes from the binary log.
+        couple.source.execute("FLUSH BINARY LOGS");
+        let load = Load::start(&couple.source, Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(300));
+        let made = couple.setup(&["--provision", "dump"]).ok().json();
+        std::thread::sleep(Duration::from_millis(300));
+        load.stop();
+        assert_eq!(made["setup"]["provision"], "dump");
+        assert_no_secret(&couple);
+        wait_equal(&couple);
+        // The replica keeps its events from running; the source's goes on, so it is ended first.
+        let status = couple
+            .replica
+            .value("SELECT STATUS FROM information_schema.EVENTS");
+        assert!(status.ends_with("SIDE_DISABLED"), "{status}");
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        wait_equal(&couple);
+        couple.assert_equal();
+        let users = "SELECT COUNT(*) FROM mysql.user WHERE User = 'worker'";
+        assert_eq!(couple.replica.value(users), "1");
+        assert!(couple.replica.try_connect("root").is_some());
+        let grants = |server: &lab::server::Server| {
+            format!("{:?}", server.rows("SHOW GRANTS FOR 'worker'@'localhost'"))
+        };
+        assert_eq!(grants(&couple.replica), grants(&couple.source));
+
+        let gtid = couple.replica.gtid();
+        let before = (couple.state(&couple.source), couple.state(&couple.replica));
+        for more in [&[][..], &["--provision", "dump"]] {
+            let again = couple.setup(more).ok().json();
+            let steps = Couple::steps(&again);
+            let changed: Vec<&String> = steps.iter().filter(|s| s.contains("changed")).collect();
+            assert!(changed.is_empty(), "{steps:?}");
+            assert!(steps.contains(&"verify: verified".to_owned()), "{steps:?}");
+        }
+        wait_equal(&couple);
+        assert_ne!(couple.replica.gtid(), gtid, "no marker was written through");
+        let strip = |state: Vec<String>| -> Vec<String> {
+            // The ping and the marker are writes.
+            let mut state = state;
+            state.pop();
+            state.retain(|line| !line.contains("`ping`") && !line.contains("`marker`"));
+            state
+        };
+        let after = (couple.state(&couple.source), couple.state(&couple.replica));
+        assert_eq!(strip(after.0), strip(before.0));
+        assert_eq!(strip(after.1), strip(before.1));
+        couple.assert_nothing_in_hand();
+        assert_read_only(&couple);
+    }
+}
+
+#[track_caller]
+fn assert_read_only(couple: &Couple) {
+    let read_only = couple.replica.value("SELECT @@GLOBAL.read_only");
+    assert_eq!(read_only, "1");
+    if couple.flavour == Flavour::Mysql97 {
+        let value = couple.replica.value("SELECT @@GLOBAL.super_read_only");
+        assert_eq!(value, "1");
+        let kept = "SELECT COUNT(*) FROM performance_schema.persisted_variables \
+                    WHERE VARIABLE_NAME = 'super_read_only'";
+        assert_eq!(couple.replica.value(kept), "1");
+    }
+}
+
+#[test]
+fn a_killed_or_failed_set_up_is_put_back() {
+    for flavour in flavours() {
+        let couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        couple.replica.execute("SET GLOBAL read_only = ON");
+        let sums = |server| {
+            let mut state = couple.state(server);
+            // Accounts that come and go leave transactions on the source.
+            if std::ptr::eq(server, &couple.source) {
+                state.pop();
+            }
+            state
+        };
+        let before = (sums(&couple.source), sums(&couple.replica));
+        for place in SETUP_PLACES {
+            couple
+                .setup_at(&format!("{place}=kill"), &["--provision", "dump"])
+                .expect_code(-1);
+            let left = couple.tool.run(&["recover", "--dry-run"]).ok().json();
+            assert_eq!(left["recovered"][0]["server"], "rep", "{place}");
+            couple.tool.run(&["recover"]).ok();
+            assert_eq!(sums(&couple.source), before.0, "{place}: the source");
+            assert_eq!(sums(&couple.replica), before.1, "{place}: the replica");
+            assert!(!couple.password_file().exists(), "{place}: the password");
+            couple.assert_nothing_in_hand();
+        }
+        // Stopped by a signal, it puts back by itself.
+        let mut running = couple.tool.spawn_at(
+            "setup-flowing=sleep:500",
+            &["setup", "lab", "--provision", "dump"],
+        );
+        running.wait_at("setup-flowing");
+        running.signal(nix::sys::signal::Signal::SIGINT);
+        running.wait().expect_code(1);
+        assert_eq!(sums(&couple.replica), before.1, "interrupted");
+        // And what was killed doesn't stand in the way of the next one, which recovers it first.
+        couple
+            .setup_at("setup-linked=kill", &["--provision", "dump"])
+            .expect_code(-1);
+        couple.setup(&["--provision", "dump"]).ok();
+        wait_equal(&couple);
+        couple.assert_equal();
+    }
+}
+
+#[test]
+fn refuses_what_could_not_replicate_and_changes_nothing() {
+    for flavour in flavours() {
+        let couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let before = (couple.state(&couple.source), couple.state(&couple.replica));
+        let mut cases = vec![
+            (
+                "src",
+                "SET GLOBAL binlog_format = 'MIXED'",
+                "SET GLOBAL binlog_format = 'ROW'",
+                "binlog_format",
+            ),
+            (
+                "src",
+                "SET GLOBAL read_only = ON",
+                "SET GLOBAL read_only = OFF",
+                "read-only",
+            ),
+            (
+                "rep",
+                "SET GLOBAL max_allowed_packet = 1048576",
+                "SET GLOBAL max_allowed_packet = @@session.max_allowed_packet",
+                "max_allowed_packet",
+            ),
+            (
+                "rep",
+                "SET GLOBAL server_id = 11",
+                "SET GLOBAL server_id = 12",
+                "server_id",
+            ),
+        ];
+        if flavour == Flavour::Mysql97 {
+            cases.push((
+                "rep",
+                "SET GLOBAL gtid_mode = ON_PERMISSIVE",
+                "SET GLOBAL gtid_mode = ON",
+                "gtid_mode",
+            ));
+        }
+        for (on, spoil, cure, word) in cases {
+            let server = if on == "src" {
+                &couple.source
+            } else {
+                &couple.replica
+            };
+            let size = couple.replica.value("SELECT @@GLOBAL.max_allowed_packet");
+            server.execute(spoil);
+            let run = couple.setup(&[]).expect_code(4);
+            let (kind, message) = run.error();
+            assert_eq!(kind, "refused");
+            assert!(message.contains(word), "{spoil}: {message}");
+            assert!(!run.json()["error"]["hints"][0].as_str().unwrap().is_empty());
+            server.execute(&cure.replace("@@session.max_allowed_packet", &size));
+        }
+        couple.tool.run(&["setup", "nowhere"]).expect_code(2);
+        couple.setup(&["--replica", "src"]).expect_code(2);
+        couple.setup(&["--provision", "magic"]).expect_code(2);
+        assert_eq!(couple.state(&couple.source), before.0);
+        assert_eq!(couple.state(&couple.replica), before.1);
+        assert!(!couple.password_file().exists());
+    }
+}
+
+#[test]
+fn a_replica_with_data_of_its_own_is_kept_unless_told() {
+    for flavour in flavours() {
+        let couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        couple.replica.execute("CREATE DATABASE mine");
+        couple
+            .replica
+            .execute("CREATE TABLE mine.t (id INT PRIMARY KEY)");
+        couple.replica.execute("INSERT INTO mine.t VALUES (1)");
+        let before = content(&couple.replica);
+        for more in [
+            &[][..],
+            &["--provision", "none"],
+            &["--provision", "dump"],
+            // Nobody was there to be asked.
+            &["--provision", "dump", "--replace"],
+        ] {
+            let (kind, message) = couple.setup(more).expect_code(4).error();
+            assert_eq!(kind, "refused");
+            assert!(message.contains("mine"), "{message}");
+        }
+        assert_eq!(content(&couple.replica), before);
+        // Killed after that, the loss is told.
+        couple
+            .setup_at(
+                "setup-flowing=kill",
+                &["--provision", "dump", "--replace", "--yes"],
+            )
+            .expect_code(-1);
+        let recovered = couple.tool.run(&["recover"]).ok();
+        assert!(
+            recovered.stdout.contains("schema mine"),
+            "{}",
+            recovered.stdout
+        );
+        couple.replica.execute("CREATE DATABASE mine");
+        couple
+            .setup(&["--provision", "dump", "--replace", "--yes"])
+            .ok();
+        wait_equal(&couple);
+        couple.assert_equal();
+        // A transaction of its own later on.
+        couple.replica.execute("SET GLOBAL read_only = OFF");
+        couple.replica.execute("CREATE DATABASE stray");
+        let (_, message) = couple.setup(&[]).expect_code(4).error();
+        assert!(message.contains("never had"), "{message}");
+        couple
+            .setup(&["--provision", "dump", "--replace", "--yes"])
+            .ok();
+        wait_equal(&couple);
+        couple.assert_equal();
+        assert_read_only(&couple);
+    }
+}
+
+#[test]
+fn purged_logs_need_a_provisioning() {
+    for flavour in flavours() {
+        let couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        couple.source.execute("FLUSH BINARY LOGS");
+        let last = couple.source.rows("SHOW BINARY LOGS").pop().unwrap();
+        // MariaDB keeps a log until InnoDB has written what it holds.
+        eventually(limit(30), "the logs are purged", || {
+            couple
+                .source
+                .execute(&format!("PURGE BINARY LOGS TO '{}'", last["log_name"]));
+            couple.source.rows("SHOW BINARY LOGS").len() == 1
+        });
+        let run = couple.setup(&[]).expect_code(4);
+        assert!(run.stdout.contains("--provision dump"), "{}", run.stdout);
+        couple.setup(&["--provision", "dump"]).ok();
+        wait_equal(&couple);
+        couple.assert_equal();
+    }
+}
+
+#[test]
+fn names_of_one_case_only_are_refused() {
+    for flavour in flavours() {
+        // MySQL keeps what a data directory was made with.
+        if flavour == Flavour::Mysql97 {
+            continue;
+        }
+        let couple = Couple::start_with(flavour, &[], &["--lower-case-table-names=1"]);
+        let (_, message) = couple.setup(&[]).expect_code(4).error();
+        assert!(message.contains("lower_case_table_names"), "{message}");
+        assert!(couple.replica.channels().is_empty());
+    }
+}
+
+/// The source's state but for its position, and the replica's.
+fn both(couple: &Couple) -> (Vec<String>, Vec<String>) {
+    let mut source = couple.state(&couple.source);
+    source.pop();
+    (source, couple.state(&couple.replica))
+}
+
+#[test]
+fn clones_and_puts_a_killed_clone_back() {
+    for flavour in flavours() {
+        let mut couple = Couple::start(flavour);
+        couple.fill(true);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let (_, message) = couple
+            .setup(&["--provision", "clone"])
+            .expect_code(4)
+            .error();
+        assert!(
+            message.contains("starts rep again") || message.contains("service"),
+            "{message}"
+        );
+        couple.put_under_a_service();
+        let before = both(&couple);
+        let places: Vec<&str> = match flavour {
+            Flavour::Mysql97 => SETUP_CLONE_PLACES.to_vec(),
+            Flavour::Mariadb | Flavour::Mysql56 => SETUP_EXCHANGE_PLACES.to_vec(),
+        };
+        for place in places
+            .iter()
+            .chain(&["setup-flowing", "setup-linked", "setup-done"])
+        {
+            if flavour == Flavour::Mysql97 && *place == "setup-flowing" {
+                continue;
+            }
+            couple
+                .setup_at(&format!("{place}=kill"), &["--provision", "clone"])
+                .expect_code(-1);
+            couple.tool.run(&["recover"]).ok();
+            let after = both(&couple);
+            assert_eq!(after.0, before.0, "{place}: the source");
+            assert_eq!(after.1, before.1, "{place}: the replica");
+            couple.assert_nothing_in_hand();
+        }
+        let made = couple.setup(&["--provision", "clone"]).ok().json();
+        assert_eq!(made["setup"]["provision"], "clone");
+        wait_equal(&couple);
+        couple.assert_equal();
+        assert_read_only(&couple);
+        let left = "SELECT COUNT(*) FROM mysql.user WHERE User = 'understudy_clone'";
+        assert_eq!(couple.source.value(left), "0");
+        assert_eq!(couple.replica.value(left), "0");
+        let again = couple.setup(&[]).ok().json();
+        assert!(!format!("{:?}", Couple::steps(&again)).contains("changed"));
+        for name in ["pdata.understudy-new", "pdata.understudy-before"] {
+            assert!(!couple.base().join(name).exists(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_takes_the_place_of_the_replicas_data() {
+    for flavour in flavours() {
+        let mut couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        couple.put_under_a_service();
+        couple.of_source = format!(
+            "[server.src.snapshot]\nbackend = \"copy\"\ndirectory = \"{}\"",
+            couple.base().join("kept").display()
+        );
+        std::fs::create_dir(couple.base().join("kept")).unwrap();
+        couple.configure();
+        couple
+            .tool
+            .run(&["snapshot", "create", "src", "--allow-source"])
+            .ok();
+        couple
+            .source
+            .execute("INSERT INTO lab.t VALUES (-5, 'later')");
+        couple.replica.execute("CREATE DATABASE mine");
+        couple
+            .setup(&["--provision", "snapshot:latest:src"])
+            .expect_code(4);
+        let before = both(&couple);
+        for place in [
+            "setup-restored",
+            "setup-aside",
+            "setup-exchanged",
+            "setup-linked",
+        ] {
+            couple
+                .setup_at(
+                    &format!("{place}=kill"),
+                    &["--provision", "snapshot:latest:src", "--replace", "--yes"],
+                )
+                .expect_code(-1);
+            couple.tool.run(&["recover"]).ok();
+            assert_eq!(both(&couple), before, "{place}");
+        }
+        couple
+            .setup(&["--provision", "snapshot:latest:src", "--replace", "--yes"])
+            .ok();
+        wait_equal(&couple);
+        couple.assert_equal();
+        assert_read_only(&couple);
+    }
+}
+
+/// A CA, and a certificate of it for 127.0.0.1, in PEM files that any server may read.
+fn certificates(dir: &std::path::Path) {
+    let path = |name: &str| dir.join(name).display().to_string();
+    let (ca_key, ca, key, csr, cert, san) = (
+        path("ca.key"),
+        path("ca.pem"),
+        path("key.pem"),
+        path("csr.pem"),
+        path("cert.pem"),
+        path("san"),
+    );
+    std::fs::write(&san, "subjectAltName=IP:127.0.0.1\n").unwrap();
+    lab::sh(&[
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=lab ca",
+        "-keyout",
+        &ca_key,
+        "-out",
+        &ca,
+    ]);
+    lab::sh(&[
+        "openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=db1", "-keyout", &key,
+        "-out", &csr,
+    ]);
+    lab::sh(&[
+        "openssl",
+        "x509",
+        "-req",
+        "-in",
+        &csr,
+        "-CA",
+        &ca,
+        "-CAkey",
+        &ca_key,
+        "-CAcreateserial",
+        "-days",
+        "2",
+        "-extfile",
+        &san,
+        "-out",
+        &cert,
+    ]);
+}
+
+#[test]
+fn tls_of_the_source_is_the_links_too() {
+    for flavour in flavours() {
+        let dir = tempfile::tempdir().unwrap();
+        certificates(dir.path());
+        let arg =
+            |option: &str, name: &str| format!("--{option}={}", dir.path().join(name).display());
+        let args = [
+            arg("ssl-ca", "ca.pem"),
+            arg("ssl-cert", "cert.pem"),
+            arg("ssl-key", "key.pem"),
+        ];
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut couple = Couple::start_with(flavour, &args, &args);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        couple.of_source = format!(
+            "tls = \"verify-full\"\ntls_ca = \"{}\"",
+            dir.path().join("ca.pem").display()
+        );
+        couple.configure();
+        couple.setup(&["--provision", "dump"]).ok();
+        wait_equal(&couple);
+        couple.assert_equal();
+        let status = couple.replica.rows(flavour.replica_status()).remove(0);
+        let get = |name: &str| {
+            let value = status.get(&format!("source_{name}"));
+            value
+                .or(status.get(&format!("master_{name}")))
+                .cloned()
+                .unwrap_or_default()
+        };
+        assert_eq!(get("ssl_allowed"), "Yes");
+        assert_eq!(get("ssl_verify_server_cert"), "Yes");
+        assert!(get("ssl_ca_file").ends_with("ca.pem"), "{status:?}");
+        let required = couple
+            .source
+            .value("SELECT ssl_type FROM mysql.user WHERE User = 'understudy_repl'");
+        assert_eq!(required, "ANY");
+        assert!(
+            !format!("{:?}", Couple::steps(&couple.setup(&[]).ok().json())).contains("changed")
+        );
+    }
+}
+
+#[test]
+fn a_lost_password_is_renewed_and_two_replicas_are_set_up() {
+    for flavour in flavours() {
+        let mut couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let start = lab::server::Start {
+            server_id: 13,
+            ..lab::server::Start::default()
+        };
+        let base = couple.base().to_owned();
+        let mut third =
+            lab::server::Server::fresh(flavour, &base.join("tdata"), &base.join("t"), start);
+        third.restart();
+        third.execute_unlogged(&lab::couple::account());
+        couple.more = format!(
+            "[server.third]\nsocket = \"{}\"\ncredentials = \"{}\"\n\
+             [pair.three]\nsource = \"src\"\nreplicas = [\"rep\", \"third\"]",
+            third.socket().display(),
+            base.join("db.cnf").display()
+        );
+        couple.configure();
+        let made = couple.tool.run(&["setup", "three"]).ok().json();
+        let replicas = made["setup"]["replicas"].as_array().unwrap();
+        assert_eq!(replicas.len(), 2);
+        assert_eq!(replicas[1]["replica"], "third");
+        assert_eq!(replicas[1]["steps"][0]["result"], "already-so");
+        assert!(made["setup"].get("steps").is_none());
+
+        let file = couple.state_dir().join("accounts/three.cnf");
+        let old = std::fs::read_to_string(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        let again = couple
+            .tool
+            .run(&["setup", "three", "--replica", "rep"])
+            .ok()
+            .json();
+        let steps = Couple::steps(&again);
+        assert_eq!(steps[0], "account: changed");
+        assert_eq!(steps[2], "link: changed");
+        assert!(warnings(&again).contains(&"password-renewed".to_owned()));
+        assert_ne!(std::fs::read_to_string(&file).unwrap(), old);
+        // The other one's link is told so, too, once it can't log in any more.
+        let stop = flavour.replica_statement("STOP", "IO_THREAD", "");
+        third.execute(&stop);
+        couple.tool.run(&["setup", "three"]).ok();
+        wait_equal(&couple);
+        couple.assert_equal();
+    }
+}
+
+#[test]
+fn what_cannot_be_put_back_yet_needs_an_operator() {
+    for flavour in flavours() {
+        let mut couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let before = both(&couple);
+        couple.setup_at("setup-linked=kill", &[]).expect_code(-1);
+        couple.source.shut_down();
+        let (kind, message) = couple.tool.run(&["recover", "rep"]).expect_code(5).error();
+        assert_eq!(kind, "needs-operator");
+        assert!(message.contains("src"), "{message}");
+        assert!(
+            couple.replica.channels().is_empty(),
+            "the replica's part is put back"
+        );
+        couple.source.restart();
+        couple.tool.run(&["recover", "rep"]).ok();
+        assert_eq!(both(&couple), before);
+        // While one works, another one waits outside.
+        let mut running = couple
+            .tool
+            .spawn_at("setup-begun=sleep:1500", &["setup", "lab"]);
+        running.wait_at("setup-begun");
+        couple.setup(&[]).expect_code(6);
+        running.wait().ok();
+    }
+}
+
+/// DataJoint's Python, as scripts/lab/datajoint makes it.
+fn datajoint() -> Option<std::path::PathBuf> {
+    let lab = Flavour::Mariadb.home();
+    let python = lab.parent().unwrap().join("datajoint/bin/python");
+    if lab.parent().unwrap().join("datajoint/.complete").exists() {
+        return Some(python);
+    }
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "{} is missing",
+        python.display()
+    );
+    eprintln!(
+        "\n!!! DataJoint is SKIPPED: scripts/lab/datajoint makes {}\n",
+        python.display()
+    );
+    None
+}
+
+#[test]
+fn a_datajoint_pipeline_runs_through_a_pair() {
+    let Some(python) = datajoint() else { return };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/datajoint/pipeline.py");
+    for flavour in flavours() {
+        let couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        for statement in [
+            "CREATE USER 'lab'@'%' IDENTIFIED BY 'lab at work'",
+            "GRANT ALL ON `lab\\_%`.* TO 'lab'@'%'",
+        ] {
+            couple.source.execute(statement);
+        }
+        let run = |what: &str, server: &lab::server::Server| {
+            let port = server.port.to_string();
+            let output = std::process::Command::new(&python)
+                .args([script, what, &port])
+                .env("HOME", couple.base())
+                .current_dir(couple.base())
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{what}: {said}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let before = run("write", &couple.source);
+        assert!(before.lines().count() > 20, "{before}");
+        couple.setup(&["--provision", "dump"]).ok();
+        assert_eq!(run("show", &couple.replica), before);
+        // And what comes later, through the pair that setup made.
+        let after = run("extend", &couple.source);
+        assert!(after.lines().count() > before.lines().count());
+        wait_equal(&couple);
+        assert_eq!(run("show", &couple.replica), after);
+        couple.assert_equal();
+    }
+}
+
+fn warnings(report: &serde_json::Value) -> Vec<String> {
+    let warnings = report["setup"]["warnings"].as_array().unwrap();
+    warnings
+        .iter()
+        .map(|warning| warning["rule"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_locked_source_is_dumped_to_a_replica_without_a_binary_log() {
+    for flavour in flavours() {
+        let couple = Couple::start_with(flavour, &[], &["--skip-log-bin"]);
+        couple.fill(true);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        couple.source.execute("TRUNCATE lab.t");
+        let load = Load::start(&couple.source, Duration::from_millis(5));
+        let run = couple.setup(&["--provision", "dump", "--lock-source"]).ok();
+        load.stop();
+        assert!(warnings(&run.json()).contains(&"not-promotable".to_owned()));
+        wait_equal(&couple);
+        couple.assert_equal();
+        // And put back there, too.
+        couple
+            .setup_at(
+                "setup-positioned=kill",
+                &["--provision", "dump", "--replace", "--yes", "--lock-source"],
+            )
+            .expect_code(-1);
+        couple.tool.run(&["recover"]).ok();
+        assert_eq!(content(&couple.replica).len(), 0);
+    }
+}
+
+/// docs/PAIRS.md says what the account on the source needs.
+#[test]
+fn the_documented_privileges_do() {
+    for flavour in flavours() {
+        let couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let monitor = match flavour {
+            Flavour::Mariadb => "BINLOG MONITOR, REPLICA MONITOR",
+            Flavour::Mysql97 | Flavour::Mysql56 => "REPLICATION CLIENT",
+        };
+        couple.source.execute_unlogged(&[
+            "REVOKE ALL PRIVILEGES, GRANT OPTION FROM 'understudy'@'%'".to_owned(),
+            format!(
+                "GRANT PROCESS, RELOAD, SELECT, LOCK TABLES, SHOW VIEW, TRIGGER, EVENT, \
+                 CREATE USER, REPLICATION SLAVE, {monitor} ON *.* TO 'understudy'@'%' \
+                 WITH GRANT OPTION"
+            ),
+            "GRANT ALL ON understudy.* TO 'understudy'@'%'".to_owned(),
+        ]);
+        couple.setup(&["--provision", "dump"]).ok();
+        wait_equal(&couple);
+        couple.assert_equal();
+    }
+}
+
+/// Its statements are the old ones; no client programs of it are in the lab, so by replication alone.
+#[test]
+fn makes_a_pair_of_old_servers() {
+    let flavour = Flavour::Mysql56;
+    if let Some(missing) = flavour.missing() {
+        assert!(std::env::var_os("CI").is_none(), "{missing}");
+        return;
+    }
+    let couple = Couple::start(flavour);
+    // Its anonymous accounts would come first for connections from this host.
+    for server in [&couple.source, &couple.replica] {
+        server.execute_unlogged(&[
+            "DELETE FROM mysql.user WHERE User = ''".to_owned(),
+            "FLUSH PRIVILEGES".to_owned(),
+        ]);
+    }
+    for statement in lab::load::tables(flavour) {
+        couple.source.execute(&statement);
+    }
+    couple.setup_at("setup-started=kill", &[]).expect_code(-1);
+    couple.tool.run(&["recover"]).ok();
+    assert!(couple.replica.channels().is_empty());
+    couple.setup(&[]).ok();
+    wait_equal(&couple);
+    assert_eq!(couple.replica.value("SELECT @@GLOBAL.read_only"), "1");
+    let again = couple.setup(&[]).ok().json();
+    assert!(!format!("{:?}", Couple::steps(&again)).contains("changed"));
+}
+
+#[test]
+fn a_newer_replica_follows_an_older_source_and_not_the_other_way_round() {
+    let home = Flavour::Mariadb
+        .home()
+        .parent()
+        .unwrap()
+        .join("mariadb-next");
+    if !home.join(".complete").exists() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "{} is missing",
+            home.display()
+        );
+        eprintln!("\n!!! MariaDB of two versions is SKIPPED: scripts/lab/mysql mariadb-next\n");
+        return;
+    }
+    for provision in ["none", "dump"] {
+        let couple = Couple::start_across(Flavour::Mariadb, &[], &[], Some(&home));
+        let version = |server: &lab::server::Server| server.value("SELECT @@version");
+        assert_ne!(version(&couple.source), version(&couple.replica));
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        couple.setup(&["--provision", provision]).ok();
+        wait_equal(&couple);
+        let sums = |server: &lab::server::Server| {
+            server
+                .rows("CHECKSUM TABLE lab.t, lab.c, lab.audit, lab.ping, `odd ``name`.`t.1`")
+                .iter()
+                .map(|row| row["checksum"].clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(sums(&couple.replica), sums(&couple.source));
+        couple.setup(&["--provision", "snapshot:x"]).ok();
+        if provision == "dump" {
+            // The other way round, on the same two servers.
+            let path = couple.base().join("understudy.toml");
+            let text = std::fs::read_to_string(&path).unwrap();
+            let turned = text.replace(
+                "source = \"src\"\nreplicas = [\"rep\"]",
+                "source = \"rep\"\nreplicas = [\"src\"]",
+            );
+            assert_ne!(text, turned);
+            std::fs::write(&path, turned).unwrap();
+            let (_, message) = couple.setup(&[]).expect_code(4).error();
+            assert!(message.contains("older than its source"), "{message}");
+        }
+    }
+}
