@@ -133,7 +133,13 @@ fn loads_a_dump_while_others_write_and_is_already_so_the_second_time() {
         assert_eq!(couple.replica.value(users), "1");
         assert!(couple.replica.try_connect("root").is_some());
         let grants = |server: &lab::server::Server| {
-            format!("{:?}", server.rows("SHOW GRANTS FOR 'worker'@'localhost'"))
+            [
+                "SHOW GRANTS FOR 'worker'@'localhost'",
+                "SHOW GRANTS FOR 'apprentice'@'localhost'",
+                "SHOW GRANTS FOR zookeeper",
+                "SHOW CREATE USER 'apprentice'@'localhost'",
+            ]
+            .map(|statement| format!("{:?}", server.rows(statement)))
         };
         assert_eq!(grants(&couple.replica), grants(&couple.source));
 
