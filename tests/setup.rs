@@ -133,7 +133,13 @@ fn loads_a_dump_while_others_write_and_is_already_so_the_second_time() {
         assert_eq!(couple.replica.value(users), "1");
         assert!(couple.replica.try_connect("root").is_some());
         let grants = |server: &lab::server::Server| {
-            format!("{:?}", server.rows("SHOW GRANTS FOR 'worker'@'localhost'"))
+            [
+                "SHOW GRANTS FOR 'worker'@'localhost'",
+                "SHOW GRANTS FOR 'apprentice'@'localhost'",
+                "SHOW GRANTS FOR zookeeper",
+                "SHOW CREATE USER 'apprentice'@'localhost'",
+            ]
+            .map(|statement| format!("{:?}", server.rows(statement)))
         };
         assert_eq!(grants(&couple.replica), grants(&couple.source));
 
@@ -860,4 +866,53 @@ fn a_newer_replica_follows_an_older_source_and_not_the_other_way_round() {
             assert!(message.contains("older than its source"), "{message}");
         }
     }
+}
+
+#[test]
+fn a_clone_in_full_flow_is_ended_and_put_back() {
+    let flavour = Flavour::Mysql97;
+    if !flavours().contains(&flavour) {
+        return;
+    }
+    let mut couple = Couple::start(flavour);
+    couple.fill(false);
+    couple.source.execute("ALTER EVENT lab.e DISABLE");
+    couple
+        .source
+        .execute("CREATE TABLE lab.big (id INT PRIMARY KEY, b VARBINARY(16000))");
+    let bytes = "CONCAT(RANDOM_BYTES(1000), RANDOM_BYTES(1000), RANDOM_BYTES(1000), \
+                 RANDOM_BYTES(1000), REPEAT('x', 12000))";
+    for round in 0..12 {
+        couple.source.execute(&format!(
+            "INSERT INTO lab.big SELECT id + {round} * 10000000, {bytes} FROM lab.t"
+        ));
+    }
+    couple.put_under_a_service();
+    let before = both(&couple);
+    let clones = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+                  WHERE INFO LIKE 'CLONE INSTANCE%'";
+    for signal in [
+        nix::sys::signal::Signal::SIGKILL,
+        nix::sys::signal::Signal::SIGINT,
+    ] {
+        let running = couple
+            .tool
+            .spawn(&["setup", "lab", "--provision", "clone"], &[]);
+        eventually(limit(60), "the clone runs", || {
+            couple.replica.value(clones) == "1"
+        });
+        running.signal(signal);
+        match signal {
+            nix::sys::signal::Signal::SIGINT => drop(running.wait().expect_code(1)),
+            _ => {
+                running.wait().expect_code(-1);
+                couple.tool.run(&["recover"]).ok();
+            }
+        }
+        assert_eq!(both(&couple), before, "{signal}");
+        couple.assert_nothing_in_hand();
+    }
+    couple.setup(&["--provision", "clone"]).ok();
+    wait_equal(&couple);
+    couple.assert_equal();
 }

@@ -29,8 +29,18 @@ const START_FOR: Duration = Duration::from_secs(900);
 /// A clone ends where it can be broken off; a server that was just cloned to restarts.
 const CLONE_ENDS_IN: Duration = Duration::from_secs(600);
 
+/// How long it may take to clear its files away.
+const CLEARED_IN: Duration = Duration::from_secs(20);
+
 const CLONES: &str = "SELECT ID FROM information_schema.PROCESSLIST \
      WHERE INFO LIKE 'CLONE INSTANCE%'";
+
+const CLONE_STATE: &str = "SELECT 1 FROM performance_schema.clone_status \
+     WHERE STATE = 'In Progress'";
+
+/// A schema's directory is there without the schema: a clone that was broken off removes its files,
+/// and leaves their empty directories until the server is restarted (seen on MySQL 9.7).
+const DIRECTORY_IS_THERE: u16 = 3681;
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -155,9 +165,20 @@ pub fn words(undos: &[Undo]) -> Vec<String> {
 
 fn run(on: &Reach, statements: &[String]) -> Result<(), UndoError> {
     let mut session = reach(on, REACH_FOR)?;
+    let until = Instant::now() + CLEARED_IN;
     for statement in statements {
-        let (back, answer) = session.attempt(statement, STATEMENT_LIMIT)?;
-        session = back;
+        let answer = loop {
+            let (back, answer) = session.attempt(statement, STATEMENT_LIMIT)?;
+            session = back;
+            match answer {
+                Err(error) if error.code == DIRECTORY_IS_THERE && Instant::now() < until => {
+                    if !remove_left_directory(on, &error.message)? {
+                        sleep(LOOK_EVERY);
+                    }
+                }
+                answer => break answer,
+            }
+        };
         match answer {
             Ok(_) => {}
             Err(error) if is_undone_already(error.code) => {}
@@ -171,6 +192,26 @@ fn run(on: &Reach, statements: &[String]) -> Result<(), UndoError> {
         }
     }
     Ok(())
+}
+
+/// Removes the empty directory that the server names, if this host has that very server's data.
+fn remove_left_directory(on: &Reach, message: &str) -> Result<bool, UndoError> {
+    let data_dir = std::path::Path::new(&on.identity.data_dir);
+    let own = files::read_text(&data_dir.join("auto.cnf"))?.unwrap_or_default();
+    let is_its = on
+        .identity
+        .server_uuid
+        .as_ref()
+        .is_some_and(|uuid| own.to_ascii_lowercase().contains(uuid.as_str()));
+    let named = message
+        .split_once("directory './")
+        .and_then(|(_, rest)| rest.split_once("/'"))
+        .map(|(name, _)| name)
+        .filter(|name| !name.is_empty() && !name.contains('/') && !name.starts_with('.'));
+    match named {
+        Some(name) if is_its => Ok(files::remove_empty_dir(&data_dir.join(name))?),
+        Some(_) | None => Ok(false),
+    }
 }
 
 /// Connects to the server that was meant, which may be restarting.
@@ -249,7 +290,14 @@ fn end_clone(on: &Reach, service: Option<&ServiceControl>) -> Result<(), UndoErr
             Ok(session) => {
                 let (mut session, rows) = session.query(CLONES, STATEMENT_LIMIT)?;
                 if rows.is_empty() {
-                    return Ok(());
+                    // The thread may have gone ahead of what it still clears away.
+                    let (_, state) = session.attempt(CLONE_STATE, STATEMENT_LIMIT)?;
+                    let goes_on = state.is_ok_and(|rows| !rows.is_empty());
+                    if !goes_on {
+                        return Ok(());
+                    }
+                    sleep(LOOK_EVERY);
+                    continue;
                 }
                 for id in rows.iter().filter_map(|row| row.at(0)) {
                     session = session.attempt(&format!("KILL {id}"), STATEMENT_LIMIT)?.0;

@@ -52,6 +52,8 @@ pub struct ServerError {
 impl ServerError {
     pub const LOCK_WAIT_TIMEOUT: u16 = 1205;
     pub const NO_SUCH_THREAD: u16 = 1094;
+    /// MySQL: an account or role that a statement names isn't there.
+    pub const UNKNOWN_ACCOUNT: u16 = 3162;
     pub const UNKNOWN_VARIABLE: u16 = 1193;
     /// The codes that mean "you may not do that": access denied, command denied, privilege needed.
     pub fn is_privilege(&self) -> bool {
@@ -280,6 +282,17 @@ impl Session {
         limit: Duration,
     ) -> Result<(Self, Vec<Row>), SessionError> {
         self.query(statement, limit)
+            .map_err(|error| error.showing(shown))
+    }
+
+    /// As `attempt`, for a statement that carries a secret.
+    pub fn attempt_secret(
+        self,
+        statement: &str,
+        shown: &str,
+        limit: Duration,
+    ) -> Result<(Self, Result<Vec<Row>, ServerError>), SessionError> {
+        self.attempt(statement, limit)
             .map_err(|error| error.showing(shown))
     }
 

@@ -201,6 +201,11 @@ impl Couple {
             "CREATE USER 'worker'@'localhost' IDENTIFIED BY 'at work'",
             "GRANT SELECT, INSERT ON lab.* TO 'worker'@'localhost'",
             "GRANT EXECUTE ON FUNCTION lab.f TO 'worker'@'localhost'",
+            // After it in the alphabet, so that it comes later.
+            "CREATE ROLE zookeeper",
+            "GRANT SELECT ON lab.* TO zookeeper",
+            "CREATE USER 'apprentice'@'localhost' IDENTIFIED BY 'at work'",
+            "GRANT zookeeper TO 'apprentice'@'localhost'",
             "INSERT INTO lab.t SELECT seq.n, REPEAT('y', 200) FROM (SELECT a.i + 10 * b.i + \
              100 * c.i + 1000000 n FROM (SELECT 0 i UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 \
              UNION SELECT 4 UNION SELECT 5 UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION \
@@ -211,6 +216,12 @@ impl Couple {
         ] {
             self.source.execute(statement);
         }
+        self.source.execute(match self.flavour {
+            Flavour::Mariadb => "SET DEFAULT ROLE zookeeper FOR 'apprentice'@'localhost'",
+            Flavour::Mysql97 | Flavour::Mysql56 => {
+                "SET DEFAULT ROLE zookeeper TO 'apprentice'@'localhost'"
+            }
+        });
     }
 
     /// Both servers have the same tables with the same content, the same views, routines, triggers.
