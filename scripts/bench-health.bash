@@ -132,3 +132,81 @@ time_many() {
     awk '{ print $1 / 1000 }' "$dir/rounds" | percentiles |
         awk -v word="$1" -v goal="$2" '{ printf "| %s | %.0f | %.0f | %.0f | %d %s |\n", word, $2, $1, $3, goal, $3 <= goal ? "met" : "MISSED" }'
 }
+
+# ---- setup
+
+# The data of `source` into an empty server: by us, and by the pipe that anybody would type. Each
+# round has a fresh server for each side; both sides dump from the same source.
+bench_setup() {
+    local round side
+    local -A us=()
+    start_source
+    fill source "$data_mb"
+    : >"$dir/rounds"
+    for ((round = 0; round <= (rounds < 5 ? rounds : 5); round++)); do
+        if ((round % 2)); then
+            for side in ours bare; do us[$side]=$("load_$side"); done
+        else
+            for side in bare ours; do us[$side]=$("load_$side"); done
+        fi
+        ((round > 0)) || continue
+        printf '%d %d\n' "${us[bare]}" "${us[ours]}" >>"$dir/rounds"
+        printf '{"bench":"setup","flavour":"%s","mb":%d,"ours_us":%d,"bare_us":%d,"loadavg":"%s"}\n' \
+            "$flavour" "$data_mb" "${us[ours]}" "${us[bare]}" "$(load_average)" >>"$output"
+    done
+    report_machine
+    printf '%s, %d MB, %d rounds\n\n| provisioning by dump | median s | p10 | p90 |\n|---|---|---|---|\n' "$flavour" "$data_mb" "$(wc -l <"$dir/rounds")"
+    row_s "setup, its dump step" 2
+    row_s "dump | client" 1
+    awk '{ print $1 / $2 }' "$dir/rounds" | percentiles |
+        awk '{ printf "\nthroughput, ours / bare: %.3f (%.3f to %.3f), goal 0.95 %s\n", $2, $1, $3, ($2 >= 0.95) ? "met" : "MISSED" }'
+}
+
+row_s() {
+    awk -v c="$2" '{ print $c / 1e6 }' "$dir/rounds" | percentiles |
+        awk -v word="$1" '{ printf "| %s | %.2f | %.2f | %.2f |\n", word, $2, $1, $3 }'
+}
+
+# Begins a fresh server `target`.
+fresh_target() {
+    unset "data[target]"
+    start_server target 9
+}
+
+drop_target() {
+    kill "${pid[target]}" && wait "${pid[target]}" || true
+    unset "pid[target]"
+    rm -rf "${data[target]}"
+}
+
+load_bare() {
+    local began ended dump=mariadb-dump
+    local -a more=(--gtid --master-data=1)
+    [[ $flavour == mariadb ]] || { dump=$lab/mysql-9.7/bin/mysqldump; more=(--set-gtid-purged=OFF --source-data=2); }
+    fresh_target
+    began=${EPOCHREALTIME/./}
+    # shellcheck disable=SC2046 # the words of client_argv are meant to be split
+    { printf 'SET sql_log_bin = 0;\n'; "$dump" --no-defaults -uroot --socket="$dir/source.sock" --single-transaction --quick "${more[@]}" --routines --events --databases bench; } |
+        $(client_argv target) --max-allowed-packet=1G >/dev/null
+    ended=${EPOCHREALTIME/./}
+    drop_target >&2
+    printf '%d\n' $((ended - began))
+}
+
+load_ours() {
+    local answer
+    fresh_target
+    rm -rf "$dir/setup-state"
+    sql source "DROP USER IF EXISTS understudy@localhost; CREATE USER understudy@localhost IDENTIFIED BY 'bench'; GRANT ALL ON *.* TO understudy@localhost WITH GRANT OPTION"
+    sql target "SET sql_log_bin = 0; CREATE USER understudy@localhost IDENTIFIED BY 'bench'; GRANT ALL ON *.* TO understudy@localhost WITH GRANT OPTION"
+    install -m 600 /dev/null "$dir/setup.cnf"
+    printf '[client]\nuser = understudy\npassword = bench\n' >"$dir/setup.cnf"
+    {
+        printf 'state_dir = "%s/setup-state"\n' "$dir"
+        printf '[server.%s]\naddress = "127.0.0.1:%d"\ncredentials = "%s/setup.cnf"\n' source "${port[source]}" "$dir" target "${port[target]}" "$dir"
+        printf '[pair.lab]\nsource = "source"\nreplicas = ["target"]\n'
+    } >"$dir/setup.toml"
+    answer=$("$understudy" -c "$dir/setup.toml" --yes --output json setup lab --provision dump) || die "setup failed" "$answer"
+    drop_target >&2
+    printf '%d000\n' "$(grep -B 3 '"name": "provision"' <<<"$answer" | json_value ms)"
+}

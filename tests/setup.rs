@@ -239,7 +239,7 @@ fn refuses_what_could_not_replicate_and_changes_nothing() {
         let mut cases = vec![
             (
                 "src",
-                "SET GLOBAL binlog_format = 'MIXED'",
+                "SET GLOBAL binlog_format = 'STATEMENT'",
                 "SET GLOBAL binlog_format = 'ROW'",
                 "binlog_format",
             ),

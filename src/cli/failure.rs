@@ -197,7 +197,7 @@ fn session(error: &SessionError) -> Failure {
         SessionError::WrongServer { .. } => failure
             .hint("Another server answers there: check the address, tunnels and port mappings."),
         SessionError::Server { error, .. } if error.is_privilege() => failure
-            .hint("The account lacks a privilege: docs/ACCOUNTS.md lists what snapshots need."),
+            .hint("The account lacks a privilege: `understudy grants SERVER` prints what each command needs."),
         SessionError::Server { error, .. }
             if error.code == crate::server::session::ServerError::LOCK_WAIT_TIMEOUT =>
         {

@@ -149,7 +149,7 @@ pub fn plan(
     let mut refusals = Vec::new();
     let mut warnings = Vec::new();
     check_versions(source, replica, &mut refusals);
-    check_source(source, &mut refusals);
+    check_source(source, &mut refusals, &mut warnings);
     check_replica(source, replica, &mut refusals, &mut warnings);
     check_tls(source, replica, &mut refusals, &mut warnings);
     if let Fact::Unknown(reason) = endpoint {
@@ -246,7 +246,7 @@ fn check_versions(source: &Side, replica: &Side, refusals: &mut Vec<Refusal>) {
     }
 }
 
-fn check_source(source: &Side, refusals: &mut Vec<Refusal>) {
+fn check_source(source: &Side, refusals: &mut Vec<Refusal>, warnings: &mut Vec<Warning>) {
     let name = &source.name;
     let mut refuse = |reason: String, hint: &str| refusals.push(Refusal::new(reason, hint));
     if !source.is_on("log_bin") {
@@ -255,15 +255,21 @@ fn check_source(source: &Side, refusals: &mut Vec<Refusal>) {
             "Set log_bin = binlog in its option file and restart it.",
         );
     }
-    if source.setting("binlog_format").is_some_and(|v| v != "ROW") {
-        refuse(
-            format!(
-                "{name} logs statements instead of rows (binlog_format = {})",
-                source.setting("binlog_format").unwrap_or_default()
-            ),
+    match source.setting("binlog_format") {
+        Some("STATEMENT") => refuse(
+            format!("{name} logs statements instead of rows (binlog_format = STATEMENT)"),
             "Set binlog_format = ROW in its option file and by SET GLOBAL; sessions that are open \
              keep the old one.",
-        );
+        ),
+        // MariaDB's default: what isn't safe as a statement is logged as rows.
+        Some("MIXED") => warnings.push(Warning {
+            rule: "row-format",
+            message: format!(
+                "binlog_format of {name} is MIXED: what depends on more than the data, such as \
+                 triggers and functions, is surer with ROW"
+            ),
+        }),
+        Some(_) | None => {}
     }
     if source.is_on("read_only") {
         refuse(

@@ -48,6 +48,8 @@ pub(super) fn not_following(picture: &Picture<'_>, server: usize) -> Option<Verd
         return None;
     }
     let message = match channels.first() {
+        // With nobody to follow, that is the finding: `pair.no-source`.
+        None if picture.roles.source.is_none() => return None,
         None => format!("{} follows nobody", view.name),
         Some(channel) => format!(
             "{} follows {}:{}, which is no server of this pair",
