@@ -157,7 +157,7 @@ bench_setup() {
     report_machine
     printf '%s, %d MB, %d rounds\n\n| provisioning by dump | median s | p10 | p90 |\n|---|---|---|---|\n' "$flavour" "$data_mb" "$(wc -l <"$dir/rounds")"
     row_s "setup, its dump step" 2
-    row_s "dump | client" 1
+    row_s "dump piped into client" 1
     awk '{ print $1 / $2 }' "$dir/rounds" | percentiles |
         awk '{ printf "\nthroughput, ours / bare: %.3f (%.3f to %.3f), goal 0.95 %s\n", $2, $1, $3, ($2 >= 0.95) ? "met" : "MISSED" }'
 }
