@@ -136,6 +136,7 @@ fn guest_groups() -> Vec<Group> {
             Storage::LvmThin => {
                 cases.extend(cases![true refuses_when_the_thin_pool_is_nearly_full])
             }
+            Storage::Zfs => cases.extend(cases![true sees_a_zfs_pool_that_fills]),
             _ => {}
         }
         groups.push(Group {
@@ -767,6 +768,20 @@ fn lists_an_overflowed_snapshot_as_invalid(pair: &mut Pair) {
     let id = snapshot["id"].as_str().unwrap();
     let filler = pair.volume.mount.join("filler").display().to_string();
     let of = format!("of={filler}");
+    assert_eq!(filling(pair), 0);
+    let volume = snapshot["volumes"][0]["name"].as_str().unwrap();
+    let used = || -> f64 {
+        let percent = sh(&["lvs", "--noheadings", "-o", "snap_percent", volume]);
+        percent.trim().parse().unwrap()
+    };
+    let mut written = 0;
+    while used() < 80.0 && written < 60 {
+        let seek = format!("seek={written}");
+        let dd = ["dd", "if=/dev/urandom", &of, "bs=1M", "count=3", &seek];
+        sh(&[&dd[..], &["conv=fsync,notrunc", "status=none"]].concat());
+        written += 3;
+    }
+    assert_ne!(filling(pair), 0, "{} %", used());
     sh(&[
         "dd",
         "if=/dev/urandom",
@@ -789,8 +804,42 @@ fn lists_an_overflowed_snapshot_as_invalid(pair: &mut Pair) {
     before.assert_nothing_new(pair);
 }
 
+/// What `check` says of how full the storage of the replica's snapshots is.
+fn filling(pair: &Pair) -> i32 {
+    let rule = ["check", &pair.name(), "--rule", "snapshot.storage-filling"];
+    pair.tool.run(&rule).code()
+}
+
+/// A whole pool that has no room left stops everything on it: health says so before.
+fn sees_a_zfs_pool_that_fills(pair: &mut Pair) {
+    let before = Footprint::of(pair);
+    let snapshot = pair.create(&[]);
+    assert_eq!(filling(pair), 0);
+    let pool = snapshot["volumes"][0]["origin"].as_str().unwrap();
+    let pool = pool.split('/').next().unwrap();
+    let filler = pair.volume.mount.join("filler").display().to_string();
+    let of = format!("of={filler}");
+    let used = || -> f64 {
+        let percent = sh(&["zpool", "list", "-Hp", "-o", "capacity", pool]);
+        percent.trim().parse().unwrap()
+    };
+    let mut written = 0;
+    while used() < 81.0 && written < 3000 {
+        let seek = format!("seek={written}");
+        let dd = ["dd", "if=/dev/urandom", &of, "bs=1M", "count=50", &seek];
+        sh(&[&dd[..], &["conv=fsync,notrunc", "status=none"]].concat());
+        written += 50;
+    }
+    assert_eq!(filling(pair), 1, "{} %", used());
+    std::fs::remove_file(filler).unwrap();
+    pair.delete_all();
+    before.assert_nothing_new(pair);
+}
+
 fn refuses_when_the_thin_pool_is_nearly_full(pair: &mut Pair) {
     let before = Footprint::of(pair);
+    pair.create(&[]);
+    assert_eq!(filling(pair), 0);
     let group = &pair.volume.name;
     let (pool, filler) = (format!("{group}/pool"), format!("{group}/filler"));
     sh(&[
@@ -817,8 +866,11 @@ fn refuses_when_the_thin_pool_is_nearly_full(pair: &mut Pair) {
         written += 25;
     }
     let run = create(pair, "stopping=kill").wait();
+    let seen = filling(pair);
     sh(&["lvremove", "-q", "-f", &filler]);
     let run = run.expect_code(4);
     assert!(run.error().1.contains("pool"), "{}", run.stdout);
+    assert_eq!(seen, 2, "critical");
+    pair.delete_all();
     before.assert_nothing_new(pair);
 }
