@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::putting::{self, PuttingError};
 use crate::config::{Address, ServiceControl, TlsMode, credentials};
-use crate::server::pair::is_undone_already;
+use crate::server::pair::{PLUGIN_IN_USE, is_undone_already};
 use crate::server::session::{Session, SessionError, Target};
 use crate::server::{Flavour, Identity};
 use crate::sys::files::{self, FileError};
@@ -175,6 +175,9 @@ fn run(on: &Reach, statements: &[String]) -> Result<(), UndoError> {
                     if !remove_left_directory(on, &error.message)? {
                         sleep(LOOK_EVERY);
                     }
+                }
+                Err(error) if error.code == PLUGIN_IN_USE && Instant::now() < until => {
+                    sleep(LOOK_EVERY);
                 }
                 answer => break answer,
             }

@@ -580,6 +580,9 @@ pub fn set_applied(session: Session, position: &str) -> Result<Session, SessionE
     Ok(session)
 }
 
+/// A plugin that a thread still runs in can't be uninstalled yet.
+pub const PLUGIN_IN_USE: u16 = 1883;
+
 /// Codes of statements that undo what isn't there (any more): no replica, no such channel, plugin or
 /// variable of one, account, schema.
 pub fn is_undone_already(code: u16) -> bool {

@@ -16,7 +16,7 @@ use crate::replication::plan;
 use crate::replication::setup::Ready;
 use crate::replication::work::{Outcome, Who, Work, interrupted};
 use crate::server::flavour::{quote_name, quote_text};
-use crate::server::pair::{self, Account, OWN_SCHEMA};
+use crate::server::pair::{self, Account, OWN_SCHEMA, PLUGIN_IN_USE, is_undone_already};
 use crate::server::session::{READ_LIMIT, ServerError, Session, SessionError};
 use crate::sys::failpoint;
 
@@ -27,6 +27,7 @@ const CLONE_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A server with a large buffer pool takes long to stop and start.
 const RESTART_LIMIT: Duration = Duration::from_secs(900);
+const LET_GO_LIMIT: Duration = Duration::from_secs(20);
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -146,8 +147,27 @@ fn ensure_plugin(work: &mut Work<'_>, who: Who) -> Result<bool, SetupError> {
     Ok(false)
 }
 
+/// A donor's threads need a moment to let go of it.
 fn remove_plugin(work: &Work<'_>, who: Who) -> Result<(), SetupError> {
-    attempt(work.session(who)?, "UNINSTALL PLUGIN clone").map(drop)
+    let until = Instant::now() + LET_GO_LIMIT;
+    let statement = "UNINSTALL PLUGIN clone";
+    let mut session = work.session(who)?;
+    loop {
+        let (back, answer) = session.attempt(statement, STATEMENT_LIMIT)?;
+        match answer {
+            Err(error) if error.code == PLUGIN_IN_USE && Instant::now() < until => {
+                session = back;
+                std::thread::sleep(LOOK_EVERY);
+            }
+            Err(error) if !is_undone_already(error.code) => {
+                return Err(SetupError::failed(
+                    "clone",
+                    format!("`{statement}`: {error}"),
+                ));
+            }
+            Ok(_) | Err(_) => return Ok(()),
+        }
+    }
 }
 
 /// The replica's server fetches from nobody else.
@@ -205,6 +225,7 @@ fn clone(work: &Work<'_>, ready: &Ready, statement: &str) -> Result<u64, SetupEr
     });
     let (answer, bytes) = watch(work, &receiver, id, ready.source_side.bytes())?;
     drop(runner.join());
+    let ended = Instant::now();
     match answer {
         Ok(()) | Err(SessionError::Lost { .. }) => {}
         Err(error) => {
@@ -220,7 +241,7 @@ fn clone(work: &Work<'_>, ready: &Ready, statement: &str) -> Result<u64, SetupEr
             }
         }
     }
-    wait_back(work)?;
+    wait_back(work, ended)?;
     Ok(bytes)
 }
 
@@ -277,15 +298,19 @@ fn wait_down(work: &Work<'_>) -> Result<(), SetupError> {
     Ok(())
 }
 
-fn wait_back(work: &Work<'_>) -> Result<(), SetupError> {
-    let until = Instant::now() + RESTART_LIMIT;
-    let since = Instant::now();
+/// Back means: it answers, and was started since the clone `ended`.
+fn wait_back(work: &Work<'_>, ended: Instant) -> Result<(), SetupError> {
+    let until = ended + RESTART_LIMIT;
     loop {
         match work.session(Who::Replica) {
             // It may answer for a moment before it goes.
             Ok(session) => {
-                if restarted(session, since.elapsed()).unwrap_or(false) {
+                if restarted(session, ended.elapsed()).unwrap_or(false) {
                     return Ok(());
+                }
+                if Instant::now() >= until {
+                    let reason = format!("{} doesn't restart", work.replica.name);
+                    return Err(SetupError::failed("clone", reason));
                 }
             }
             Err(error @ SetupError::Session(SessionError::WrongServer { .. })) => {
@@ -304,7 +329,7 @@ fn wait_back(work: &Work<'_>) -> Result<(), SetupError> {
         }
         work.ctx
             .progress
-            .still("clone", "the server restarts", since);
+            .still("clone", "the server restarts", ended);
         std::thread::sleep(LOOK_EVERY);
     }
 }
