@@ -1,6 +1,7 @@
 //! The SQL for accounts that may do one thing only: printed, for an administrator to run.
 //!
-//! Held against real servers by tests/grants.rs, which does every command with just these.
+//! Held against real servers by tests/health/output.rs and tests/setup.rs, which do the commands
+//! with just these.
 
 use super::flavour::{Family, Flavour, quote_text};
 
@@ -13,15 +14,21 @@ pub enum Purpose {
     Snapshot,
     /// heartbeat, on the source; and what Monitor may.
     Heartbeat,
-    /// setup, and to move roles; and what Monitor may.
+    /// setup, as the source.
+    SetupSource,
+    /// setup, as the replica, which is made to hold whatever the source has.
+    SetupReplica,
+    /// To move roles; and what Monitor may.
     Failover,
 }
 
 impl Purpose {
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 6] = [
         Self::Monitor,
         Self::Snapshot,
         Self::Heartbeat,
+        Self::SetupSource,
+        Self::SetupReplica,
         Self::Failover,
     ];
 
@@ -30,6 +37,7 @@ impl Purpose {
             Self::Monitor => "understudy_monitor",
             Self::Snapshot => "understudy_snapshot",
             Self::Heartbeat => "understudy_heartbeat",
+            Self::SetupSource | Self::SetupReplica => "understudy_setup",
             Self::Failover => "understudy_failover",
         }
     }
@@ -39,10 +47,16 @@ impl Purpose {
             Self::Monitor => "status, check",
             Self::Snapshot => "doctor, snapshot, pause, resume, recover",
             Self::Heartbeat => "heartbeat",
-            Self::Failover => "setup, failover, switchover, rejoin",
+            Self::SetupSource => "setup, when this server is the source",
+            Self::SetupReplica => "setup, when this server is the replica",
+            Self::Failover => "moving roles, which is to come",
         }
     }
 }
+
+/// What setup needs on the source for itself, or to give to the accounts that it makes.
+const HANDED_ON: &str = "PROCESS, RELOAD, SELECT, LOCK TABLES, SHOW VIEW, TRIGGER, EVENT, \
+                         CREATE USER, REPLICATION SLAVE";
 
 impl Flavour {
     /// The statements that make one account, in order; the password is for the administrator to
@@ -51,21 +65,20 @@ impl Flavour {
         let account = format!("{}@{}", quote_text(purpose.account()), quote_text(host));
         let mut statements = vec![format!("CREATE USER {account} IDENTIFIED BY '…';")];
         let privileges = match self.family {
+            _ if purpose == Purpose::SetupReplica => vec![("ALL", "*.*")],
             Family::Mariadb => self.mariadb_privileges(purpose),
             Family::Mysql if self.version >= (8, 0, 0) => mysql_privileges(purpose),
             Family::Mysql => old_mysql_privileges(purpose),
         };
-        statements.extend(
-            privileges
-                .into_iter()
-                .map(|(what, on)| format!("GRANT {what} ON {on} TO {account};")),
-        );
-        if purpose == Purpose::Failover {
-            // What it gives to the replication account, it must have to give.
-            statements.push(format!(
-                "GRANT REPLICATION SLAVE ON *.* TO {account} WITH GRANT OPTION;"
-            ));
-        }
+        statements.extend(privileges.into_iter().map(|(what, on)| {
+            // What setup hands on, it must have to give.
+            let hands_on = matches!(purpose, Purpose::SetupSource | Purpose::SetupReplica);
+            let behind = match hands_on && on == "*.*" {
+                true => " WITH GRANT OPTION",
+                false => "",
+            };
+            format!("GRANT {what} ON {on} TO {account}{behind};")
+        }));
         statements
     }
 
@@ -77,7 +90,8 @@ impl Flavour {
         };
         let mut privileges = vec![(replica_monitor, "*.*"), ("SELECT", "`understudy`.*")];
         privileges.extend(match purpose {
-            Purpose::Monitor => vec![],
+            Purpose::Monitor | Purpose::SetupReplica => vec![],
+            Purpose::SetupSource => vec![(HANDED_ON, "*.*"), ("ALL", "`understudy`.*")],
             Purpose::Heartbeat => vec![("CREATE, INSERT, DELETE", "`understudy`.*")],
             Purpose::Snapshot => vec![
                 // information_schema shows only tables that one may read: one that we can't see
@@ -107,7 +121,14 @@ fn mysql_privileges(purpose: Purpose) -> Vec<(&'static str, &'static str)> {
         ("SELECT", "`understudy`.*"),
     ];
     privileges.extend(match purpose {
-        Purpose::Monitor => vec![],
+        Purpose::Monitor | Purpose::SetupReplica => vec![],
+        Purpose::SetupSource => vec![
+            (HANDED_ON, "*.*"),
+            ("ALL", "`understudy`.*"),
+            // For --provision clone only.
+            ("BACKUP_ADMIN", "*.*"),
+            ("INSERT, DELETE", "`mysql`.`plugin`"),
+        ],
         Purpose::Heartbeat => vec![("CREATE, INSERT, DELETE", "`understudy`.*")],
         Purpose::Snapshot => vec![
             // Tables that a crash would hurt are locked by name.
@@ -128,7 +149,8 @@ fn mysql_privileges(purpose: Purpose) -> Vec<(&'static str, &'static str)> {
 fn old_mysql_privileges(purpose: Purpose) -> Vec<(&'static str, &'static str)> {
     let mut privileges = vec![("REPLICATION CLIENT", "*.*"), ("SELECT", "`understudy`.*")];
     privileges.extend(match purpose {
-        Purpose::Monitor => vec![],
+        Purpose::Monitor | Purpose::SetupReplica => vec![],
+        Purpose::SetupSource => vec![(HANDED_ON, "*.*"), ("ALL", "`understudy`.*")],
         Purpose::Heartbeat => vec![("CREATE, INSERT, DELETE", "`understudy`.*")],
         Purpose::Snapshot => vec![("PROCESS, RELOAD, SELECT, LOCK TABLES, SUPER", "*.*")],
         Purpose::Failover => vec![
