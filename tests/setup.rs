@@ -115,9 +115,13 @@ fn loads_a_dump_while_others_write_and_is_already_so_the_second_time() {
         couple.source.execute("FLUSH BINARY LOGS");
         let load = Load::start(&couple.source, Duration::from_millis(5));
         std::thread::sleep(Duration::from_millis(300));
+        couple.replica.execute("SET GLOBAL event_scheduler = ON");
         let made = couple.setup(&["--provision", "dump"]).ok().json();
         std::thread::sleep(Duration::from_millis(300));
         load.stop();
+        // It was off while the events weren't parked yet, and no longer.
+        let scheduler = couple.replica.value("SELECT @@GLOBAL.event_scheduler");
+        assert_eq!(scheduler, "ON");
         assert_eq!(made["setup"]["provision"], "dump");
         assert_no_secret(&couple);
         wait_equal(&couple);

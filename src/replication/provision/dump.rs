@@ -60,7 +60,7 @@ pub fn bring(work: &mut Work<'_>, ready: &Ready, request: &Request) -> Result<Ou
     };
     let schemas = schemas(ready);
     note_undo(work, ready, &schemas)?;
-    quiet_events(work)?;
+    let had_events = quiet_events(work)?;
     let (dump_options, load_options) = write_options(work)?;
     let dump_args = client::pair_dump_args(
         &work.source.flavour,
@@ -86,7 +86,10 @@ pub fn bring(work: &mut Work<'_>, ready: &Ready, request: &Request) -> Result<Ou
     let flavour = session.flavour().clone();
     let session = session.execute(flavour.without_binary_log(), READ_LIMIT)?;
     let session = park_events(session)?;
-    drop(pair::set_applied(session, &position)?);
+    let session = pair::set_applied(session, &position)?;
+    if had_events {
+        session.execute("SET GLOBAL event_scheduler = ON", READ_LIMIT)?;
+    }
     failpoint::hit("setup-positioned");
     let rate = bytes as f64 / took.as_secs_f64().max(0.001) / 1_048_576.0;
     Ok(Outcome::Changed(format!(
@@ -127,17 +130,17 @@ fn note_undo(work: &mut Work<'_>, ready: &Ready, schemas: &[String]) -> Result<(
     work.before_unlogged("drop what was loaded", statements)
 }
 
-/// No event of the source may run on the replica before it is parked.
-fn quiet_events(work: &mut Work<'_>) -> Result<(), SetupError> {
+/// No event of the source may run on the replica before it is parked. True when the scheduler ran.
+fn quiet_events(work: &mut Work<'_>) -> Result<bool, SetupError> {
     let statement = "SELECT @@GLOBAL.event_scheduler";
     let (session, value) = observe::compact(work.session(Who::Replica)?, statement)?;
     if value != "ON" && value != "1" {
-        return Ok(());
+        return Ok(false);
     }
     let undo = vec!["SET GLOBAL event_scheduler = ON".to_owned()];
     work.before(Who::Replica, "start the event scheduler", undo)?;
     session.execute("SET GLOBAL event_scheduler = OFF", READ_LIMIT)?;
-    Ok(())
+    Ok(true)
 }
 
 /// Passwords stand in files that only we may read, never in arguments.
