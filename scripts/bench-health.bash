@@ -206,7 +206,8 @@ load_ours() {
         printf '[server.%s]\naddress = "127.0.0.1:%d"\ncredentials = "%s/setup.cnf"\n' source "${port[source]}" "$dir" target "${port[target]}" "$dir"
         printf '[pair.lab]\nsource = "source"\nreplicas = ["target"]\n'
     } >"$dir/setup.toml"
-    answer=$("$understudy" -c "$dir/setup.toml" --yes --output json setup lab --provision dump) || die "setup failed" "$answer"
+    # Started in this subshell, the target is known to no other: it goes before anything is said.
+    answer=$("$understudy" -c "$dir/setup.toml" --yes --output json setup lab --provision dump) || { drop_target >&2; die "setup failed" "$answer"; }
     drop_target >&2
     printf '%d000\n' "$(grep -B 3 '"name": "provision"' <<<"$answer" | json_value ms)"
 }

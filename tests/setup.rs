@@ -451,6 +451,38 @@ fn clones_and_puts_a_killed_clone_back() {
     }
 }
 
+/// They come with the files, enabled, and a replica that ran them would write by itself.
+#[test]
+fn a_clone_never_runs_its_sources_events() {
+    for flavour in flavours() {
+        let mut couple = Couple::start_with(flavour, &[], &["--event-scheduler=ON"]);
+        couple.fill(false);
+        couple.put_under_a_service();
+        let before = couple.state(&couple.replica);
+        let (_, message) = couple
+            .setup(&["--provision", "clone"])
+            .expect_code(4)
+            .error();
+        assert!(message.contains("events"), "{message}");
+        // By hand it is off until the restart that comes.
+        couple.replica.execute("SET GLOBAL event_scheduler = OFF");
+        couple.setup(&["--provision", "clone"]).expect_code(4);
+        couple.replica.execute("SET GLOBAL event_scheduler = ON");
+        assert_eq!(couple.state(&couple.replica), before);
+
+        let mut couple = Couple::start_with(flavour, &[], &["--event-scheduler=OFF"]);
+        couple.fill(false);
+        couple.put_under_a_service();
+        couple.setup(&["--provision", "clone"]).ok();
+        let status = "SELECT STATUS FROM information_schema.EVENTS";
+        let status = couple.replica.value(status);
+        assert!(status.ends_with("SIDE_DISABLED"), "{status}");
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        wait_equal(&couple);
+        couple.assert_equal();
+    }
+}
+
 #[test]
 fn a_snapshot_takes_the_place_of_the_replicas_data() {
     for flavour in flavours() {

@@ -8,12 +8,14 @@ use super::work::{Outcome, Who, Work};
 use crate::server::flavour::quote_text;
 use crate::server::session::{READ_LIMIT, Session, SessionError};
 use crate::snapshot::id::random_hex;
-use crate::sys::failpoint;
+use crate::sys::{clock, failpoint};
 
 /// How long it may take once the replica has caught up.
 const LIMIT: Duration = Duration::from_secs(60);
 const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// A marker so old is nobody's any more.
+const LEFT_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 const TABLE: &str = "CREATE TABLE understudy.marker (id VARCHAR(64) NOT NULL PRIMARY KEY, \
      written VARCHAR(40) NOT NULL) ENGINE=InnoDB DEFAULT CHARSET=ascii";
@@ -69,7 +71,7 @@ pub fn verify(work: &mut Work<'_>) -> Result<Outcome, SetupError> {
     let id = quote_text(&value);
     let mut source = work.session(Who::Source)?;
     let mut replica = work.session(Who::Replica)?;
-    let written = crate::sys::clock::rfc3339(crate::sys::clock::now());
+    let written = clock::rfc3339(clock::now());
     let since = Instant::now();
     source = source.execute(
         &format!(
@@ -93,7 +95,12 @@ pub fn verify(work: &mut Work<'_>) -> Result<Outcome, SetupError> {
         }
         sleep(LOOK_EVERY);
     };
-    let remove = format!("DELETE FROM understudy.marker WHERE id = {id}");
+    // And those that a killed set-up left, perhaps one on another host.
+    let long_ago = clock::now() - LEFT_AFTER;
+    let remove = format!(
+        "DELETE FROM understudy.marker WHERE id = {id} OR written < {}",
+        quote_text(&clock::rfc3339(long_ago))
+    );
     source.execute(&remove, STATEMENT_LIMIT)?;
     failpoint::hit("setup-marked");
     match arrived {

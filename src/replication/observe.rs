@@ -49,6 +49,29 @@ const VARIABLES: [&str; 27] = [
     "wsrep_on",
 ];
 
+fn active_events(session: Session) -> Result<(Session, usize), SessionError> {
+    let statement = session.flavour().active_events_query();
+    let (session, rows) = session.query(statement, CATALOGUE_LIMIT)?;
+    Ok((session, rows.len()))
+}
+
+/// Off now, and not only by hand: everything else may be on after a restart.
+fn runs_events_at_boot(
+    session: Session,
+    settings: &BTreeMap<String, String>,
+) -> Result<(Session, bool), SessionError> {
+    let value = settings.get("event_scheduler").map(String::as_str);
+    let Some(statement) = session.flavour().event_scheduler_origin_query() else {
+        return Ok((session, value == Some("ON")));
+    };
+    if value == Some("ON") {
+        return Ok((session, true));
+    }
+    let (session, origin) = session.value(statement, READ_LIMIT)?;
+    let by_hand = matches!(origin.as_deref(), Some("SQL" | "DYNAMIC"));
+    Ok((session, by_hand))
+}
+
 /// Asks one server for all that a plan needs.
 pub fn side(ctx: &Context, config: &ServerConfig) -> Result<Side, SetupError> {
     let session = Session::connect(&ctx.target(config)?)?;
@@ -62,6 +85,8 @@ pub fn side(ctx: &Context, config: &ServerConfig) -> Result<Side, SetupError> {
         .filter_map(|row| Some((row.at(0)?.to_owned(), row.at(1)?.to_owned())))
         .filter(|(schema, _)| schema != OWN_SCHEMA)
         .collect();
+    let (session, active_events) = active_events(session)?;
+    let (session, runs_events_at_boot) = runs_events_at_boot(session, &settings)?;
     let written = session.flavour().written_query();
     let (session, written) = compact(session, written)?;
     let by_origin = session.flavour().written_by_origin_query();
@@ -96,6 +121,8 @@ pub fn side(ctx: &Context, config: &ServerConfig) -> Result<Side, SetupError> {
         tls: config.tls,
         schemas,
         non_transactional,
+        active_events,
+        runs_events_at_boot,
         links,
         written,
         by_origin,

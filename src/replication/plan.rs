@@ -68,6 +68,10 @@ pub struct Side {
     /// Schemas of users, our own one left out.
     pub schemas: Vec<Schema>,
     pub non_transactional: Vec<(String, String)>,
+    /// Events that it runs when its scheduler does.
+    pub active_events: usize,
+    /// Its scheduler may run as soon as it is started.
+    pub runs_events_at_boot: bool,
     pub links: Vec<Link>,
     /// What its binary log holds or held (MySQL: executed), and the same by origin.
     pub written: String,
@@ -757,6 +761,22 @@ fn check_provision(
             }
         }
         Provision::Dump => {}
+    }
+    // Files bring events as they are on the source: they would write on both servers, before
+    // anybody can park them.
+    let by_files = matches!(provision, Provision::Clone | Provision::Snapshot(_));
+    if by_files && source.active_events > 0 && replica.runs_events_at_boot {
+        refuse(
+            format!(
+                "{} would run the {} events of {} as soon as it starts on its data",
+                replica.name, source.active_events, source.name
+            ),
+            format!(
+                "Set event_scheduler = OFF in the option file of {} and restart it, until setup \
+                 is done; or use --provision dump.",
+                replica.name
+            ),
+        );
     }
     // A load writes redo and perhaps a binary log besides.
     let needed = source.bytes() + source.bytes() / 10;

@@ -492,6 +492,21 @@ impl Flavour {
          WHERE STATUS = 'ENABLED'"
     }
 
+    /// One value: where event_scheduler has its value from, which tells whether a restart keeps it.
+    pub fn event_scheduler_origin_query(&self) -> Option<&'static str> {
+        match self.family {
+            Family::Mariadb => Some(
+                "SELECT GLOBAL_VALUE_ORIGIN FROM information_schema.SYSTEM_VARIABLES \
+                 WHERE VARIABLE_NAME = 'EVENT_SCHEDULER'",
+            ),
+            Family::Mysql if self.version >= (8, 0, 0) => Some(
+                "SELECT VARIABLE_SOURCE FROM performance_schema.variables_info \
+                 WHERE VARIABLE_NAME = 'event_scheduler'",
+            ),
+            Family::Mysql => None,
+        }
+    }
+
     /// Makes an event one that its replica keeps but doesn't run.
     pub fn park_event(&self, schema: &str, name: &str, definer: &str) -> String {
         let (user, host) = definer.rsplit_once('@').unwrap_or((definer, "%"));

@@ -35,6 +35,8 @@ fn side(version: &str, name: &str, server_id: u32) -> Side {
             .into(),
         schemas: Vec::new(),
         non_transactional: Vec::new(),
+        active_events: 0,
+        runs_events_at_boot: false,
         links: Vec::new(),
         written: String::new(),
         by_origin: String::new(),

@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::park_events;
 use crate::config::ServerConfig;
 use crate::replication::account;
 use crate::replication::error::SetupError;
@@ -17,14 +18,12 @@ use crate::replication::plan::{self, Side};
 use crate::replication::setup::{Ready, Request};
 use crate::replication::work::{Outcome, Who, Work, interrupted};
 use crate::server::client::{self, DumpPosition};
-use crate::server::flavour::{quote_name, quote_text};
+use crate::server::flavour::quote_name;
 use crate::server::pair::{self, Account, OWN_SCHEMA};
-use crate::server::session::{READ_LIMIT, Session};
+use crate::server::session::READ_LIMIT;
 use crate::sys::exec::Program;
 use crate::sys::flow::{self, End, FlowError, Told};
 use crate::sys::{failpoint, files};
-
-const STATEMENT_LIMIT: Duration = Duration::from_secs(900);
 
 /// The dump program beside the source's server program, the client beside the replica's.
 pub fn programs(
@@ -252,21 +251,4 @@ fn copy_accounts(work: &mut Work<'_>, accounts: &[Account]) -> Result<usize, Set
     account::copy(work.session(Who::Source)?, replica, &missing)?;
     failpoint::hit("setup-accounts-copied");
     Ok(missing.len())
-}
-
-/// Replicated events come as parked ones; dumped ones have to be parked, or both servers would run
-/// them. The scheduler is quiet meanwhile, and goes on afterwards.
-fn park_events(session: Session) -> Result<Session, SetupError> {
-    let flavour = session.flavour().clone();
-    let (mut session, rows) = session.query(flavour.active_events_query(), STATEMENT_LIMIT)?;
-    for row in &rows {
-        let (Some(schema), Some(name), Some(definer)) = (row.at(0), row.at(1), row.at(2)) else {
-            continue;
-        };
-        let mode = quote_text(row.at(3).unwrap_or_default());
-        session = session.execute(&format!("SET SESSION sql_mode = {mode}"), READ_LIMIT)?;
-        let statement = flavour.park_event(schema, name, definer);
-        session = session.execute(&statement, STATEMENT_LIMIT)?;
-    }
-    Ok(session.execute("SET SESSION sql_mode = ''", READ_LIMIT)?)
 }

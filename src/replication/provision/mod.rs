@@ -12,8 +12,8 @@ use super::setup::{Ready, Request};
 use super::work::{Outcome, Who, Work};
 use crate::config::ServerConfig;
 use crate::journal::undo::Undo;
-use crate::server::flavour::quote_name;
-use crate::server::session::{Session, Target};
+use crate::server::flavour::{quote_name, quote_text};
+use crate::server::session::{READ_LIMIT, Session, Target};
 use crate::snapshot::{Context, Manifest};
 use crate::sys::exec::Program;
 use crate::sys::failpoint;
@@ -183,8 +183,38 @@ pub fn bring(work: &mut Work<'_>, ready: &Ready, request: &Request) -> Result<Ou
     match &ready.plan.provision {
         Provision::Nothing => Ok(Outcome::AlreadySo(ready.plan.why.clone())),
         Provision::Dump => dump::bring(work, ready, request),
-        Provision::Clone if ready.source_side.flavour.is_mariadb() => backup::bring(work, ready),
-        Provision::Clone => clone::bring(work, ready),
-        Provision::Snapshot(_) => snapshot::bring(work, ready),
+        Provision::Clone if ready.source_side.flavour.is_mariadb() => {
+            backup::bring(work, ready).and_then(|outcome| park(work, outcome))
+        }
+        Provision::Clone => clone::bring(work, ready).and_then(|outcome| park(work, outcome)),
+        Provision::Snapshot(_) => {
+            snapshot::bring(work, ready).and_then(|outcome| park(work, outcome))
+        }
     }
+}
+
+/// What came as files goes on as on the source, until it is told otherwise.
+fn park(work: &Work<'_>, outcome: Outcome) -> Result<Outcome, SetupError> {
+    let session = work.session(Who::Replica)?;
+    let statement = session.flavour().without_binary_log();
+    let session = session.execute(statement, STATEMENT_LIMIT)?;
+    park_events(session)?;
+    Ok(outcome)
+}
+
+/// Replicated events come as parked ones; others have to be parked, or both servers would run them.
+/// The scheduler is quiet meanwhile.
+fn park_events(session: Session) -> Result<Session, SetupError> {
+    let flavour = session.flavour().clone();
+    let (mut session, rows) = session.query(flavour.active_events_query(), STATEMENT_LIMIT)?;
+    for row in &rows {
+        let (Some(schema), Some(name), Some(definer)) = (row.at(0), row.at(1), row.at(2)) else {
+            continue;
+        };
+        let mode = quote_text(row.at(3).unwrap_or_default());
+        session = session.execute(&format!("SET SESSION sql_mode = {mode}"), READ_LIMIT)?;
+        let statement = flavour.park_event(schema, name, definer);
+        session = session.execute(&statement, STATEMENT_LIMIT)?;
+    }
+    Ok(session.execute("SET SESSION sql_mode = ''", READ_LIMIT)?)
 }
