@@ -435,7 +435,20 @@ fn clones_and_puts_a_killed_clone_back() {
             assert_eq!(after.1, before.1, "{place}: the replica");
             couple.assert_nothing_in_hand();
         }
-        let made = couple.setup(&["--provision", "clone"]).ok().json();
+        // Done, and killed before what was moved aside has gone: that stays done.
+        couple
+            .setup_at("setup-settled=kill", &["--provision", "clone"])
+            .expect_code(-1);
+        couple.tool.run(&["recover"]).ok();
+        couple.assert_nothing_in_hand();
+        for name in ["pdata.understudy-new", "pdata.understudy-before"] {
+            assert!(!couple.base().join(name).exists(), "{name}");
+        }
+        wait_equal(&couple);
+        let again = couple.setup(&[]).ok().json();
+        assert!(!format!("{:?}", Couple::steps(&again)).contains("changed"));
+        let replace = ["--provision", "clone", "--replace", "--yes"];
+        let made = couple.setup(&replace).ok().json();
         assert_eq!(made["setup"]["provision"], "clone");
         wait_equal(&couple);
         couple.assert_equal();

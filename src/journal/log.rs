@@ -294,6 +294,8 @@ pub struct Unfinished {
     pub putting: Option<(Box<Putting>, PutStage)>,
     /// In the order of the steps.
     pub undos: Vec<Undo>,
+    /// A set-up that is done; only what it moved aside is still there.
+    pub is_set_up: bool,
 }
 
 /// How far putting a snapshot in place had come.
@@ -304,6 +306,9 @@ pub enum PutStage {
     Putting,
     Put,
 }
+
+/// The step whose outcome says that a set-up stays.
+pub const SET_UP_STEP: &str = "set-up";
 
 /// The step whose outcome says that all volumes are in place.
 pub const PUT_STEP: &str = "put";
@@ -358,6 +363,7 @@ fn parse_unfinished(path: &Path, text: &str) -> Option<Unfinished> {
                     mount_points: Vec::new(),
                     putting: None,
                     undos: Vec::new(),
+                    is_set_up: false,
                 });
             }
             (
@@ -383,6 +389,9 @@ fn parse_unfinished(path: &Path, text: &str) -> Option<Unfinished> {
                 if let Some((_, stage)) = &mut operation.putting {
                     *stage = PutStage::Put;
                 }
+            }
+            (Entry::Outcome { step, .. }, Some(operation)) if step == SET_UP_STEP => {
+                operation.is_set_up = true;
             }
             (Entry::MountPoint { path, .. }, Some(operation)) => operation.mount_points.push(path),
             (Entry::End { .. }, _) => return None,

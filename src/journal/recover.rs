@@ -114,9 +114,12 @@ pub fn recover(
     Ok((recovered, paused))
 }
 
-/// Undoes a set-up. What is lost for good is told once, and not again by each later `recover`.
+/// Undoes a set-up, or ends one that was done already. What is lost for good is told once, and not again by each later `recover`.
 fn undo_setup(state: &StateDir, operation: &Unfinished) -> Result<Vec<String>, RecoverError> {
     files::remove_tree(&state.work(&operation.operation))?;
+    if operation.is_set_up {
+        return Ok(undo::tidy(&operation.undos)?);
+    }
     match undo::undo_all(&operation.undos) {
         Ok(actions) => Ok(actions),
         Err(UndoError::Lost(words)) => Ok(vec![words]),
@@ -171,7 +174,10 @@ pub fn left_over(state: &StateDir, server: &str) -> Result<Vec<Recovered>, Recov
             continue;
         }
         if operation.kind == OperationKind::Setup {
-            let actions = undo::words(&operation.undos);
+            let actions = match operation.is_set_up {
+                true => Vec::new(),
+                false => undo::words(&operation.undos),
+            };
             note(&mut left, &operation.operation, server, actions);
             continue;
         }

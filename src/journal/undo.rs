@@ -146,6 +146,19 @@ pub fn undo_all(undos: &[Undo]) -> Result<Vec<String>, UndoError> {
     }
 }
 
+/// Of a set-up that stays: removes what it moved aside.
+pub fn tidy(undos: &[Undo]) -> Result<Vec<String>, FileError> {
+    let mut actions = Vec::new();
+    for undo in undos {
+        if let Undo::DataDir { aside, .. } = undo
+            && files::remove_tree(aside)?
+        {
+            actions.push(format!("removed {}", aside.display()));
+        }
+    }
+    Ok(actions)
+}
+
 /// What would be done, for --dry-run.
 pub fn words(undos: &[Undo]) -> Vec<String> {
     undos

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::error::SetupError;
 use super::plan::Warning;
 use crate::config::ServerConfig;
+use crate::journal::log::SET_UP_STEP;
 use crate::journal::undo::{self, Reach, Undo, UndoError};
 use crate::journal::{Log, OperationKind};
 use crate::server::session::{Session, Target};
@@ -91,8 +92,6 @@ pub struct Work<'a> {
     pub password_is_new: bool,
     log: Log,
     undos: Vec<Undo>,
-    /// What goes when all is done.
-    surplus: Vec<PathBuf>,
 }
 
 impl<'a> Work<'a> {
@@ -110,7 +109,6 @@ impl<'a> Work<'a> {
             password_is_new: false,
             log,
             undos: Vec::new(),
-            surplus: Vec::new(),
         })
     }
 
@@ -164,11 +162,6 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// This goes when all is done.
-    pub fn tidy(&mut self, path: &Path) {
-        self.surplus.push(path.to_owned());
-    }
-
     /// Does one step, unless it is time to put things back.
     pub fn step(
         &mut self,
@@ -197,22 +190,16 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// Nothing needs putting back any more.
-    pub fn end(self) -> Result<(Vec<Step>, Vec<Warning>), SetupError> {
+    /// Nothing needs putting back any more; what was moved aside goes.
+    pub fn end(mut self) -> Result<(Vec<Step>, Vec<Warning>), SetupError> {
         files::remove_tree(&self.ctx.state.work(&self.id))?;
         failpoint::hit("setup-done");
+        self.log.outcome(SET_UP_STEP, "done")?;
+        failpoint::hit("setup-settled");
+        // Only now: before, it would be what a failure puts back. Left here, `recover` removes it.
+        undo::tidy(&self.undos)?;
         self.log.end("done")?;
-        // Only now: before, it would be what a failure puts back.
-        let mut warnings = self.warnings;
-        for path in &self.surplus {
-            if let Err(error) = files::remove_tree(path) {
-                warnings.push(Warning {
-                    rule: "left-over",
-                    message: format!("the replica's own data before is still there: {error}"),
-                });
-            }
-        }
-        Ok((self.steps, warnings))
+        Ok((self.steps, self.warnings))
     }
 
     /// Puts everything back after a failure; the failure, or why an operator is needed.

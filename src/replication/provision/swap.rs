@@ -95,7 +95,6 @@ pub fn exchange(work: &mut Work<'_>, places: &Places) -> Result<(), SetupError> 
         data_dir: places.data_dir.clone(),
         aside: places.aside.clone(),
     })?;
-    work.tidy(&places.aside);
     putting::stop(&places.service, &work.replica.target, &places.data_dir).map_err(failed)?;
     failpoint::hit("setup-stopped");
     files::rename(&places.data_dir, &places.aside)?;
