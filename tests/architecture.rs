@@ -64,7 +64,7 @@ const EXCEPTIONS: [(&str, &str, &str); 1] = [(
 )];
 
 /// Decide, from what was observed: no effects, no clock, no connection, no storage.
-const PURE: [&str; 12] = [
+const PURE: [&str; 15] = [
     "health/errant.rs",
     "health/failover.rs",
     "health/finding.rs",
@@ -74,6 +74,9 @@ const PURE: [&str; 12] = [
     "health/rules/replication.rs",
     "health/rules/server.rs",
     "replication/plan.rs",
+    "replication/plan/checks.rs",
+    "replication/plan/data.rs",
+    "replication/plan/provision.rs",
     "snapshot/boot_log.rs",
     "snapshot/plan.rs",
     "snapshot/retention.rs",

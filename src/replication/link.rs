@@ -12,8 +12,8 @@ use super::setup::Ready;
 use super::work::{Outcome, Who, Work, interrupted};
 use crate::config::Secret;
 use crate::server::channel::ChannelName;
-use crate::server::pair::{self, Link, LinkWish};
-use crate::server::replication::ThreadState;
+use crate::server::pair::LinkWish;
+use crate::server::replication::{Channel, ThreadState, observe_channels};
 use crate::server::session::{READ_LIMIT, Session};
 use crate::sys::failpoint;
 
@@ -36,7 +36,7 @@ const HOPELESS: [u32; 7] = [ACCESS_DENIED, 1130, 1227, 1236, 1593, 2026, 3159];
 /// The channel that setup makes.
 fn channel(ready: &Ready) -> ChannelName {
     match (&ready.plan.linked, ready.plan.erases.is_empty()) {
-        (Linked::AsWanted(link), true) => link.channel.clone(),
+        (Linked::AsWanted(link), true) => link.name.clone(),
         (Linked::AsWanted(_) | Linked::No | Linked::Otherwise, _) => ChannelName::default(),
     }
 }
@@ -45,8 +45,8 @@ fn channel(ready: &Ready) -> ChannelName {
 pub fn point(work: &mut Work<'_>, ready: &Ready, password: &Secret) -> Result<Outcome, SetupError> {
     let channel = channel(ready);
     let (host, port) = &ready.endpoint;
-    let (session, links) = pair::observe_links(work.session(Who::Replica)?)?;
-    let found = links.iter().find(|link| link.channel == channel);
+    let (session, links) = observe_channels(work.session(Who::Replica)?)?;
+    let found = links.iter().find(|link| link.name == channel);
     let as_wanted = matches!(ready.plan.linked, Linked::AsWanted(_)) && found.is_some();
     let is_other_user = found.is_some_and(|link| link.user != account::USER);
     if as_wanted && (is_other_user || !work.password_is_new) {
@@ -209,11 +209,7 @@ pub fn start(work: &mut Work<'_>, ready: &Ready, password: &Secret) -> Result<Ou
         let (back, link) = observe_link(session, &channel)?;
         session = back;
         // For a moment a thread runs that hasn't told yet whom it reached.
-        let has_told = match work.source.identity.server_uuid {
-            Some(_) => !link.source_uuid.is_empty(),
-            None => link.source_id != 0,
-        };
-        if link.runs() && has_told {
+        if link.runs() && link.leads_to(&work.source.identity).is_some() {
             check_source(work, &link)?;
             return Ok(Outcome::Changed(format!(
                 "replication on {}",
@@ -240,9 +236,9 @@ pub fn start(work: &mut Work<'_>, ready: &Ready, password: &Secret) -> Result<Ou
     }
 }
 
-fn observe_link(session: Session, channel: &ChannelName) -> Result<(Session, Link), SetupError> {
-    let (session, links) = pair::observe_links(session)?;
-    match links.into_iter().find(|link| link.channel == *channel) {
+fn observe_link(session: Session, channel: &ChannelName) -> Result<(Session, Channel), SetupError> {
+    let (session, links) = observe_channels(session)?;
+    match links.into_iter().find(|link| link.name == *channel) {
         Some(link) => Ok((session, link)),
         None => Err(SetupError::failed(
             "look at replication",
@@ -252,19 +248,18 @@ fn observe_link(session: Session, channel: &ChannelName) -> Result<(Session, Lin
 }
 
 /// The address may lead the replica to another server than it leads us.
-fn check_source(work: &Work<'_>, link: &Link) -> Result<(), SetupError> {
-    let source = &work.source.identity;
-    let is_right = match &source.server_uuid {
-        Some(uuid) => link.source_uuid == *uuid,
-        None => link.source_id == source.server_id,
-    };
-    match is_right {
+fn check_source(work: &Work<'_>, link: &Channel) -> Result<(), SetupError> {
+    match link.leads_to(&work.source.identity) == Some(true) {
         true => Ok(()),
         false => Err(SetupError::failed(
             "start replication",
             format!(
                 "at {}:{} {} reaches another server (server_id {}) than {} is",
-                link.host, link.port, work.replica.name, link.source_id, work.source.name
+                link.source_host,
+                link.source_port,
+                work.replica.name,
+                link.source_server_id.unwrap_or(0),
+                work.source.name
             ),
         )
         .hint("Give the source's address as its replicas see it.")),
@@ -275,7 +270,7 @@ fn check_source(work: &Work<'_>, link: &Link) -> Result<(), SetupError> {
 fn check_errors(
     work: &Work<'_>,
     ready: &Ready,
-    link: &Link,
+    link: &Channel,
     is_late: bool,
 ) -> Result<(), SetupError> {
     let io_is_final =
@@ -314,7 +309,7 @@ fn check_errors(
             .to_owned(),
         _ => format!(
             "Check that {} reaches {}:{} (firewall, bind_address).",
-            work.replica.name, link.host, link.port
+            work.replica.name, link.source_host, link.source_port
         ),
     };
     Err(SetupError::failed("connect the replica to its source", link.io_error.clone()).hint(hint))

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::error::SetupError;
 use super::plan::{Endpoint, Side};
 use crate::config::{Address, ServerConfig};
-use crate::server::pair::{self, Account, OWN_SCHEMA, Schema};
+use crate::server::pair::{Account, OWN_SCHEMA, Schema};
 use crate::server::session::{READ_LIMIT, Session, SessionError, Target};
 use crate::server::{Identity, replication};
 use crate::snapshot::Context;
@@ -76,7 +76,7 @@ fn runs_events_at_boot(
 pub fn side(ctx: &Context, config: &ServerConfig) -> Result<Side, SetupError> {
     let session = Session::connect(&ctx.target(config)?)?;
     let (session, settings) = variables(session)?;
-    let (session, links) = pair::observe_links(session)?;
+    let (session, links) = replication::observe_channels(session)?;
     let (session, schemas) = schemas(session)?;
     let statement = session.flavour().non_transactional_tables_query();
     let (session, rows) = session.query(statement, CATALOGUE_LIMIT)?;

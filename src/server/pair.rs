@@ -8,9 +8,7 @@ use std::time::Duration;
 use super::channel::ChannelName;
 use super::flavour::{Family, Flavour, quote_name, quote_text};
 use super::gtid::{GtidError, GtidSet};
-use super::replication::ThreadState;
-use super::row::Row;
-use super::session::{READ_LIMIT, Session, SessionError};
+use super::session::{Session, SessionError};
 use crate::config::{Secret, TlsMode};
 
 /// Schemas that belong to the server itself.
@@ -27,60 +25,6 @@ pub const OWN_SCHEMA: &str = "understudy";
 
 /// Removing binary logs of terabytes takes its time.
 const RESET_LIMIT: Duration = Duration::from_secs(900);
-
-/// A channel as its replica shows it, with what makes it the wanted one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
-    pub channel: ChannelName,
-    pub host: String,
-    pub port: u16,
-    pub user: String,
-    pub tls: bool,
-    /// It asks by GTID.
-    pub uses_gtid: bool,
-    /// Of the source that it reached last; empty or "0" before the first time.
-    pub source_uuid: String,
-    pub source_id: u32,
-    pub io: ThreadState,
-    pub sql: ThreadState,
-    pub io_errno: u32,
-    pub io_error: String,
-    pub sql_errno: u32,
-    pub sql_error: String,
-}
-
-impl Link {
-    fn of(row: &Row) -> Self {
-        let text = |names: &[&str]| row.get_any(names).unwrap_or_default().to_owned();
-        let number = |names: &[&str]| {
-            row.get_any(names)
-                .and_then(|value| value.parse::<u32>().ok())
-                .unwrap_or(0)
-        };
-        Self {
-            channel: ChannelName::from(text(&["Channel_Name", "Connection_name"]).as_str()),
-            host: text(&["Source_Host", "Master_Host"]),
-            port: u16::try_from(number(&["Source_Port", "Master_Port"])).unwrap_or(0),
-            user: text(&["Source_User", "Master_User"]),
-            tls: row.get_any(&["Source_SSL_Allowed", "Master_SSL_Allowed"]) == Some("Yes"),
-            uses_gtid: row
-                .get_any(&["Using_Gtid", "Auto_Position"])
-                .is_some_and(|value| !matches!(value, "No" | "0" | "")),
-            source_uuid: text(&["Source_UUID", "Master_UUID"]).to_ascii_lowercase(),
-            source_id: number(&["Source_Server_Id", "Master_Server_Id"]),
-            io: ThreadState::of(row.get_any(&["Replica_IO_Running", "Slave_IO_Running"])),
-            sql: ThreadState::of(row.get_any(&["Replica_SQL_Running", "Slave_SQL_Running"])),
-            io_errno: number(&["Last_IO_Errno"]),
-            io_error: text(&["Last_IO_Error"]),
-            sql_errno: number(&["Last_SQL_Errno"]),
-            sql_error: text(&["Last_SQL_Error"]),
-        }
-    }
-
-    pub fn runs(&self) -> bool {
-        self.io == ThreadState::Running && self.sql == ThreadState::Running
-    }
-}
 
 /// Where a replica is to go, and as whom.
 #[derive(Debug, Clone)]
@@ -132,18 +76,6 @@ pub struct Schema {
     pub name: String,
     pub tables: u64,
     pub bytes: u64,
-}
-
-/// All channels of a replica.
-pub fn observe_links(session: Session) -> Result<(Session, Vec<Link>), SessionError> {
-    let statement = session.flavour().replica_status();
-    let (session, rows) = session.query(statement, READ_LIMIT)?;
-    let links = rows
-        .iter()
-        .map(Link::of)
-        .filter(|link| !link.channel.as_str().starts_with("group_replication_"))
-        .collect();
-    Ok((session, links))
 }
 
 impl Flavour {

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::identity::Identity;
 use super::row::Row;
 use super::session::{READ_LIMIT, Session, SessionError};
 
@@ -39,8 +40,12 @@ pub struct Channel {
     pub name: ChannelName,
     pub source_host: String,
     pub source_port: u16,
+    /// The account that it logs in with.
+    pub user: String,
     pub io: ThreadState,
     pub sql: ThreadState,
+    /// 0: none.
+    pub io_errno: u32,
     pub io_error: String,
     pub sql_error: String,
     /// Where the applier is in the *source's* binary log.
@@ -76,6 +81,10 @@ impl Channel {
                 .unwrap_or(0),
             io: ThreadState::of(row.get_any(&["Replica_IO_Running", "Slave_IO_Running"])),
             sql: ThreadState::of(row.get_any(&["Replica_SQL_Running", "Slave_SQL_Running"])),
+            user: text(&["Source_User", "Master_User"]),
+            io_errno: number(&["Last_IO_Errno"])
+                .and_then(|code| u32::try_from(code).ok())
+                .unwrap_or(0),
             io_error: text(&["Last_IO_Error"]),
             sql_error: text(&["Last_SQL_Error"]),
             source_log_file: text(&["Relay_Source_Log_File", "Relay_Master_Log_File"]),
@@ -97,6 +106,18 @@ impl Channel {
                 .get_any(&["Source_SSL_Allowed", "Master_SSL_Allowed"])
                 .map(|value| value == "Yes"),
             delay_s: number(&["SQL_Delay"]).unwrap_or(0),
+        }
+    }
+
+    pub fn runs(&self) -> bool {
+        self.io == ThreadState::Running && self.sql == ThreadState::Running
+    }
+
+    /// Whether the server that it reached is this one; `None` before it has told.
+    pub fn leads_to(&self, source: &Identity) -> Option<bool> {
+        match &source.server_uuid {
+            Some(uuid) => self.source_uuid.as_ref().map(|met| met == uuid),
+            None => self.source_server_id.map(|met| met == source.server_id),
         }
     }
 

@@ -1,6 +1,8 @@
 use super::*;
-use crate::server::channel::ChannelName;
-use crate::server::replication::ThreadState;
+use crate::config::TlsMode;
+use crate::replication::account;
+use crate::server::replication::parse_channels;
+use crate::server::row::Row;
 
 const S: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
 const R: &str = "4e11fa47-71ca-11e1-9e33-c80aa9429562";
@@ -57,23 +59,18 @@ fn schema(name: &str, bytes: u64) -> Schema {
     }
 }
 
-fn link(host: &str, id: u32, uuid: &str) -> Link {
-    Link {
-        channel: ChannelName::default(),
-        host: host.to_owned(),
-        port: 3306,
-        user: super::super::account::USER.to_owned(),
-        tls: false,
-        uses_gtid: true,
-        source_uuid: uuid.to_owned(),
-        source_id: id,
-        io: ThreadState::Running,
-        sql: ThreadState::Running,
-        io_errno: 0,
-        io_error: String::new(),
-        sql_errno: 0,
-        sql_error: String::new(),
-    }
+fn link(host: &str, id: u32, uuid: &str) -> Channel {
+    let row = Row::of([
+        ("Source_Host", Some(host)),
+        ("Source_Port", Some("3306")),
+        ("Source_User", Some(account::USER)),
+        ("Auto_Position", Some("1")),
+        ("Source_UUID", Some(uuid)),
+        ("Source_Server_Id", Some(id.to_string().as_str())),
+        ("Replica_IO_Running", Some("Yes")),
+        ("Replica_SQL_Running", Some("Yes")),
+    ]);
+    parse_channels(&[row]).remove(0)
 }
 
 fn pair(version: &str) -> (Side, Side) {

@@ -16,7 +16,8 @@ use crate::replication::plan;
 use crate::replication::setup::Ready;
 use crate::replication::work::{Outcome, Who, Work, interrupted};
 use crate::server::flavour::{quote_name, quote_text};
-use crate::server::pair::{self, Account, OWN_SCHEMA, PLUGIN_IN_USE, is_undone_already};
+use crate::server::pair::{Account, OWN_SCHEMA, PLUGIN_IN_USE, is_undone_already};
+use crate::server::replication::observe_channels;
 use crate::server::session::{READ_LIMIT, ServerError, Session, SessionError};
 use crate::sys::failpoint;
 
@@ -363,10 +364,10 @@ fn check_status(session: Session) -> Result<(), SetupError> {
 
 /// The source may have been a replica itself; its links came along.
 fn forget_links(work: &Work<'_>) -> Result<(), SetupError> {
-    let (mut session, links) = pair::observe_links(work.session(Who::Replica)?)?;
+    let (mut session, links) = observe_channels(work.session(Who::Replica)?)?;
     let flavour = session.flavour().clone();
     for link in links {
-        for statement in flavour.forget_channel(&link.channel) {
+        for statement in flavour.forget_channel(&link.name) {
             session = attempt(session, &statement)?;
         }
     }

@@ -145,7 +145,7 @@ pub fn erase(work: &mut Work<'_>, ready: &Ready) -> Result<Outcome, SetupError> 
     let mut session = work.session(Who::Replica)?;
     let flavour = session.flavour().clone();
     for link in &ready.replica_side.links {
-        for statement in flavour.forget_channel(&link.channel) {
+        for statement in flavour.forget_channel(&link.name) {
             session = attempt(session, &statement)?;
         }
     }
