@@ -135,29 +135,39 @@ time_many() {
 
 # ---- setup
 
-# The data of `source` into an empty server: by us, and by the pipe that anybody would type. Each
-# round has a fresh server for each side; both sides dump from the same source.
+# The data of `source` into an empty server: by us, and by what anybody would type. Each round has a
+# fresh server for each side; both sides read the same source.
 bench_setup() {
-    local round side
-    local -A us=()
     start_source
     fill source "$data_mb"
+    report_machine
+    measure_provision dump "dump piped into client"
+    if [[ $flavour == mysql ]]; then
+        sql source "INSTALL PLUGIN clone SONAME 'mysql_clone.so';
+            CREATE USER donor@'127.0.0.1' IDENTIFIED BY 'bench'; GRANT BACKUP_ADMIN ON *.* TO donor@'127.0.0.1'"
+        supervisor=supervise
+        measure_provision clone "CLONE INSTANCE, to the first answer after it"
+    fi
+}
+
+measure_provision() {
+    local way=$1 round side
+    local -A us=()
     : >"$dir/rounds"
     for ((round = 0; round <= (rounds < 5 ? rounds : 5); round++)); do
         if ((round % 2)); then
-            for side in ours bare; do us[$side]=$("load_$side"); done
+            for side in ours bare; do us[$side]=$("${side}_load" "$way"); done
         else
-            for side in bare ours; do us[$side]=$("load_$side"); done
+            for side in bare ours; do us[$side]=$("${side}_load" "$way"); done
         fi
         ((round > 0)) || continue
         printf '%d %d\n' "${us[bare]}" "${us[ours]}" >>"$dir/rounds"
-        printf '{"bench":"setup","flavour":"%s","mb":%d,"ours_us":%d,"bare_us":%d,"loadavg":"%s"}\n' \
-            "$flavour" "$data_mb" "${us[ours]}" "${us[bare]}" "$(load_average)" >>"$output"
+        printf '{"bench":"setup","provision":"%s","flavour":"%s","mb":%d,"ours_us":%d,"bare_us":%d,"loadavg":"%s"}\n' \
+            "$way" "$flavour" "$data_mb" "${us[ours]}" "${us[bare]}" "$(load_average)" >>"$output"
     done
-    report_machine
-    printf '%s, %d MB, %d rounds\n\n| provisioning by dump | median s | p10 | p90 |\n|---|---|---|---|\n' "$flavour" "$data_mb" "$(wc -l <"$dir/rounds")"
-    row_s "setup, its dump step" 2
-    row_s "dump piped into client" 1
+    printf '\n%s, %d MB, %d rounds\n\n| provisioning by %s | median s | p10 | p90 |\n|---|---|---|---|\n' "$flavour" "$data_mb" "$(wc -l <"$dir/rounds")" "$way"
+    row_s "setup, its provision step" 2
+    row_s "$2" 1
     awk '{ print $1 / $2 }' "$dir/rounds" | percentiles |
         awk '{ printf "\nthroughput, ours / bare: %.3f (%.3f to %.3f), goal 0.95 %s\n", $2, $1, $3, ($2 >= 0.95) ? "met" : "MISSED" }'
 }
@@ -179,21 +189,36 @@ drop_target() {
     rm -rf "${data[target]}"
 }
 
-load_bare() {
-    local began ended dump=mariadb-dump
-    local -a more=(--gtid --master-data=1)
-    [[ $flavour == mariadb ]] || { dump=$lab/mysql-9.7/bin/mysqldump; more=(--set-gtid-purged=OFF --source-data=2); }
+bare_load() {
+    local began ended
     fresh_target
+    [[ $1 != clone ]] || sql target "INSTALL PLUGIN clone SONAME 'mysql_clone.so'; SET GLOBAL clone_valid_donor_list = '127.0.0.1:${port[source]}'"
     began=${EPOCHREALTIME/./}
-    # shellcheck disable=SC2046 # the words of client_argv are meant to be split
-    { printf 'SET sql_log_bin = 0;\n'; "$dump" --no-defaults -uroot --socket="$dir/source.sock" --single-transaction --quick "${more[@]}" --routines --events --databases bench; } |
-        $(client_argv target) --max-allowed-packet=1G >/dev/null
+    "bare_$1"
     ended=${EPOCHREALTIME/./}
     drop_target >&2
     printf '%d\n' $((ended - began))
 }
 
-load_ours() {
+bare_dump() {
+    local dump=mariadb-dump
+    local -a more=(--gtid --master-data=1)
+    [[ $flavour == mariadb ]] || { dump=$lab/mysql-9.7/bin/mysqldump; more=(--set-gtid-purged=OFF --source-data=2); }
+    # shellcheck disable=SC2046 # the words of client_argv are meant to be split
+    { printf 'SET sql_log_bin = 0;\n'; "$dump" --no-defaults -uroot --socket="$dir/source.sock" --single-transaction --quick "${more[@]}" --routines --events --databases bench; } |
+        $(client_argv target) --max-allowed-packet=1G >/dev/null
+}
+
+bare_clone() {
+    sql target "CLONE INSTANCE FROM donor@'127.0.0.1':${port[source]} IDENTIFIED BY 'bench'" >&2
+    for _ in $(seq 3000); do
+        [[ $(sql target "SELECT COUNT(*) FROM bench.data_1" 2>/dev/null) != $((data_mb * 2)) ]] || return 0
+        sleep 0.02
+    done
+    die "the cloned server did not come back" "See $dir/target.log."
+}
+
+ours_load() {
     local answer
     fresh_target
     rm -rf "$dir/setup-state"
@@ -207,7 +232,7 @@ load_ours() {
         printf '[pair.lab]\nsource = "source"\nreplicas = ["target"]\n'
     } >"$dir/setup.toml"
     # Started in this subshell, the target is known to no other: it goes before anything is said.
-    answer=$("$understudy" -c "$dir/setup.toml" --yes --output json setup lab --provision dump) || { drop_target >&2; die "setup failed" "$answer"; }
+    answer=$("$understudy" -c "$dir/setup.toml" --yes --output json setup lab --provision "$1") || { drop_target >&2; die "setup failed" "$answer"; }
     drop_target >&2
     printf '%d000\n' "$(grep -B 3 '"name": "provision"' <<<"$answer" | json_value ms)"
 }

@@ -152,7 +152,8 @@ settle_volume() {
 
 # ---- servers
 
-# start_server NAME ID: on NAME's volume, or without one in the temporary directory.
+# start_server NAME ID: on NAME's volume, or without one in the temporary directory; by `supervisor`
+# of the caller, if that is set.
 start_server() {
     local name=$1 log=$dir/$1.log
     port[$name]=$(free_port)
@@ -172,7 +173,7 @@ start_server() {
         set -- "$lab/mariadb/bin/mariadbd"
     fi
     chown -R root: "${data[$name]}"
-    "$@" "${flags[@]}" >"$log" 2>&1 &
+    ${supervisor:-} "$@" "${flags[@]}" >"$log" 2>&1 &
     pid[$name]=$!
     for _ in $(seq 900); do
         ! sql "$name" "DO 1" 2>/dev/null || return 0
@@ -181,6 +182,20 @@ start_server() {
     done
     tail -n 20 "$log" >&2
     die "$name did not start" "See its log above."
+}
+
+# supervise COMMAND…: starts it again when it ends to be started again, as mysqld_safe does.
+supervise() {
+    local server status=16
+    trap 'kill "$server"' TERM
+    while ((status == 16)); do
+        MYSQLD_PARENT_PID=$BASHPID "$@" &
+        server=$!
+        status=0
+        wait "$server" || status=$?
+    done
+    # A signal ends the first wait only.
+    wait "$server" || true
 }
 
 # A port on which nobody answers now.
