@@ -11,8 +11,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpid, getppid};
 
 /// Where programs may live. A user's PATH must not decide what root runs.
 const PLACES: [&str; 6] = [
@@ -279,6 +280,23 @@ pub(super) fn end(child: &mut Child, grace: Duration) {
     }
     let _ = killpg(group, Signal::SIGKILL);
     drop(child.wait());
+}
+
+/// What is started by it dies with the thread that starts it, however that ends.
+pub(super) fn die_with_starter(command: &mut Command) {
+    let starter = getpid();
+    // SAFETY: between fork and exec only system calls are made.
+    unsafe {
+        command.pre_exec(move || {
+            set_pdeathsig(Signal::SIGKILL)?;
+            // It may have died before the signal was asked for.
+            if getppid() == starter {
+                Ok(())
+            } else {
+                Err(std::io::ErrorKind::BrokenPipe.into())
+            }
+        });
+    }
 }
 
 #[cfg(test)]

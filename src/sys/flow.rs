@@ -5,7 +5,6 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
-use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
@@ -13,9 +12,6 @@ use std::thread;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, SpliceFFlags, fcntl, splice};
-use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
-use nix::unistd::{getpid, getppid};
 
 use super::exec::{self, ExecError, Options, Program, render_argv};
 use super::stream::text_of;
@@ -125,18 +121,7 @@ pub fn flow(
 fn spawn(end: &End<'_>, stdin: Stdio, stdout: Stdio) -> Result<Child, ExecError> {
     let mut command = end.program.command(end.args, &Options::default());
     command.stdin(stdin).stdout(stdout);
-    let starter = getpid();
-    // SAFETY: between fork and exec only system calls are made.
-    unsafe {
-        command.pre_exec(move || {
-            set_pdeathsig(Signal::SIGKILL)?;
-            if getppid() == starter {
-                Ok(())
-            } else {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-        });
-    }
+    exec::die_with_starter(&mut command);
     command.spawn().map_err(|source| ExecError::Start {
         argv: render_argv(end.program.path(), end.args),
         source,

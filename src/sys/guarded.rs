@@ -8,9 +8,8 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, getpid, getppid};
+use nix::unistd::Pid;
 
 use super::exec::{self, ExecError, render_argv};
 
@@ -52,19 +51,8 @@ pub fn start(
         .gid(owner.1)
         .uid(owner.0)
         .process_group(0);
-    let starter = getpid();
-    // SAFETY: between fork and exec only system calls are made. It runs after the change of user,
-    // which would clear the death signal.
-    unsafe {
-        command.pre_exec(move || {
-            set_pdeathsig(Signal::SIGKILL)?;
-            if getppid() == starter {
-                Ok(())
-            } else {
-                Err(std::io::ErrorKind::BrokenPipe.into())
-            }
-        });
-    }
+    // After the change of user, which would clear the death signal.
+    exec::die_with_starter(&mut command);
     let child = command.spawn().map_err(failed)?;
     Ok(Guarded { child })
 }
