@@ -10,7 +10,6 @@
 )]
 mod lab;
 
-use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,6 +22,7 @@ use lab::left::Footprint;
 use lab::pair::{Pair, Special};
 use lab::runner::{self, Case, Group};
 use lab::server::Flavour;
+use lab::small_state::SmallState;
 use lab::storage::Storage;
 use lab::tool::{Run, Running};
 use lab::{eventually, in_guest, limit, sh, try_sh};
@@ -485,60 +485,15 @@ fn recovers_a_manual_pause_without_watchdog(pair: &mut Pair) {
     pair.wait_caught_up();
 }
 
-/// A small file system on the state directory, as long as this lives.
-struct SmallState {
-    dir: String,
-}
-
-impl SmallState {
-    fn mount(pair: &Pair) -> Self {
-        let dir = pair.state_dir().display().to_string();
-        std::fs::create_dir_all(&dir).unwrap();
-        sh(&[
-            "mount",
-            "-t",
-            "tmpfs",
-            "-o",
-            "size=256k,mode=700",
-            "tmpfs",
-            &dir,
-        ]);
-        let state = Self { dir };
-        // Its directories are there.
-        recover(pair);
-        state
-    }
-
-    fn fill(&self) {
-        let filler = Path::new(&self.dir).join("filler");
-        let mut file = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(filler)
-            .unwrap();
-        let mut length = 4096;
-        while length > 0 {
-            if file.write_all(&vec![0; length]).is_err() {
-                length /= 2;
-            }
-        }
-    }
-
-    fn empty(&self) {
-        std::fs::remove_file(Path::new(&self.dir).join("filler")).unwrap();
-    }
-}
-
-impl Drop for SmallState {
-    fn drop(&mut self) {
-        if let Err(error) = try_sh(&["umount", "-l", &self.dir]) {
-            eprintln!("lab: {error}");
-        }
-    }
+/// The state directory on a small file system, its directories made.
+fn small_state(pair: &Pair) -> SmallState {
+    let state = SmallState::mount(&pair.state_dir());
+    recover(pair);
+    state
 }
 
 fn fails_without_pausing_when_the_state_directory_is_full(pair: &mut Pair) {
-    let state = SmallState::mount(pair);
+    let state = small_state(pair);
     let before = Footprint::of(pair);
     state.fill();
     let run = create(pair, "stopping=kill").wait();
@@ -548,17 +503,17 @@ fn fails_without_pausing_when_the_state_directory_is_full(pair: &mut Pair) {
 }
 
 fn fails_without_pausing_when_the_state_directory_is_read_only(pair: &mut Pair) {
-    let state = SmallState::mount(pair);
+    let state = small_state(pair);
     let before = Footprint::of(pair);
-    sh(&["mount", "-o", "remount,ro", &state.dir]);
+    state.remount("ro");
     let run = create(pair, "stopping=kill").wait();
-    sh(&["mount", "-o", "remount,rw", &state.dir]);
+    state.remount("rw");
     assert_code_in(&run, &[1]);
     before.assert_nothing_new(pair);
 }
 
 fn resumes_when_the_state_directory_fills_up_in_the_pause(pair: &mut Pair) {
-    let state = SmallState::mount(pair);
+    let state = small_state(pair);
     let before = Footprint::of(pair);
     let mut running = create(pair, "positioned=sleep:2000");
     wait_paused(pair, &mut running);

@@ -12,6 +12,7 @@ use std::time::Duration;
 use lab::couple::{Couple, content};
 use lab::load::Load;
 use lab::server::Flavour;
+use lab::small_state::SmallState;
 use lab::{eventually, limit};
 use understudy::sys::failpoint::{SETUP_CLONE_PLACES, SETUP_EXCHANGE_PLACES, SETUP_PLACES};
 
@@ -722,6 +723,76 @@ fn what_cannot_be_put_back_yet_needs_an_operator() {
     }
 }
 
+/// What a set-up that was put back leaves as it was. Accounts that come and go leave transactions on
+/// the source.
+fn but_for_transactions(couple: &Couple) -> (Vec<String>, Vec<String>) {
+    let (mut source, replica) = both(couple);
+    source.pop();
+    (source, replica)
+}
+
+#[test]
+fn a_state_directory_that_fills_up_leaves_both_servers_as_they_were() {
+    for flavour in flavours() {
+        let couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let before = but_for_transactions(&couple);
+        let state = SmallState::mount(&couple.state_dir());
+        couple.tool.run(&["recover"]).ok();
+        state.fill();
+        couple.setup(&["--provision", "dump"]).expect_code(1);
+        assert_eq!(but_for_transactions(&couple), before, "full from the start");
+        state.empty();
+        for place in ["setup-begun", "setup-flowing"] {
+            let mut running = couple.tool.spawn_at(
+                &format!("{place}=sleep:800"),
+                &["setup", "lab", "--provision", "dump"],
+            );
+            running.wait_at(place);
+            // What becomes free is taken at once.
+            while !running.has_ended() {
+                state.fill();
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            let code = running.wait().status.code();
+            assert!(matches!(code, Some(1 | 5)), "{place}: {code:?}");
+            state.empty();
+            couple.tool.run(&["recover"]).ok();
+            assert_eq!(but_for_transactions(&couple), before, "full at {place}");
+            couple.assert_nothing_in_hand();
+        }
+        couple.setup(&["--provision", "dump"]).ok();
+        wait_equal(&couple);
+    }
+}
+
+#[test]
+fn a_source_that_hangs_holds_an_interrupted_set_up_for_a_while_only() {
+    for flavour in flavours() {
+        let couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let before = but_for_transactions(&couple);
+        let mut running = couple.tool.spawn_at(
+            "setup-flowing=sleep:500",
+            &["setup", "lab", "--provision", "dump"],
+        );
+        running.wait_at("setup-flowing");
+        couple.source.signal(nix::sys::signal::Signal::SIGSTOP);
+        running.signal(nix::sys::signal::Signal::SIGINT);
+        let run = running.wait();
+        couple.source.signal(nix::sys::signal::Signal::SIGCONT);
+        let (kind, message) = run.expect_code(5).error();
+        assert_eq!(kind, "needs-operator");
+        assert!(message.contains("src"), "{message}");
+        assert_eq!(both(&couple).1, before.1, "the replica's part is put back");
+        couple.tool.run(&["recover"]).ok();
+        assert_eq!(but_for_transactions(&couple), before);
+        couple.assert_nothing_in_hand();
+    }
+}
+
 /// DataJoint's Python, as scripts/lab/datajoint makes it.
 fn datajoint() -> Option<std::path::PathBuf> {
     let lab = Flavour::Mariadb.home();
@@ -920,8 +991,47 @@ fn a_newer_replica_follows_an_older_source_and_not_the_other_way_round() {
             std::fs::write(&path, turned).unwrap();
             let (_, message) = couple.setup(&[]).expect_code(4).error();
             assert!(message.contains("older than its source"), "{message}");
+            std::fs::write(&path, text).unwrap();
+            let skews = || {
+                let status = couple.tool.run(&["status", "lab"]).ok().json();
+                status.to_string().contains("pair.version-skew")
+            };
+            assert!(!skews());
+            turn_by_hand(&couple);
+            assert!(skews());
         }
     }
+}
+
+/// Makes the source follow its replica, as nobody should.
+fn turn_by_hand(couple: &Couple) {
+    couple.replica.execute("STOP ALL SLAVES");
+    couple.replica.execute("RESET SLAVE ALL");
+    couple.replica.execute("SET GLOBAL read_only = 0");
+    couple
+        .replica
+        .execute("CREATE USER turned@'127.0.0.1' IDENTIFIED BY 'lab'");
+    couple
+        .replica
+        .execute("GRANT REPLICATION SLAVE ON *.* TO turned@'127.0.0.1'");
+    couple.source.execute(&format!(
+        "SET GLOBAL gtid_slave_pos = '{}'",
+        couple.replica.value("SELECT @@GLOBAL.gtid_binlog_pos")
+    ));
+    couple.source.execute(&format!(
+        "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {}, MASTER_USER = 'turned', \
+         MASTER_PASSWORD = 'lab', MASTER_USE_GTID = slave_pos",
+        couple.replica.port
+    ));
+    couple.source.execute("SET GLOBAL read_only = 1");
+    couple.source.execute("START SLAVE");
+    eventually(limit(20), "the older one follows", || {
+        couple
+            .source
+            .channels()
+            .iter()
+            .any(|(_, io, _)| io == "Yes")
+    });
 }
 
 #[test]

@@ -31,8 +31,9 @@ use ui::Ui;
 /// Behind a command's own options in its help.
 const GLOBAL: &str = "Global options";
 
-/// Takes snapshots of MySQL and MariaDB replicas with the SQL thread paused, on ZFS, LVM, btrfs or
-/// as plain copies, and puts replication back whatever happens to this command.
+/// Sets up and watches pairs of MySQL or MariaDB servers; takes snapshots of replicas with the SQL
+/// thread paused, on ZFS, LVM, btrfs or as plain copies, and puts replication back whatever happens
+/// to this command; proves that the snapshots boot, and restores from them.
 ///
 /// Exit codes: 0 done; 1 failed, and what had been changed was put back; 2 wrong usage; 3 invalid
 /// configuration; 4 refused by a safety rule, nothing was changed; 5 failed, and something needs an
@@ -86,7 +87,7 @@ enum Command {
     /// Check the configuration, or print an example of one
     #[command(subcommand)]
     Config(config::Command),
-    /// Take, list and keep snapshots
+    /// Take, list, keep, prove and restore snapshots
     #[command(subcommand)]
     Snapshot(snapshot::Command),
     Setup(setup::Args),

@@ -14,6 +14,7 @@ pub fn cases() -> Vec<Case> {
         false an_unreachable_source_is_an_io_error,
         false a_row_that_is_there_already_is_an_sql_error,
         false a_blocked_applier_lags_by_heartbeat,
+        false half_of_the_logs_life_spent_is_seen,
         false a_heartbeat_is_refused_where_it_would_be_errant,
         false a_writable_replica_is_seen,
         false a_pause_is_no_fault_until_its_deadline,
@@ -167,6 +168,24 @@ fn a_blocked_applier_lags_by_heartbeat(pair: &mut Pair) {
         ])
         .expect_code(0);
     drop(lock);
+    pair.wait_caught_up();
+    is_silent(pair);
+}
+
+fn half_of_the_logs_life_spent_is_seen(pair: &mut Pair) {
+    let source = pair.source_name();
+    let life = "binlog_expire_logs_seconds";
+    let kept = pair.source.value(&format!("SELECT @@GLOBAL.{life}"));
+    let beats = ["heartbeat", &source, "--for", "2s", "--every", "200ms"];
+    pair.tool.run(&beats).ok();
+    pair.wait_caught_up();
+    threads(pair, "STOP", "SQL_THREAD");
+    // The log that is written to goes never, so that nothing is lost.
+    pair.source.execute(&format!("SET GLOBAL {life} = 3"));
+    pair.tool.run(&beats).ok();
+    sees(pair, "source.binlog-expiry", "warning");
+    pair.source.execute(&format!("SET GLOBAL {life} = {kept}"));
+    threads(pair, "START", "SQL_THREAD");
     pair.wait_caught_up();
     is_silent(pair);
 }

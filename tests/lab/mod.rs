@@ -13,6 +13,7 @@ pub mod restored;
 pub mod runner;
 pub mod scratch;
 pub mod server;
+pub mod small_state;
 pub mod storage;
 pub mod tool;
 
