@@ -173,6 +173,7 @@ fn a_blocked_applier_lags_by_heartbeat(pair: &mut Pair) {
 }
 
 fn half_of_the_logs_life_spent_is_seen(pair: &mut Pair) {
+    close(pair);
     let source = pair.source_name();
     let life = "binlog_expire_logs_seconds";
     let kept = pair.source.value(&format!("SELECT @@GLOBAL.{life}"));
