@@ -147,30 +147,8 @@ impl Couple {
 
     /// Restarts the replica under a service of ours, and configures it.
     pub fn put_under_a_service(&mut self) {
-        let script = |name: &str, text: &str| {
-            let path = self.base().join(name);
-            std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).unwrap();
-            path.display().to_string()
-        };
-        let place = self.replica.place.display().to_string();
-        let argv = self.replica.argv().join("' '");
-        let start = script(
-            "start",
-            &format!(
-                "cd / && rm -f {place}/sock && setsid '{argv}' >>{place}/log 2>&1 </dev/null &\n\
-                 for i in $(seq 900); do [ -S {place}/sock ] && exit 0; sleep 0.1; done; exit 1"
-            ),
-        );
-        let stop = script(
-            "stop",
-            &format!(
-                "pid=$(cat {place}/pid) || exit 0; kill $pid\n\
-                 while [ -e /proc/$pid/exe ]; do sleep 0.1; done"
-            ),
-        );
-        self.replica.shut_down();
-        super::sh(&[&start]);
+        let base = self.base().to_owned();
+        let (start, stop) = self.replica.put_under_a_service(&base);
         drop(self.replica.connect());
         self.of_replica =
             format!("[server.rep.service]\nstart = [\"{start}\"]\nstop = [\"{stop}\"]");

@@ -164,30 +164,8 @@ impl Pair {
     /// Restarts the replica under a service of ours; the lines that configure it, with
     /// `consistency = "stop"`.
     pub fn put_under_a_service(&mut self) -> String {
-        let script = |name: &str, text: &str| {
-            let path = self.base().join(name);
-            std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).unwrap();
-            path.display().to_string()
-        };
-        let place = self.replica.place.display().to_string();
-        let argv = self.replica.argv().join("' '");
-        let start = script(
-            "start",
-            &format!(
-                "cd / && rm -f {place}/sock && setsid '{argv}' >>{place}/log 2>&1 </dev/null &\n\
-                 for i in $(seq 900); do [ -S {place}/sock ] && exit 0; sleep 0.1; done; exit 1"
-            ),
-        );
-        let stop = script(
-            "stop",
-            &format!(
-                "pid=$(cat {place}/pid); kill $pid\n\
-                 while [ -e /proc/$pid/exe ]; do sleep 0.1; done"
-            ),
-        );
-        self.replica.shut_down();
-        sh(&[&start]);
+        let base = self.base().to_owned();
+        let (start, stop) = self.replica.put_under_a_service(&base);
         self.wait_caught_up();
         format!(
             "consistency = \"stop\"\n[server.{}.service]\nstart = [\"{start}\"]\n\

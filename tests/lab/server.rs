@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -337,6 +338,35 @@ impl Server {
             (Flavour::Mysql97 | Flavour::Mysql56, _) => "SELECT @@GLOBAL.gtid_executed",
         };
         self.value(statement).replace(char::is_whitespace, "")
+    }
+
+    /// Restarts it under a service of ours: the programs in `dir` that start and stop it.
+    pub fn put_under_a_service(&mut self, dir: &Path) -> (String, String) {
+        let script = |name: &str, text: &str| {
+            let path = dir.join(name);
+            std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).unwrap();
+            path.display().to_string()
+        };
+        let place = self.place.display().to_string();
+        let argv = self.argv().join("' '");
+        let start = script(
+            "start",
+            &format!(
+                "cd / && rm -f {place}/sock && setsid '{argv}' >>{place}/log 2>&1 </dev/null &\n\
+                 for i in $(seq 900); do [ -S {place}/sock ] && exit 0; sleep 0.1; done; exit 1"
+            ),
+        );
+        let stop = script(
+            "stop",
+            &format!(
+                "pid=$(cat {place}/pid) || exit 0; kill $pid\n\
+                 while [ -e /proc/$pid/exe ]; do sleep 0.1; done"
+            ),
+        );
+        self.shut_down();
+        sh(&[&start]);
+        (start, stop)
     }
 
     /// Name, IO and SQL thread of each channel.
