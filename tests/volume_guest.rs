@@ -439,45 +439,53 @@ struct Group {
 }
 
 impl Group {
-    fn create(lab: &Lab) -> Self {
+    /// With a thick volume `mysql`.
+    fn thick(lab: &Lab) -> Self {
+        let mut group = Self::empty(lab);
+        group.add_thick("mysql", "256M");
+        group
+    }
+
+    /// With a thin volume `thin` in `pool`.
+    fn thin(lab: &Lab) -> Self {
+        let mut group = Self::empty(lab);
+        group.add_thin();
+        group
+    }
+
+    /// With both, and another thick one, `redo`.
+    fn whole(lab: &Lab) -> Self {
+        let mut group = Self::thick(lab);
+        group.add_thick("redo", "64M");
+        group.add_thin();
+        group
+    }
+
+    fn empty(lab: &Lab) -> Self {
         let name = "lab-vg";
         drop(try_run(&["zpool", "labelclear", "-f", &lab.disks[0]]));
         run(&["wipefs", "-aq", &lab.disks[0]]);
         run(&["modprobe", "-a", "dm-snapshot", "dm-thin-pool", "ext4"]);
         run(&["vgcreate", "-qy", name, &lab.disks[0]]);
-        let mut group = Self {
+        Self {
             name,
             mounts: Vec::new(),
-        };
-        run(&["lvcreate", "-qy", "-Wy", "-L", "256M", "-n", "mysql", name]);
-        run(&["lvcreate", "-qy", "-Wy", "-L", "64M", "-n", "redo", name]);
-        run(&[
-            "lvcreate",
-            "-qy",
-            "--type",
-            "thin-pool",
-            "-L",
-            "256M",
-            "-n",
-            "pool",
-            name,
-        ]);
-        run(&[
-            "lvcreate",
-            "-qy",
-            "-Wy",
-            "-V",
-            "200M",
-            "--thinpool",
-            "pool",
-            "-n",
-            "thin",
-            name,
-        ]);
-        for volume in ["mysql", "redo", "thin"] {
-            group.mount(volume);
         }
-        group
+    }
+
+    fn add_thick(&mut self, volume: &str, size: &str) {
+        run(&[
+            "lvcreate", "-qy", "-Wy", "-L", size, "-n", volume, self.name,
+        ]);
+        self.mount(volume);
+    }
+
+    fn add_thin(&mut self) {
+        let create = ["lvcreate", "-qy", "--type", "thin-pool", "-L", "256M"];
+        run(&[&create[..], &["-n", "pool", self.name]].concat());
+        let create = ["lvcreate", "-qy", "-Wy", "-V", "200M", "--thinpool", "pool"];
+        run(&[&create[..], &["-n", "thin", self.name]].concat());
+        self.mount("thin");
     }
 
     fn mount(&mut self, volume: &str) {
@@ -547,7 +555,7 @@ fn shells() -> usize {
 #[test]
 fn thick_snapshots_live_through_all() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::thick(&lab);
     let lvm = Lvm::find_thick().unwrap();
     lives_through_all(&lvm, "a-b.c_d", &[&group.path("mysql")], Stillness::Live);
     is_swept_at_every_stage(&lvm, &[&group.path("mysql")]);
@@ -557,7 +565,7 @@ fn thick_snapshots_live_through_all() {
 #[test]
 fn thin_snapshots_live_through_all() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::thin(&lab);
     let lvm = Lvm::find_thin().unwrap();
     lives_through_all(&lvm, "a-b.c_d", &[&group.path("thin")], Stillness::Live);
     is_swept_at_every_stage(&lvm, &[&group.path("thin")]);
@@ -567,7 +575,7 @@ fn thin_snapshots_live_through_all() {
 #[test]
 fn several_logical_volumes_need_stillness() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::whole(&lab);
     let lvm = Lvm::find_thick().unwrap();
     let (data, redo) = (group.path("mysql"), group.path("redo"));
     let live = request("two", &[&data, &redo]);
@@ -583,7 +591,7 @@ fn several_logical_volumes_need_stillness() {
 #[test]
 fn kinds_are_told_apart() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::whole(&lab);
     let kind = |source: &str| Lvm::kind_of(source);
     for volume in ["mysql", "thin"] {
         let device = std::fs::canonicalize(format!("/dev/lab-vg/{volume}")).unwrap();
@@ -607,7 +615,7 @@ fn kinds_are_told_apart() {
 #[test]
 fn thick_snapshot_holds_the_moment_and_is_busy_while_mounted() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::thick(&lab);
     let lvm = Lvm::find_thick().unwrap();
     let record = sealed(&lvm, &request("held", &[&group.path("mysql")])).remove(0);
     std::fs::write(group.path("mysql").join("data"), "after").unwrap();
@@ -629,7 +637,7 @@ fn thick_snapshot_holds_the_moment_and_is_busy_while_mounted() {
 #[test]
 fn thin_snapshot_holds_the_moment_for_a_writable_clone() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::thin(&lab);
     let lvm = Lvm::find_thin().unwrap();
     let record = sealed(&lvm, &request("held", &[&group.path("thin")])).remove(0);
     std::fs::write(group.path("thin").join("data"), "after").unwrap();
@@ -658,7 +666,7 @@ fn thin_snapshot_holds_the_moment_for_a_writable_clone() {
 #[test]
 fn thick_overflow_is_invalid() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::thick(&lab);
     let lvm = Lvm::find_thick().unwrap();
     let record = sealed(&lvm, &request("small", &[&group.path("mysql")])).remove(0);
     let fill = group.path("mysql").join("fill");
@@ -679,7 +687,7 @@ fn thick_overflow_is_invalid() {
 #[test]
 fn thick_without_room_is_refused() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::thick(&lab);
     let lvm = Lvm::find_thick().unwrap();
     let large = TakeRequest {
         cow_size: CowSize::Bytes(1 << 40),
@@ -691,7 +699,7 @@ fn thick_without_room_is_refused() {
 #[test]
 fn thin_pool_near_full_is_refused() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::thin(&lab);
     let lvm = Lvm::find_thin().unwrap();
     run(&[
         "lvcreate",
@@ -730,7 +738,7 @@ fn thin_pool_near_full_is_refused() {
 #[test]
 fn lvm_look_alikes_are_untouched() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::thick(&lab);
     let lvm = Lvm::find_thick().unwrap();
     let create = ["lvcreate", "-qy", "-s", "-L", "16M", "-n"];
     let origin = group.volume("mysql");
@@ -765,7 +773,7 @@ fn lvm_look_alikes_are_untouched() {
 #[test]
 fn a_suspended_origin_is_refused_and_resumed_by_sweep() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::whole(&lab);
     for (lvm, volume) in [
         (Lvm::find_thick().unwrap(), "mysql"),
         (Lvm::find_thin().unwrap(), "thin"),
@@ -791,7 +799,7 @@ fn a_suspended_origin_is_refused_and_resumed_by_sweep() {
 #[test]
 fn a_frozen_filesystem_makes_it_fail_and_leaves_nothing() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::whole(&lab);
     let devices = || run(&["dmsetup", "ls"]);
     for (lvm, volume) in [
         (Lvm::find_thick().unwrap(), "mysql"),

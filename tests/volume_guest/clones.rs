@@ -234,7 +234,7 @@ fn zfs_clones_only_what_was_recorded() {
 #[test]
 fn thin_clone_lives_through_all() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::thin(&lab);
     let lvm = Lvm::find_thin().unwrap();
     clone_lives_through_all(&lvm, &group.path("thin"), &thin_sum, false);
 }
@@ -242,7 +242,7 @@ fn thin_clone_lives_through_all() {
 #[test]
 fn thin_clone_of_xfs_lives_through_all_while_the_origin_is_mounted() {
     let Some(lab) = lab() else { return };
-    let mut group = Group::create(&lab);
+    let mut group = Group::thin(&lab);
     group.add_thin_xfs();
     let lvm = Lvm::find_thin().unwrap();
     clone_lives_through_all(&lvm, &group.path("xfs"), &thin_sum, false);
@@ -251,7 +251,7 @@ fn thin_clone_of_xfs_lives_through_all_while_the_origin_is_mounted() {
 #[test]
 fn thin_clone_is_of_its_own_and_its_pool_is_watched() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::thin(&lab);
     let lvm = Lvm::find_thin().unwrap();
     let record = sealed(&lvm, &request(ID, &[&group.path("thin")])).remove(0);
     let (planned, clone) = cloned(&lvm, &record);
@@ -278,7 +278,7 @@ fn thin_clone_is_of_its_own_and_its_pool_is_watched() {
 #[test]
 fn thin_clone_in_a_full_pool_is_refused_before_and_noticed_after() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::thin(&lab);
     run(&["lvchange", "-q", "--errorwhenfull", "y", "lab-vg/pool"]);
     let lvm = Lvm::find_thin().unwrap();
     let record = sealed(&lvm, &request(ID, &[&group.path("thin")])).remove(0);
@@ -315,7 +315,7 @@ fn thin_clone_in_a_full_pool_is_refused_before_and_noticed_after() {
 #[test]
 fn thick_clone_lives_through_all() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::thick(&lab);
     let lvm = Lvm::find_thick().unwrap();
     clone_lives_through_all(&lvm, &group.path("mysql"), &device_sum, true);
     let devices = run(&["dmsetup", "ls"]);
@@ -325,7 +325,7 @@ fn thick_clone_lives_through_all() {
 #[test]
 fn overflow_of_an_overlay_tells_nothing_of_the_kept_one() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::thick(&lab);
     let lvm = Lvm::find_thick().unwrap();
     let record = sealed(&lvm, &request(ID, &[&group.path("mysql")])).remove(0);
     let before = device_sum(&record);
@@ -350,7 +350,7 @@ fn overflow_of_an_overlay_tells_nothing_of_the_kept_one() {
 #[test]
 fn overflowed_kept_volumes_and_groups_without_room_are_refused() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::thick(&lab);
     let lvm = Lvm::find_thick().unwrap();
     let record = sealed(&lvm, &request(ID, &[&group.path("mysql")])).remove(0);
     run(&[
@@ -377,7 +377,7 @@ fn overflowed_kept_volumes_and_groups_without_room_are_refused() {
 #[test]
 fn overlays_made_by_half_are_dropped_and_look_alikes_are_untouched() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::thick(&lab);
     let lvm = Lvm::find_thick().unwrap();
     let record = sealed(&lvm, &request(ID, &[&group.path("mysql")])).remove(0);
     let planned = [lvm.plan_clone(&clone_request(&record)).unwrap()];

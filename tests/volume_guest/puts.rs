@@ -389,7 +389,7 @@ fn zfs_put_refuses_what_it_can_not_do() {
 #[test]
 fn thin_put_keeps_every_snapshot_and_the_mount() {
     let Some(lab) = lab() else { return };
-    let mut group = Group::create(&lab);
+    let mut group = Group::thin(&lab);
     group.add_thin_xfs();
     let lvm = Lvm::find_thin().unwrap();
     let path = group.path("xfs");
@@ -426,7 +426,7 @@ fn thin_put_keeps_every_snapshot_and_the_mount() {
 #[test]
 fn thin_put_that_is_killed_is_completed_or_undone() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::thin(&lab);
     let lvm = Lvm::find_thin().unwrap();
     let mut told = Told::of(&lvm, &group.path("thin"));
     let places = [
@@ -446,7 +446,7 @@ fn thin_put_that_is_killed_is_completed_or_undone() {
 #[test]
 fn thick_put_keeps_every_snapshot_and_the_mount() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::thick(&lab);
     let lvm = Lvm::find_thick().unwrap();
     let path = group.path("mysql");
     run(&["mount", "-o", "remount,noatime", path.to_str().unwrap()]);
@@ -474,7 +474,7 @@ fn thick_put_keeps_every_snapshot_and_the_mount() {
 #[test]
 fn thick_put_needs_room_in_the_other_snapshots() {
     let Some(lab) = lab() else { return };
-    let group = Group::create(&lab);
+    let group = Group::thick(&lab);
     let lvm = Lvm::find_thick().unwrap();
     let mut told = Told::of(&lvm, &group.path("mysql"));
     told.records.truncate(2);
