@@ -187,6 +187,8 @@ drop_target() {
     kill "${pid[target]}" && wait "${pid[target]}" || true
     unset "pid[target]"
     rm -rf "${data[target]}"
+    # What it left to be written isn't the next side's.
+    sync -f "$dir"
 }
 
 bare_load() {
@@ -215,7 +217,7 @@ bare_clone() {
         [[ $(sql target "SELECT COUNT(*) FROM bench.data_1" 2>/dev/null) != $((data_mb * 2)) ]] || return 0
         sleep 0.02
     done
-    die "the cloned server did not come back" "See $dir/target.log."
+    { tail -n 15 "$dir/target.log" >&2; die "the cloned server did not come back" "See its log above."; }
 }
 
 ours_load() {

@@ -186,10 +186,10 @@ start_server() {
 
 # supervise COMMAND…: starts it again when it ends to be started again, as mysqld_safe does.
 supervise() {
-    local server status=16
+    local server status=16 own=$BASHPID
     trap 'kill "$server"' TERM
     while ((status == 16)); do
-        MYSQLD_PARENT_PID=$BASHPID "$@" &
+        MYSQLD_PARENT_PID=$own "$@" &
         server=$!
         status=0
         wait "$server" || status=$?
@@ -265,13 +265,14 @@ wait_for_mark() {
 fill() {
     local name=$1 rows_per_table=$(($2 * 2)) table left step
     for table in 1 2 3 4 5 6 7 8; do
-        printf 'SET sql_log_bin = 0; CREATE TABLE bench.data_%d (id INT AUTO_INCREMENT PRIMARY KEY, note MEDIUMTEXT);\n' "$table"
+        printf 'USE bench; SET sql_log_bin = 0; CREATE TABLE bench.data_%d (id INT AUTO_INCREMENT PRIMARY KEY, note MEDIUMTEXT);\n' "$table"
         for ((left = rows_per_table; left > 0; left -= step)); do
             step=$((left < 500 ? left : 500))
-            printf 'INSERT INTO bench.data_%d (note) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d) SELECT REPEAT(MD5(RAND()), 2048) FROM n;\n' "$table" "$step"
+            printf 'INSERT INTO bench.data_%d (note) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d) SELECT REPEAT(HEX(RANDOM_BYTES(16)), 2048) FROM n;\n' "$table" "$step"
         done
     done >"$dir/fill.sql"
-    sql "$name" "source $dir/fill.sql"
+    # shellcheck disable=SC2046 # the words of client_argv are meant to be split
+    $(client_argv "$name") <"$dir/fill.sql"
 }
 
 # ---- load

@@ -19,6 +19,8 @@ use crate::sys::files;
 const CHECK_LIMIT: Duration = Duration::from_secs(48 * 3600);
 const CATALOGUE_LIMIT: Duration = Duration::from_secs(600);
 const TELL_EVERY: Duration = Duration::from_millis(500);
+/// Each reads its pages one by one and waits for them: so many make a processor busy.
+const WORKERS_PER_PROCESSOR: usize = 2;
 /// More at once than this only fight over one disk.
 const WORKERS_MAX: usize = 8;
 /// So many bad tables are named; the rest is counted.
@@ -114,6 +116,7 @@ pub fn check_tables(
     let work = Work::new(tables);
     let workers = std::thread::available_parallelism()
         .map_or(2, usize::from)
+        .saturating_mul(WORKERS_PER_PROCESSOR)
         .min(WORKERS_MAX)
         .min(work.tables_all.max(1));
     let sessions = (0..workers)
