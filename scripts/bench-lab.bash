@@ -209,9 +209,10 @@ free_port() {
 }
 
 client_argv() {
-    local program=$lab/mariadb/bin/mariadb
-    [[ $flavour == mariadb ]] || program=$lab/mysql-9.7/bin/mysql
-    printf '%s --no-defaults -uroot --socket=%s/%s.sock -N -B' "$program" "$dir" "$1"
+    local program="$lab/mariadb/bin/mariadb --no-defaults"
+    # Its commands (\G, \!) are off by default.
+    [[ $flavour == mariadb ]] || program="$lab/mysql-9.7/bin/mysql --no-defaults --commands --system-command"
+    printf '%s -uroot --socket=%s/%s.sock -N -B' "$program" "$dir" "$1"
 }
 
 # shellcheck disable=SC2046,SC2091 # the words of client_argv are meant to be split
