@@ -768,6 +768,38 @@ fn a_state_directory_that_fills_up_leaves_both_servers_as_they_were() {
 }
 
 #[test]
+fn what_fails_at_the_very_end_is_put_back_too() {
+    for flavour in flavours() {
+        let couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let before = but_for_transactions(&couple);
+        let mut running = couple.tool.spawn_at(
+            "setup-marked=sleep:1000",
+            &["setup", "lab", "--provision", "dump"],
+        );
+        running.wait_at("setup-marked");
+        let journal = std::fs::read_dir(couple.state_dir().join("journal"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.is_file())
+            .unwrap();
+        // Its own directory can't be removed.
+        let work = couple
+            .state_dir()
+            .join("work")
+            .join(journal.file_stem().unwrap());
+        let held = work.join("held");
+        let state = SmallState::mount(&held);
+        running.wait().expect_code(1);
+        drop(state);
+        std::fs::remove_dir_all(&work).unwrap();
+        assert_eq!(but_for_transactions(&couple), before);
+        couple.assert_nothing_in_hand();
+    }
+}
+
+#[test]
 fn a_source_that_hangs_holds_an_interrupted_set_up_for_a_while_only() {
     for flavour in flavours() {
         let couple = Couple::start(flavour);

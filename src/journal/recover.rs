@@ -114,7 +114,8 @@ pub fn recover(
     Ok((recovered, paused))
 }
 
-/// Undoes a set-up, or ends one that was done already. What is lost for good is told once, and not again by each later `recover`.
+/// Undoes a set-up, or ends one that was done already. What is lost for good is told once, and not
+/// again by each later `recover`.
 fn undo_setup(state: &StateDir, operation: &Unfinished) -> Result<Vec<String>, RecoverError> {
     files::remove_tree(&state.work(&operation.operation))?;
     if operation.is_set_up {

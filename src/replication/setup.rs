@@ -300,9 +300,9 @@ pub fn perform(ctx: &Context, request: &Request, seen: &Ready) -> Result<Report,
     let replica = party(&ready.replica, &ready.replica_side)?;
     let mut work = Work::begin(ctx, source, replica)?;
     work.warnings.clone_from(&ready.plan.warnings);
-    match steps(&mut work, &ready, request) {
+    match steps(&mut work, &ready, request).and_then(|()| work.settle()) {
         Ok(()) => {
-            let (steps, warnings) = work.end()?;
+            let (steps, warnings) = work.end();
             Ok(ready.report(ctx, steps, warnings, false))
         }
         Err(failure) => Err(work.put_back(failure)),

@@ -190,16 +190,32 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// Nothing needs putting back any more; what was moved aside goes.
-    pub fn end(mut self) -> Result<(Vec<Step>, Vec<Warning>), SetupError> {
+    /// From here on nothing is put back any more; if this fails, it still is.
+    pub fn settle(&mut self) -> Result<(), SetupError> {
         files::remove_tree(&self.ctx.state.work(&self.id))?;
         failpoint::hit("setup-done");
         self.log.outcome(SET_UP_STEP, "done")?;
         failpoint::hit("setup-settled");
-        // Only now: before, it would be what a failure puts back. Left here, `recover` removes it.
-        undo::tidy(&self.undos)?;
-        self.log.end("done")?;
-        Ok((self.steps, self.warnings))
+        Ok(())
+    }
+
+    /// After it is settled: what was moved aside goes, now or by `recover`.
+    pub fn end(mut self) -> (Vec<Step>, Vec<Warning>) {
+        let tidied = match undo::tidy(&self.undos) {
+            Ok(_) => self.log.end("done").map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = tidied {
+            self.warnings.push(Warning {
+                rule: "left-over",
+                message: format!(
+                    "{} is set up, and not all is tidied up: {error}; `understudy recover {}` \
+                     does it later",
+                    self.replica.name, self.replica.name
+                ),
+            });
+        }
+        (self.steps, self.warnings)
     }
 
     /// Puts everything back after a failure; the failure, or why an operator is needed.

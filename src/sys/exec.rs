@@ -289,7 +289,7 @@ pub(super) fn die_with_starter(command: &mut Command) {
     unsafe {
         command.pre_exec(move || {
             set_pdeathsig(Signal::SIGKILL)?;
-            // It may have died before the signal was asked for.
+            // The starter may have gone before the signal was asked for.
             if getppid() == starter {
                 Ok(())
             } else {

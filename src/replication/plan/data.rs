@@ -114,14 +114,14 @@ pub(super) fn decide(
     })?;
     let own = own_things(replica, &strange, linked);
     if wish.replace {
-        return provision_from_nothing(source, wish, own);
+        return provision_from_nothing(source, replica, wish, own);
     }
     if let Linked::AsWanted(_) = linked {
         return keep_following(source, replica, &strange);
     }
     check_its_own(source, replica, linked, &strange, &own)?;
     match &wish.provision {
-        None | Some(Provision::Nothing) => from_logs(source, &replica.applied, &replica.name),
+        None | Some(Provision::Nothing) => from_logs(source, replica, &replica.applied),
         Some(Provision::Dump | Provision::Clone | Provision::Snapshot(_))
             if !replica.schemas.is_empty() =>
         {
@@ -138,13 +138,14 @@ pub(super) fn decide(
 /// The replica's own data goes, whatever it is.
 fn provision_from_nothing(
     source: &Side,
+    replica: &Side,
     wish: &Wish,
     erases: Vec<String>,
 ) -> Result<Decided, Refusal> {
     match &wish.provision {
         None | Some(Provision::Nothing) => Ok(Decided {
             erases,
-            ..from_logs(source, "", "")?
+            ..from_logs(source, replica, "")?
         }),
         Some(provision) => Ok(as_asked(provision, erases)),
     }
@@ -159,7 +160,7 @@ fn as_asked(provision: &Provision, erases: Vec<String>) -> Decided {
 }
 
 /// By replication alone, from what was applied; nothing goes.
-fn from_logs(source: &Side, applied: &str, replica: &str) -> Result<Decided, Refusal> {
+fn from_logs(source: &Side, replica: &Side, applied: &str) -> Result<Decided, Refusal> {
     can_follow_from_logs(source, applied).map_err(|reason| {
         Refusal::new(
             reason,
@@ -174,7 +175,7 @@ fn from_logs(source: &Side, applied: &str, replica: &str) -> Result<Decided, Ref
                 "{} still has its whole history in its binary logs",
                 source.name
             ),
-            _ => format!("{replica} goes on from {applied}"),
+            _ => format!("{} goes on from {applied}", replica.name),
         },
         erases: Vec::new(),
     })
