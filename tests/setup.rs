@@ -1089,16 +1089,22 @@ fn a_clone_in_full_flow_is_ended_and_put_back() {
     let before = both(&couple);
     let clones = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
                   WHERE INFO LIKE 'CLONE INSTANCE%'";
-    for signal in [
-        nix::sys::signal::Signal::SIGKILL,
-        nix::sys::signal::Signal::SIGINT,
+    // A donor that was left while it sent waits five minutes for its receiver.
+    let sending = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+                   WHERE USER = 'understudy_clone' AND COMMAND = 'clone'";
+    for (signal, after_ms) in [
+        (nix::sys::signal::Signal::SIGKILL, 0),
+        (nix::sys::signal::Signal::SIGINT, 0),
+        (nix::sys::signal::Signal::SIGINT, 15),
+        (nix::sys::signal::Signal::SIGINT, 30),
     ] {
         let running = couple
             .tool
             .spawn(&["setup", "lab", "--provision", "clone"], &[]);
         eventually(limit(60), "the clone runs", || {
-            couple.replica.value(clones) == "1"
+            couple.replica.value(clones) == "1" && couple.source.value(sending) != "0"
         });
+        std::thread::sleep(Duration::from_millis(after_ms));
         running.signal(signal);
         match signal {
             nix::sys::signal::Signal::SIGINT => drop(running.wait().expect_code(1)),

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::putting::{self, PuttingError};
 use crate::config::{Address, ServiceControl, TlsMode, credentials};
+use crate::server::flavour::quote_text;
 use crate::server::pair::{PLUGIN_IN_USE, is_undone_already};
 use crate::server::session::{Session, SessionError, Target};
 use crate::server::{Flavour, Identity};
@@ -19,6 +20,9 @@ use crate::sys::process;
 
 /// Dropping schemas of terabytes takes its time.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(900);
+
+/// What only looks, or tells a thread to end.
+const LOOK_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a server that doesn't answer is waited for.
 const REACH_FOR: Duration = Duration::from_secs(20);
@@ -32,9 +36,10 @@ const CLONE_ENDS_IN: Duration = Duration::from_secs(600);
 /// How long it may take to clear its files away.
 const CLEARED_IN: Duration = Duration::from_secs(20);
 
-const CLONES: &str = "SELECT ID FROM information_schema.PROCESSLIST \
+const CLONES: &str = "SELECT 1 FROM information_schema.PROCESSLIST \
      WHERE INFO LIKE 'CLONE INSTANCE%'";
 
+/// The list of threads loses its words when it waits for its donor again.
 const CLONE_STATE: &str = "SELECT 1 FROM performance_schema.clone_status \
      WHERE STATE = 'In Progress'";
 
@@ -81,6 +86,9 @@ pub enum Undo {
     Clone {
         on: Reach,
         service: Option<ServiceControl>,
+        /// From where, and as whom.
+        donor: Reach,
+        user: String,
     },
     /// What can't be put back, said so.
     Lost { words: String },
@@ -90,6 +98,8 @@ pub enum Undo {
 pub enum UndoError {
     #[error("{server} couldn't be reached: {reason}")]
     Unreachable { server: String, reason: String },
+    #[error("the clone on {server} doesn't end by itself; restarting that server ends it")]
+    GoesOn { server: String },
     #[error(transparent)]
     Session(#[from] SessionError),
     #[error(transparent)]
@@ -136,7 +146,12 @@ pub fn undo_all(undos: &[Undo]) -> Result<Vec<String>, UndoError> {
                     actions.push(action);
                 }
             }
-            Undo::Clone { on, service } => end_clone(on, service.as_ref())?,
+            Undo::Clone {
+                on,
+                service,
+                donor,
+                user,
+            } => end_clone(on, service.as_ref(), donor, user)?,
             Undo::Lost { words } => lost.push(words.clone()),
         }
     }
@@ -298,25 +313,31 @@ fn put_data_dir_back(
 }
 
 /// Ends what still clones, and has the server up.
-fn end_clone(on: &Reach, service: Option<&ServiceControl>) -> Result<(), UndoError> {
+///
+/// The donor's side is told to end: it sends an error, and the other side is done in a moment. To
+/// KILL the clone itself makes MySQL 9.7 spin for ever in vio_shutdown(), its list of threads locked
+/// (nearly always while data flows); and a donor whose receiver goes away without a word keeps its
+/// plugin in use for five minutes.
+fn end_clone(
+    on: &Reach,
+    service: Option<&ServiceControl>,
+    donor: &Reach,
+    user: &str,
+) -> Result<(), UndoError> {
     let target = target(on)?;
     let until = Instant::now() + CLONE_ENDS_IN;
     loop {
+        // A donor that is away ends nothing; its receiver sees that in some minutes.
+        let sends = end_donor(donor, user).unwrap_or(false);
         match Session::connect_to(&target, &on.identity) {
             Ok(session) => {
-                let (mut session, rows) = session.query(CLONES, STATEMENT_LIMIT)?;
-                if rows.is_empty() {
-                    // The thread may have gone ahead of what it still clears away.
-                    let (_, state) = session.attempt(CLONE_STATE, STATEMENT_LIMIT)?;
-                    let goes_on = state.is_ok_and(|rows| !rows.is_empty());
-                    if !goes_on {
-                        return Ok(());
-                    }
-                    sleep(LOOK_EVERY);
-                    continue;
+                if !clones(session)? && !sends {
+                    return Ok(());
                 }
-                for id in rows.iter().filter_map(|row| row.at(0)) {
-                    session = session.attempt(&format!("KILL {id}"), STATEMENT_LIMIT)?.0;
+                if Instant::now() >= until {
+                    return Err(UndoError::GoesOn {
+                        server: on.server.clone(),
+                    });
                 }
             }
             Err(error @ SessionError::WrongServer { .. }) => return Err(error.into()),
@@ -337,4 +358,26 @@ fn end_clone(on: &Reach, service: Option<&ServiceControl>) -> Result<(), UndoErr
         }
         sleep(LOOK_EVERY);
     }
+}
+
+/// Tells each thread of `user` to end what it does. True while there are any.
+fn end_donor(donor: &Reach, user: &str) -> Result<bool, UndoError> {
+    let session = Session::connect_to(&target(donor)?, &donor.identity)?;
+    let threads = format!(
+        "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = {}",
+        quote_text(user)
+    );
+    let (mut session, rows) = session.query(&threads, LOOK_LIMIT)?;
+    for id in rows.iter().filter_map(|row| row.at(0)) {
+        // It may be gone by now; what can't be ended is seen at the next look.
+        session = session.attempt(&format!("KILL QUERY {id}"), LOOK_LIMIT)?.0;
+    }
+    Ok(!rows.is_empty())
+}
+
+fn clones(session: Session) -> Result<bool, UndoError> {
+    let (session, rows) = session.query(CLONES, LOOK_LIMIT)?;
+    // Without the plugin there is no such table.
+    let (_, state) = session.attempt(CLONE_STATE, LOOK_LIMIT)?;
+    Ok(!rows.is_empty() || state.is_ok_and(|rows| !rows.is_empty()))
 }

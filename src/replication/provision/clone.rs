@@ -50,8 +50,12 @@ pub fn bring(work: &mut Work<'_>, ready: &Ready) -> Result<Outcome, SetupError> 
     // The first thing to be undone: nothing else goes while it still clones, or is down.
     let service = ready.replica.service.as_ref();
     let service = service.and_then(|service| service.control.clone());
-    let on = work.replica.reach();
-    work.note(Undo::Clone { on, service })?;
+    work.note(Undo::Clone {
+        on: work.replica.reach(),
+        service,
+        donor: work.source.reach(),
+        user: DONOR_USER.to_owned(),
+    })?;
     failpoint::hit("setup-cloning");
     let since = Instant::now();
     let statement = work.replica.flavour.clone_from(
@@ -216,7 +220,6 @@ fn make_donor(work: &mut Work<'_>, host: &str) -> Result<(Account, Secret), Setu
 /// is back.
 fn clone(work: &Work<'_>, ready: &Ready, statement: &str) -> Result<u64, SetupError> {
     let session = work.session(Who::Replica)?;
-    let id = session.connection_id();
     let (sender, receiver) = mpsc::channel();
     let shown = format!("CLONE INSTANCE FROM {DONOR_USER}@…");
     let owned = statement.to_owned();
@@ -224,7 +227,7 @@ fn clone(work: &Work<'_>, ready: &Ready, statement: &str) -> Result<u64, SetupEr
         let answer = session.execute_secret(&owned, &shown, CLONE_LIMIT);
         drop(sender.send(answer.map(drop)));
     });
-    let (answer, bytes) = watch(work, &receiver, id, ready.source_side.bytes())?;
+    let (answer, bytes) = watch(work, &receiver, ready.source_side.bytes())?;
     drop(runner.join());
     let ended = Instant::now();
     match answer {
@@ -252,7 +255,6 @@ type Answer = Result<(), SessionError>;
 fn watch(
     work: &Work<'_>,
     receiver: &Receiver<Answer>,
-    id: u64,
     total: u64,
 ) -> Result<(Answer, u64), SetupError> {
     let mut bytes = total;
@@ -266,10 +268,7 @@ fn watch(
             Err(RecvTimeoutError::Timeout) => {}
         }
         if work.ctx.cancel.is_set() {
-            if let Ok(session) = work.session(Who::Replica) {
-                drop(session.execute(&format!("KILL {id}"), READ_LIMIT));
-            }
-            drop(receiver.recv_timeout(STATEMENT_LIMIT));
+            // What is journalled ends it.
             return Err(interrupted("cloning"));
         }
         // The server goes away in the end; that isn't for this connection to judge.
