@@ -338,10 +338,7 @@ pub fn travelling_tags(state: &StateDir, manifest: &Manifest) -> Tags {
     put("server", Some(&manifest.server));
     put("state_dir", state.root().to_str());
     put("pair", manifest.pair.as_deref());
-    put(
-        "created",
-        Some(&crate::sys::clock::rfc3339(manifest.created)),
-    );
+    put("created", Some(&manifest.created_at()));
     put("label", manifest.label.as_deref());
     put("version", manifest.server_version.as_deref());
     put("identity", manifest.server_identity.as_deref());

@@ -4,11 +4,15 @@
 //! Until the storage is touched, a failure ends with everything as before. From then on it is
 //! carried through, by this command or by `recover`: as restored, never between.
 
+mod judge;
+
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+
+use judge::{Observed, Source};
 
 use super::catalog;
 use super::context::Context;
@@ -16,29 +20,25 @@ use super::create;
 use super::error::{Refusal, SnapshotError};
 use super::id;
 use super::keep::lock_recovered;
-use super::manifest::{Level, Manifest, Proof, State};
+use super::manifest::{Level, Manifest, Proof};
 use super::observe;
 use super::pause::ms;
 use super::verify;
-use crate::config::{CowSize, ServerConfig, ServiceControl};
+use crate::config::{ServerConfig, ServiceControl};
 use crate::journal::log::PUT_STEP;
-use crate::journal::putting::{self, Putting, PuttingError, Resume};
+use crate::journal::putting::{self, Putting, PuttingError};
 use crate::journal::{Log, OperationKind};
 use crate::server::facts;
-use crate::server::gtid::GtidSet;
-use crate::server::replication::{self, Channel, ThreadState};
+use crate::server::replication;
 use crate::server::session::READ_LIMIT;
-use crate::server::{Flavour, Session, Target};
-use crate::sys::{clock, failpoint};
+use crate::server::{Session, Target};
+use crate::sys::failpoint;
+use crate::volume;
 use crate::volume::layout::Place;
-use crate::volume::{self, PutRequest};
 
-/// How long one storage command may run; copying has no limit.
-const STORAGE_LIMIT: Duration = Duration::from_secs(300);
 /// How long it is watched catching up.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(600);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-const UNDO_AREA_MORE_BYTES: u64 = 128 << 20;
 
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
@@ -57,19 +57,6 @@ pub struct Plan {
     source: Option<Source>,
     /// Steps for people.
     pub steps: Vec<String>,
-}
-
-/// The server as it is before.
-#[derive(Debug)]
-struct Observed {
-    identity: crate::server::Identity,
-    flavour: Flavour,
-    channels: Vec<Channel>,
-    /// Applied from its sources; all of its own, when it is no replica.
-    gtid: String,
-    /// Everything, what was written here as well.
-    has: String,
-    read_only: bool,
 }
 
 /// What was done.
@@ -91,7 +78,7 @@ pub fn plan(ctx: &Context, wanted: &str, options: Options) -> Result<Plan, Snaps
     let manifest = catalog::find(ctx, wanted)?;
     let server = ctx.server(&manifest.server)?.clone();
     let target = ctx.target(&server)?;
-    let mut refusals = refusals_of_manifest(&manifest);
+    let mut refusals = judge::refusals_of_manifest(&manifest);
     let service = server
         .service
         .as_ref()
@@ -123,16 +110,16 @@ pub fn plan(ctx: &Context, wanted: &str, options: Options) -> Result<Plan, Snaps
             "Use `understudy snapshot restore --to DIR`.",
         ));
     }
-    refusals.extend(refusals_of_channels(&manifest, &before));
+    refusals.extend(judge::refusals_of_channels(&manifest, &before));
     let source = observe_source(ctx, &server.name);
     if !options.accept_loss {
-        refusals.extend(losses(&manifest, &before, &source));
+        refusals.extend(judge::losses(&manifest, &before, &source));
         refusals.extend(strangers(&server, &target, &manifest)?);
     }
     let (Some(service), true) = (service, refusals.is_empty()) else {
         return Err(SnapshotError::Refused { refusals });
     };
-    let steps = steps(&manifest, &server, &before);
+    let steps = judge::steps(&manifest, &server, &before);
     Ok(Plan {
         manifest,
         server,
@@ -195,8 +182,8 @@ fn putting(plan: &Plan, use_id: &str) -> Result<Putting, SnapshotError> {
         data_dir: data_dir(plan)?,
         service: plan.service.clone(),
         backend: plan.manifest.backend_kind,
-        requests: requests(&plan.manifest, use_id),
-        resume: resumes(plan),
+        requests: judge::requests(&plan.manifest, use_id),
+        resume: judge::resumes(&plan.manifest, &plan.before),
         closed: plan.before.channels.is_empty() && !plan.before.read_only,
     };
     let backend = volume::open(putting.backend)?;
@@ -307,117 +294,6 @@ fn observe(target: &Target) -> Result<Observed, SnapshotError> {
     })
 }
 
-fn refusals_of_manifest(manifest: &Manifest) -> Vec<Refusal> {
-    let mut refusals = Vec::new();
-    match manifest.state {
-        State::Complete => {}
-        State::Invalid | State::Orphan => refusals.push(Refusal::new(
-            format!(
-                "{} isn't whole: {}",
-                manifest.id,
-                manifest
-                    .state_reason
-                    .as_deref()
-                    .unwrap_or("its state is bad")
-            ),
-            "Choose another snapshot.",
-        )),
-    }
-    if manifest.proof == Proof::Failed {
-        refusals.push(Refusal::new(
-            format!("the proof of {} failed", manifest.id),
-            "Choose another snapshot, or verify it again.",
-        ));
-    }
-    if !manifest.mounts.is_empty() {
-        refusals.push(Refusal::new(
-            format!("{} is mounted", manifest.id),
-            format!("Run `understudy snapshot unmount {}` first.", manifest.id),
-        ));
-    }
-    if manifest.boot.is_none() {
-        refusals.push(Refusal::new(
-            format!("{} has no record of its data directory", manifest.id),
-            "Use `understudy snapshot restore --to DIR`.",
-        ));
-    }
-    refusals
-}
-
-/// A restored server begins to replicate by itself when it starts: only with GTIDs it then knows
-/// where.
-fn refusals_of_channels(manifest: &Manifest, before: &Observed) -> Vec<Refusal> {
-    before
-        .channels
-        .iter()
-        .filter(|channel| channel.uses_gtid != Some(true))
-        .map(|channel| {
-            Refusal::new(
-                format!(
-                    "the {} of {} replicates by file and position, from which it would go on wrongly",
-                    channel.name, manifest.server
-                ),
-                "Switch it to GTIDs (MASTER_USE_GTID, SOURCE_AUTO_POSITION), or use `snapshot \
-                 restore --to DIR`.",
-            )
-        })
-        .collect()
-}
-
-/// What is on this server alone, and would be in the undo snapshot only.
-fn losses(manifest: &Manifest, before: &Observed, source: &Result<Source, String>) -> Vec<Refusal> {
-    const ACCEPT: &str = "--accept-loss goes on; all of it stays in the undo snapshot.";
-    let recorded = manifest.position.as_ref().map_or("", |p| p.gtid.as_str());
-    if before.channels.is_empty() {
-        if is_same(&before.flavour, &before.gtid, recorded) {
-            return Vec::new();
-        }
-        return vec![Refusal::new(
-            format!(
-                "{} replicates from nobody: what was written since {} is only there",
-                manifest.server,
-                clock::rfc3339(manifest.created)
-            ),
-            ACCEPT,
-        )];
-    }
-    let source = match source {
-        Ok(source) => source,
-        Err(reason) => {
-            return vec![Refusal::new(
-                format!(
-                    "whether the source of {} still has what it would have to fetch isn't known: \
-                     {reason}",
-                    manifest.server
-                ),
-                ACCEPT,
-            )];
-        }
-    };
-    let mut refusals = Vec::new();
-    let Source { name, has, purged } = source;
-    if !is_subset(&before.flavour, &before.has, has) {
-        refusals.push(Refusal::new(
-            format!(
-                "{} has transactions that its source {name} hasn't (here {}, there {has})",
-                manifest.server, before.has
-            ),
-            ACCEPT,
-        ));
-    }
-    if !is_subset(&before.flavour, purged, recorded) {
-        refusals.push(Refusal::new(
-            format!(
-                "{name} has purged binary logs that {} would need from {recorded} on (purged: \
-                 {purged})",
-                manifest.server
-            ),
-            format!("Choose a newer snapshot. {ACCEPT}"),
-        ));
-    }
-    refusals
-}
-
 /// What else is on the volumes would be taken back in time as well. File by file only the server's
 /// own directories are.
 fn strangers(
@@ -451,14 +327,6 @@ fn strangers(
     Ok(refusals)
 }
 
-/// What the source has, and has no more.
-#[derive(Debug, Clone)]
-struct Source {
-    name: String,
-    has: String,
-    purged: String,
-}
-
 /// Of the pair that the configuration names; the reason when it can't be asked.
 fn observe_source(ctx: &Context, server: &str) -> Result<Source, String> {
     let pair = ctx
@@ -482,89 +350,16 @@ fn observe_source(ctx: &Context, server: &str) -> Result<Source, String> {
     .map_err(|error: crate::server::SessionError| error.to_string())
 }
 
-fn parse(flavour: &Flavour, text: &str) -> Option<GtidSet> {
-    match flavour.is_mariadb() {
-        true => GtidSet::parse_mariadb(text),
-        false => GtidSet::parse_mysql(text),
-    }
-    .ok()
-}
-
-/// What can't be compared isn't within.
-fn is_subset(flavour: &Flavour, one: &str, other: &str) -> bool {
-    match (parse(flavour, one), parse(flavour, other)) {
-        (Some(one), Some(other)) => one.is_subset_of(&other).unwrap_or(false),
-        _ => false,
-    }
-}
-
-fn is_same(flavour: &Flavour, one: &str, other: &str) -> bool {
-    is_subset(flavour, one, other) && is_subset(flavour, other, one)
-}
-
-fn steps(manifest: &Manifest, server: &ServerConfig, before: &Observed) -> Vec<String> {
-    let name = &server.name;
-    let mut steps = Vec::new();
-    if manifest.proof < Proof::Booted {
-        steps.push(format!(
-            "prove {}: a private server must come up on it",
-            manifest.id
-        ));
-    }
-    steps.push(format!(
-        "keep the present state of {name} as a snapshot (the undo)"
-    ));
-    steps.push(format!("stop {name} through its service"));
-    for volume in &manifest.volumes {
-        steps.push(format!(
-            "make {} what it was at {}",
-            volume.path.display(),
-            clock::rfc3339(manifest.created)
-        ));
-    }
-    steps.push(format!("start {name}"));
-    if !before.channels.is_empty() {
-        let gtid = manifest.position.as_ref().map_or("", |p| p.gtid.as_str());
-        steps.push(format!("replicate from {gtid} on, and see it catch up"));
-    }
-    steps
-}
-
-/// A thick undo must hold all that the restore overwrites: at most what the restored snapshot's own
-/// area has of the time since. And some more, since the server writes on.
-fn undo_area(manifest: &Manifest) -> CowSize {
-    let used = manifest
-        .volumes
-        .iter()
-        .filter_map(|volume| volume.bytes_used);
-    CowSize::Bytes(used.max().unwrap_or(0) / 4 * 5 + UNDO_AREA_MORE_BYTES)
-}
-
 /// The undo: an ordinary snapshot, held.
 fn keep_present(ctx: &Context, plan: &Plan) -> Result<String, SnapshotError> {
     let options = create::Options {
         label: Some(format!("before restoring {}", plan.manifest.id)),
         hold: true,
         allow_source: true,
-        cow_size: Some(undo_area(&plan.manifest)),
+        cow_size: Some(judge::undo_area(&plan.manifest)),
         ..create::Options::default()
     };
     Ok(create::create_locked(ctx, &plan.server.name, &options)?.id)
-}
-
-fn requests(manifest: &Manifest, use_id: &str) -> Vec<PutRequest> {
-    manifest
-        .volumes
-        .iter()
-        .enumerate()
-        .map(|(index, volume)| PutRequest {
-            use_id: use_id.to_owned(),
-            id: manifest.id.clone(),
-            volume: volume.clone(),
-            number: index + 1,
-            limit: STORAGE_LIMIT,
-        })
-        .collect()
 }
 
 fn data_dir(plan: &Plan) -> Result<std::path::PathBuf, SnapshotError> {
@@ -580,20 +375,6 @@ fn data_dir(plan: &Plan) -> Result<std::path::PathBuf, SnapshotError> {
             reason: "the manifest doesn't tell it".to_owned(),
             hint: None,
         })
-}
-
-/// Of the channels that ran. File-by-file copies hold no relay logs, which MySQL misses.
-fn resumes(plan: &Plan) -> Vec<Resume> {
-    let flavour = &plan.before.flavour;
-    plan.before
-        .channels
-        .iter()
-        .filter(|channel| channel.sql == ThreadState::Running)
-        .map(|channel| Resume {
-            channel: channel.name.as_str().to_owned(),
-            statements: flavour.go_on(&channel.name, plan.manifest.backend_kind.is_file_by_file()),
-        })
-        .collect()
 }
 
 fn failed(step: &'static str, error: &PuttingError) -> SnapshotError {
@@ -641,7 +422,7 @@ fn watch(
         let Some(source) = plan.source.as_ref().filter(|_| is_replica) else {
             return Ok((None, gtid));
         };
-        if is_subset(&plan.before.flavour, &source.has, &gtid) {
+        if judge::is_subset(&plan.before.flavour, &source.has, &gtid) {
             ctx.progress
                 .step("catch up", "it has what its source had", since);
             return Ok((Some(true), gtid));

@@ -178,6 +178,11 @@ impl Manifest {
     pub fn is_whole(&self) -> bool {
         self.state == State::Complete
     }
+
+    /// RFC 3339, UTC.
+    pub fn created_at(&self) -> String {
+        crate::sys::clock::rfc3339(self.created)
+    }
 }
 
 /// RFC 3339, UTC, three digits.

@@ -176,7 +176,7 @@ pub fn show(manifest: &Manifest) -> String {
     let mut add = |name: &str, value: String| rows.push(vec![format!("{name}:"), value]);
     add("id", manifest.id.clone());
     add("server", manifest.server.clone());
-    add("created", crate::sys::clock::rfc3339(manifest.created));
+    add("created", manifest.created_at());
     let reason = manifest.state_reason.as_deref().unwrap_or_default();
     add(
         "state",

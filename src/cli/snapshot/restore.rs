@@ -11,7 +11,6 @@ use crate::cli::session::with_context;
 use crate::cli::ui::{self, Ui};
 use crate::snapshot::inplace::{self, Options, RolledBack};
 use crate::snapshot::restore::{self, Restored};
-use crate::sys::clock;
 
 /// Restore a snapshot: as an independent copy, or in place of the server's data
 ///
@@ -109,7 +108,7 @@ fn in_place(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         ui.confirm(&format!(
             "stop {} and make its data what it was at {}?",
             plan.server.name,
-            clock::rfc3339(plan.manifest.created)
+            plan.manifest.created_at()
         ))?;
         let done = inplace::restore(ctx, &plan.manifest.id, options)?;
         Ok((plan, Some(done)))
