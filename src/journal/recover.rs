@@ -176,7 +176,7 @@ pub fn left_over(state: &StateDir, server: &str) -> Result<Vec<Recovered>, Recov
         }
         if operation.kind == OperationKind::Setup {
             let actions = match operation.is_set_up {
-                true => Vec::new(),
+                true => undo::tidy_words(&operation.undos),
                 false => undo::words(&operation.undos),
             };
             note(&mut left, &operation.operation, server, actions);

@@ -174,6 +174,19 @@ pub fn tidy(undos: &[Undo]) -> Result<Vec<String>, FileError> {
     Ok(actions)
 }
 
+/// What `tidy` would do, for --dry-run.
+pub fn tidy_words(undos: &[Undo]) -> Vec<String> {
+    undos
+        .iter()
+        .filter_map(|undo| match undo {
+            Undo::DataDir { aside, .. } if aside.exists() => {
+                Some(format!("remove {}", aside.display()))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
 /// What would be done, for --dry-run.
 pub fn words(undos: &[Undo]) -> Vec<String> {
     undos

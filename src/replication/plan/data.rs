@@ -13,9 +13,13 @@ pub(super) fn linked(source: &Side, replica: &Side, endpoint: &Endpoint) -> Link
             .known()
             .is_some_and(|(host, port)| link.source_host == *host && link.source_port == *port)
     };
-    let is_ours = |link: &&Channel| {
-        link.leads_to(&source.identity)
-            .unwrap_or_else(|| is_its_address(link))
+    let is_ours = |link: &&Channel| match link.leads_to(&source.identity) {
+        // MariaDB tells a server_id only, which is 1 on every server that nobody gave one.
+        Some(true) if source.identity.server_uuid.is_none() => {
+            link.source_port == source.identity.port || is_its_address(link)
+        }
+        Some(met) => met,
+        None => is_its_address(link),
     };
     match replica.links.iter().find(is_ours) {
         Some(link) if link.uses_gtid == Some(true) => Linked::AsWanted(Box::new(link.clone())),

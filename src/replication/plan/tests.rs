@@ -29,6 +29,7 @@ fn side(version: &str, name: &str, server_id: u32) -> Side {
             server_uuid: (!is_mariadb).then(|| uuid.to_owned()),
             server_id,
             hostname: name.to_owned(),
+            port: 3306,
             ..Identity::default()
         },
         tls: TlsMode::Disabled,
@@ -201,6 +202,21 @@ fn who_follows_already_is_left_alone() {
 
         replica.links = vec![link("db9", 9, "another-uuid")];
         assert!(refused(&source, &replica, &wish(None)).contains("db9:3306"));
+    }
+}
+
+#[test]
+fn a_servers_number_alone_makes_no_source_of_it() {
+    for (version, is_it) in [(VERSIONS[0], false), (VERSIONS[1], true)] {
+        let (source, mut replica) = pair(version);
+        replica.links.push(link("elsewhere", 1, S));
+        replica.links[0].source_port = 3999;
+        let answer = decide(&source, &replica, &wish(None));
+        assert_eq!(answer.is_ok(), is_it, "{version}: {answer:?}");
+        // Through a forwarded port that the configuration names.
+        let endpoint = Fact::Known(("elsewhere".to_owned(), 3999));
+        let plan = plan(&source, &replica, &endpoint, &wish(None)).unwrap();
+        assert!(matches!(plan.linked, Linked::AsWanted(_)), "{version}");
     }
 }
 
