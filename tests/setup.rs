@@ -440,6 +440,9 @@ fn clones_and_puts_a_killed_clone_back() {
         couple
             .setup_at("setup-settled=kill", &["--provision", "clone"])
             .expect_code(-1);
+        let told = couple.tool.run(&["recover", "--dry-run"]).ok().json();
+        let aside = told.to_string().contains("pdata.understudy-before");
+        assert_eq!(aside, flavour == Flavour::Mariadb, "{told}");
         couple.tool.run(&["recover"]).ok();
         couple.assert_nothing_in_hand();
         for name in ["pdata.understudy-new", "pdata.understudy-before"] {
