@@ -828,6 +828,51 @@ fn a_source_that_hangs_holds_an_interrupted_set_up_for_a_while_only() {
     }
 }
 
+#[test]
+fn a_source_that_dies_holds_up_its_own_part_only_and_nothing_is_undone_twice() {
+    let ways = [
+        (Flavour::Mysql97, "clone", "setup-cloning"),
+        (Flavour::Mysql97, "dump", "setup-flowing"),
+        (Flavour::Mariadb, "dump", "setup-flowing"),
+    ];
+    for (flavour, way, place) in ways {
+        if !flavours().contains(&flavour) {
+            continue;
+        }
+        let mut couple = Couple::start(flavour);
+        couple.fill(false);
+        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        couple.put_under_a_service();
+        let before = but_for_transactions(&couple);
+        let mut running = couple.tool.spawn_at(
+            &format!("{place}=sleep:800"),
+            &["setup", "lab", "--provision", way],
+        );
+        running.wait_at(place);
+        couple.source.kill();
+        let (kind, message) = running.wait().expect_code(5).error();
+        assert_eq!(kind, "needs-operator", "{way}");
+        assert!(message.contains("src"), "{way}: {message}");
+        assert_eq!(couple.state(&couple.replica), before.1, "{way}");
+        // In the meantime somebody goes on with the replica.
+        couple.replica.execute("CREATE DATABASE lab");
+        couple
+            .replica
+            .execute("CREATE TABLE lab.kept (id INT PRIMARY KEY)");
+        couple.source.restart();
+        couple.tool.run(&["recover"]).ok();
+        let kept = "SELECT COUNT(*) FROM information_schema.TABLES \
+                    WHERE TABLE_SCHEMA = 'lab' AND TABLE_NAME = 'kept'";
+        assert_eq!(
+            couple.replica.value(kept),
+            "1",
+            "{way}: it was undone twice"
+        );
+        assert_eq!(but_for_transactions(&couple).0, before.0, "{way}");
+        couple.assert_nothing_in_hand();
+    }
+}
+
 /// DataJoint's Python, as scripts/lab/datajoint makes it.
 fn datajoint() -> Option<std::path::PathBuf> {
     let lab = Flavour::Mariadb.home();
@@ -920,32 +965,32 @@ fn a_locked_source_is_dumped_to_a_replica_without_a_binary_log() {
 }
 
 /// docs/PAIRS.md says what the account on the source needs.
+/// Takes from the tool's account on `server` all but what `grants` prints for it.
+fn may_only_what_is_printed(server: &lab::server::Server, couple: &Couple, words: &str) {
+    let printed = couple.tool.run(&["grants", "src"]).ok().json();
+    let accounts = printed["grants"]["accounts"].as_array().unwrap();
+    let is_it = |entry: &&serde_json::Value| entry["for"].as_str().unwrap().contains(words);
+    let entry = accounts.iter().find(is_it).unwrap();
+    let mut statements =
+        vec!["REVOKE ALL PRIVILEGES, GRANT OPTION FROM 'understudy'@'%'".to_owned()];
+    let printed = entry["statements"].as_array().unwrap();
+    statements.extend(printed.iter().skip(1).map(|one| {
+        one.as_str()
+            .unwrap()
+            .trim_end_matches(';')
+            .replace("'understudy_setup'@'localhost'", "'understudy'@'%'")
+    }));
+    server.execute_unlogged(&statements);
+}
+
 #[test]
 fn the_printed_grants_do() {
     for flavour in flavours() {
         let couple = Couple::start(flavour);
         couple.fill(false);
         couple.source.execute("ALTER EVENT lab.e DISABLE");
-        let printed = couple.tool.run(&["grants", "src"]).ok().json();
-        let accounts = printed["grants"]["accounts"].as_array().unwrap();
-        let wanted = |server: &str| {
-            let is_it =
-                |entry: &&serde_json::Value| entry["for"].as_str().unwrap().contains(server);
-            let entry = accounts.iter().find(is_it).unwrap();
-            let statements = entry["statements"].as_array().unwrap();
-            let privileges = statements.iter().map(|one| one.as_str().unwrap()).skip(1);
-            privileges
-                .map(|one| one.replace("'understudy_setup'@'localhost'", "'understudy'@'%'"))
-                .map(|one| one.trim_end_matches(';').to_owned())
-                .collect::<Vec<String>>()
-        };
-        for (server, words) in [
-            (&couple.source, "this server is the source"),
-            (&couple.replica, "this server is the replica"),
-        ] {
-            let revoke = "REVOKE ALL PRIVILEGES, GRANT OPTION FROM 'understudy'@'%'".to_owned();
-            server.execute_unlogged(&[vec![revoke], wanted(words)].concat());
-        }
+        may_only_what_is_printed(&couple.source, &couple, "this server is the source");
+        may_only_what_is_printed(&couple.replica, &couple, "this server is the replica");
         couple.setup(&["--provision", "dump"]).ok();
         wait_equal(&couple);
         couple.assert_equal();
@@ -1089,6 +1134,7 @@ fn a_clone_in_full_flow_is_ended_and_put_back() {
         ));
     }
     couple.put_under_a_service();
+    may_only_what_is_printed(&couple.source, &couple, "this server is the source");
     let before = both(&couple);
     let clones = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
                   WHERE INFO LIKE 'CLONE INSTANCE%'";
@@ -1119,6 +1165,9 @@ fn a_clone_in_full_flow_is_ended_and_put_back() {
         assert_eq!(both(&couple), before, "{signal}");
         couple.assert_nothing_in_hand();
     }
+    // Its accounts become the replica's.
+    let all = "GRANT ALL ON *.* TO 'understudy'@'%' WITH GRANT OPTION".to_owned();
+    couple.source.execute_unlogged(&[all]);
     couple.setup(&["--provision", "clone"]).ok();
     wait_equal(&couple);
     couple.assert_equal();

@@ -3,6 +3,7 @@
 //! An operation without an end line is unfinished, and `recover` puts it back. Ended logs move to
 //! `journal/done/`, where the last few hundred stay for people to read.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -97,6 +98,11 @@ pub enum Entry {
     Undo {
         at: String,
         undo: Box<Undo>,
+    },
+    /// It is undone: the undo of this number, counted from 0.
+    Undone {
+        at: String,
+        number: usize,
     },
     Intent {
         at: String,
@@ -227,6 +233,10 @@ impl Log {
         })
     }
 
+    pub fn undone(&mut self, number: usize) -> Result<(), FileError> {
+        self.append(&Entry::Undone { at: now(), number })
+    }
+
     pub fn outcome(&mut self, step: &str, result: &str) -> Result<(), FileError> {
         self.append(&Entry::Outcome {
             at: now(),
@@ -294,6 +304,8 @@ pub struct Unfinished {
     pub putting: Option<(Box<Putting>, PutStage)>,
     /// In the order of the steps.
     pub undos: Vec<Undo>,
+    /// Those of them, by number, that are undone already.
+    pub undone: BTreeSet<usize>,
     /// A set-up that is done; only what it moved aside is still there.
     pub is_set_up: bool,
 }
@@ -363,6 +375,7 @@ fn parse_unfinished(path: &Path, text: &str) -> Option<Unfinished> {
                     mount_points: Vec::new(),
                     putting: None,
                     undos: Vec::new(),
+                    undone: BTreeSet::new(),
                     is_set_up: false,
                 });
             }
@@ -377,6 +390,9 @@ fn parse_unfinished(path: &Path, text: &str) -> Option<Unfinished> {
             (Entry::Directory { path, .. }, Some(operation)) => operation.directories.push(path),
             (Entry::File { path, .. }, Some(operation)) => operation.files.push(path),
             (Entry::Undo { undo, .. }, Some(operation)) => operation.undos.push(*undo),
+            (Entry::Undone { number, .. }, Some(operation)) => {
+                operation.undone.insert(number);
+            }
             (Entry::Stopping { putting, .. }, Some(operation)) => {
                 operation.putting = Some((putting, PutStage::Stopping));
             }
@@ -404,6 +420,7 @@ fn parse_unfinished(path: &Path, text: &str) -> Option<Unfinished> {
                 | Entry::Stopping { .. }
                 | Entry::Putting { .. }
                 | Entry::Undo { .. }
+                | Entry::Undone { .. }
                 | Entry::Intent { .. }
                 | Entry::Outcome { .. },
                 None,
@@ -447,6 +464,21 @@ mod tests {
     fn a_use_names_its_snapshot() {
         let id = "db2-20261122T020000Z-7f3a";
         assert_eq!(snapshot_of_use(&format!("restore-{id}-1a2b")), id);
+    }
+
+    #[test]
+    fn what_is_undone_is_known_by_its_number() {
+        let (_dir, state) = state();
+        let mut log = Log::begin(&state, "db2-1", OperationKind::Setup, "db2").unwrap();
+        for name in ["a", "b"] {
+            let path = name.into();
+            log.undo(&Undo::File { path }).unwrap();
+        }
+        log.undone(1).unwrap();
+        let found = unfinished(&state, None).unwrap().remove(0);
+        assert_eq!(found.undone, BTreeSet::from([1]));
+        let words = super::super::undo::words(&found.undos, &found.undone);
+        assert_eq!(words, ["remove a"]);
     }
 
     #[test]

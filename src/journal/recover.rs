@@ -121,7 +121,10 @@ fn undo_setup(state: &StateDir, operation: &Unfinished) -> Result<Vec<String>, R
     if operation.is_set_up {
         return Ok(undo::tidy(&operation.undos)?);
     }
-    match undo::undo_all(&operation.undos) {
+    let mut log = Log::reopen(state, &operation.path)?;
+    // Where that can't be written it may be undone twice.
+    let note = |number| drop(log.undone(number));
+    match undo::undo_all(&operation.undos, &operation.undone, note) {
         Ok(actions) => Ok(actions),
         Err(UndoError::Lost(words)) => Ok(vec![words]),
         Err(source) => Err(RecoverError::Undo {
@@ -177,7 +180,7 @@ pub fn left_over(state: &StateDir, server: &str) -> Result<Vec<Recovered>, Recov
         if operation.kind == OperationKind::Setup {
             let actions = match operation.is_set_up {
                 true => undo::tidy_words(&operation.undos),
-                false => undo::words(&operation.undos),
+                false => undo::words(&operation.undos, &operation.undone),
             };
             note(&mut left, &operation.operation, server, actions);
             continue;

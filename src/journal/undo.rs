@@ -3,6 +3,7 @@
 //! The one path of the set-up that failed and of `recover` after one that was killed. Each undo may
 //! run twice, and for a step that was never begun.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -46,6 +47,9 @@ const CLONE_STATE: &str = "SELECT 1 FROM performance_schema.clone_status \
 /// A schema's directory is there without the schema: a clone that was broken off removes its files,
 /// and leaves their empty directories until the server is restarted (seen on MySQL 9.7).
 const DIRECTORY_IS_THERE: u16 = 3681;
+
+/// A thread that went before it was told to.
+const NO_SUCH_THREAD: u16 = 1094;
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -106,58 +110,119 @@ pub enum UndoError {
     File(#[from] FileError),
     #[error(transparent)]
     Service(#[from] PuttingError),
+    #[error("{0}")]
+    Several(String),
     /// Everything else is back.
     #[error("{0}")]
     Lost(String),
 }
 
-/// Undoes in reverse; a line for each thing that was done. What can't be put back is told when all
-/// the rest is back.
-pub fn undo_all(undos: &[Undo]) -> Result<Vec<String>, UndoError> {
+/// Undoes in reverse what isn't `undone` yet, and tells `note` of each as it is done: what was made
+/// anew by then isn't undone again. A line for each thing that was done.
+///
+/// A server that can't be put back doesn't hold up the other one. What is lost for good is told
+/// when all the rest is back.
+pub fn undo_all(
+    undos: &[Undo],
+    undone: &BTreeSet<usize>,
+    mut note: impl FnMut(usize),
+) -> Result<Vec<String>, UndoError> {
     let mut actions = Vec::new();
     let mut lost = Vec::new();
-    for undo in undos.iter().rev() {
-        match undo {
-            Undo::Statements {
+    let mut failures: Vec<Failure> = Vec::new();
+    for (number, undo) in undos.iter().enumerate().rev() {
+        if let Undo::Lost { words } = undo {
+            lost.push(words.clone());
+            continue;
+        }
+        let waits = failures.iter().any(|failure| match undo.server() {
+            Some(server) => failure.server.as_deref() == Some(server),
+            None => true,
+        });
+        if waits || undone.contains(&number) {
+            continue;
+        }
+        match undo.run() {
+            Ok(action) => {
+                actions.extend(action);
+                note(number);
+            }
+            Err(failure) => failures.push(failure),
+        }
+    }
+    match (failures.len(), lost.is_empty()) {
+        (0, true) => Ok(actions),
+        (0, false) => Err(UndoError::Lost(lost.join("; "))),
+        (1, _) => Err(failures.remove(0).error),
+        (_, _) => {
+            let errors: Vec<String> = failures.iter().map(|f| f.error.to_string()).collect();
+            Err(UndoError::Several(errors.join("; ")))
+        }
+    }
+}
+
+struct Failure {
+    /// `None`: of this host's files.
+    server: Option<String>,
+    error: UndoError,
+}
+
+impl Undo {
+    /// The server that it changes.
+    fn server(&self) -> Option<&str> {
+        match self {
+            Self::Statements { on, .. } | Self::DataDir { on, .. } | Self::Clone { on, .. } => {
+                Some(&on.server)
+            }
+            Self::File { .. } | Self::Tree { .. } | Self::Lost { .. } => None,
+        }
+    }
+
+    /// What was done, if there was anything to do.
+    fn run(&self) -> Result<Option<String>, Failure> {
+        let own = |error: UndoError| Failure {
+            server: self.server().map(str::to_owned),
+            error,
+        };
+        match self {
+            Self::Statements {
                 on,
                 words,
                 statements,
             } => {
-                run(on, statements)?;
-                actions.push(format!("{words} on {}", on.server));
+                run(on, statements).map_err(own)?;
+                Ok(Some(format!("{words} on {}", on.server)))
             }
-            Undo::File { path } => {
-                if files::remove(path)? {
-                    actions.push(format!("removed {}", path.display()));
-                }
+            Self::File { path } => {
+                let was = files::remove(path).map_err(|error| own(error.into()))?;
+                Ok(was.then(|| format!("removed {}", path.display())))
             }
-            Undo::Tree { path } => {
-                if files::remove_tree(path)? {
-                    actions.push(format!("removed {}", path.display()));
-                }
+            Self::Tree { path } => {
+                let was = files::remove_tree(path).map_err(|error| own(error.into()))?;
+                Ok(was.then(|| format!("removed {}", path.display())))
             }
-            Undo::DataDir {
+            Self::DataDir {
                 on,
                 service,
                 data_dir,
                 aside,
-            } => {
-                if let Some(action) = put_data_dir_back(on, service, data_dir, aside)? {
-                    actions.push(action);
-                }
-            }
-            Undo::Clone {
+            } => put_data_dir_back(on, service, data_dir, aside).map_err(own),
+            Self::Clone {
                 on,
                 service,
                 donor,
                 user,
-            } => end_clone(on, service.as_ref(), donor, user)?,
-            Undo::Lost { words } => lost.push(words.clone()),
+            } => {
+                end_clone(on, service.as_ref(), donor, user).map_err(own)?;
+                // The donor's part again later, when it was away.
+                end_donor(donor, user).map_err(|error| Failure {
+                    server: Some(donor.server.clone()),
+                    error,
+                })?;
+                Ok(None)
+            }
+            Self::Lost { .. } => Ok(None),
         }
-    }
-    match lost.is_empty() {
-        true => Ok(actions),
-        false => Err(UndoError::Lost(lost.join("; "))),
     }
 }
 
@@ -188,11 +253,13 @@ pub fn tidy_words(undos: &[Undo]) -> Vec<String> {
 }
 
 /// What would be done, for --dry-run.
-pub fn words(undos: &[Undo]) -> Vec<String> {
+pub fn words(undos: &[Undo], undone: &BTreeSet<usize>) -> Vec<String> {
     undos
         .iter()
+        .enumerate()
         .rev()
-        .map(|undo| match undo {
+        .filter(|(number, _)| !undone.contains(number))
+        .map(|(_, undo)| match undo {
             Undo::Statements { on, words, .. } => format!("{words} on {}", on.server),
             Undo::File { path } | Undo::Tree { path } => format!("remove {}", path.display()),
             Undo::DataDir { data_dir, .. } => {
@@ -340,8 +407,13 @@ fn end_clone(
     let target = target(on)?;
     let until = Instant::now() + CLONE_ENDS_IN;
     loop {
-        // A donor that is away ends nothing; its receiver sees that in some minutes.
-        let sends = end_donor(donor, user).unwrap_or(false);
+        let sends = match end_donor(donor, user) {
+            Ok(sends) => sends,
+            // It can be reached, and doesn't let us.
+            Err(error @ UndoError::Session(SessionError::Server { .. })) => return Err(error),
+            // A donor that is away ends nothing; its receiver sees that in some minutes.
+            Err(_) => false,
+        };
         match Session::connect_to(&target, &on.identity) {
             Ok(session) => {
                 if !clones(session)? && !sends {
@@ -382,8 +454,19 @@ fn end_donor(donor: &Reach, user: &str) -> Result<bool, UndoError> {
     );
     let (mut session, rows) = session.query(&threads, LOOK_LIMIT)?;
     for id in rows.iter().filter_map(|row| row.at(0)) {
-        // It may be gone by now; what can't be ended is seen at the next look.
-        session = session.attempt(&format!("KILL QUERY {id}"), LOOK_LIMIT)?.0;
+        let statement = format!("KILL QUERY {id}");
+        let (back, answer) = session.attempt(&statement, LOOK_LIMIT)?;
+        session = back;
+        match answer {
+            Err(error) if error.code != NO_SUCH_THREAD => {
+                return Err(UndoError::Session(SessionError::Server {
+                    server: donor.server.clone(),
+                    statement,
+                    error,
+                }));
+            }
+            Ok(_) | Err(_) => {}
+        }
     }
     Ok(!rows.is_empty())
 }

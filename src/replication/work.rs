@@ -1,5 +1,6 @@
 //! A set-up in hand: its journal with the undo of each step, its two servers, what was done so far.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -219,11 +220,13 @@ impl<'a> Work<'a> {
     }
 
     /// Puts everything back after a failure; the failure, or why an operator is needed.
-    pub fn put_back(self, failure: SetupError) -> SetupError {
+    pub fn put_back(mut self, failure: SetupError) -> SetupError {
         let name = self.replica.name.clone();
         drop(files::remove_tree(&self.ctx.state.work(&self.id)));
         let since = Instant::now();
-        match undo::undo_all(&self.undos) {
+        // Where that can't be written it may be undone twice.
+        let note = |number| drop(self.log.undone(number));
+        match undo::undo_all(&self.undos, &BTreeSet::new(), note) {
             Ok(actions) => {
                 drop(self.log.end(&format!("failed: {failure}")));
                 for action in &actions {

@@ -125,8 +125,8 @@ fn mysql_privileges(purpose: Purpose) -> Vec<(&'static str, &'static str)> {
         Purpose::SetupSource => vec![
             (HANDED_ON, "*.*"),
             ("ALL", "`understudy`.*"),
-            // For --provision clone only.
-            ("BACKUP_ADMIN", "*.*"),
+            // For --provision clone only; to break one off.
+            ("BACKUP_ADMIN, CONNECTION_ADMIN", "*.*"),
             ("INSERT, DELETE", "`mysql`.`plugin`"),
         ],
         Purpose::Heartbeat => vec![("CREATE, INSERT, DELETE", "`understudy`.*")],
