@@ -1,6 +1,6 @@
 //! What both servers of a pair are like, before anything is decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::error::SetupError;
 use super::plan::{Endpoint, Side};
 use crate::config::{Address, ServerConfig};
-use crate::server::pair::{Account, OWN_SCHEMA, Schema};
+use crate::server::pair::{Account, NO_SUCH_GRANT, OWN_SCHEMA, Schema, global_privileges};
 use crate::server::session::{READ_LIMIT, Session, SessionError, Target};
 use crate::server::{Identity, replication};
 use crate::snapshot::Context;
@@ -101,6 +101,9 @@ pub fn side(ctx: &Context, config: &ServerConfig) -> Result<Side, SetupError> {
         true => replication::observe_purged(session)?,
         false => (session, String::new()),
     };
+    let (session, login) = session.value("SELECT CURRENT_USER()", READ_LIMIT)?;
+    let login = Account::of_current_user(&login.unwrap_or_default());
+    let (session, may) = privileges(session, &login)?;
     let identity = session.identity().clone();
     let data_dir = Path::new(&identity.data_dir).to_owned();
     let is_local = is_local(&identity, &settings);
@@ -132,6 +135,9 @@ pub fn side(ctx: &Context, config: &ServerConfig) -> Result<Side, SetupError> {
         restarts: has_service || is_local && is_supervised(&data_dir),
         is_local,
         has_service,
+        login,
+        may: may.unwrap_or_default(),
+        may_on_source: None,
         settings,
         identity,
     })
@@ -179,6 +185,28 @@ pub fn compact(session: Session, statement: &str) -> Result<(Session, String), S
     let (session, value) = session.value(statement, READ_LIMIT)?;
     let value = value.unwrap_or_default().replace(char::is_whitespace, "");
     Ok((session, value))
+}
+
+/// What an account may do everywhere; `None` where there is no such account.
+pub fn privileges(
+    session: Session,
+    account: &Account,
+) -> Result<(Session, Option<BTreeSet<String>>), SessionError> {
+    let statement = format!("SHOW GRANTS FOR {}", account.quoted());
+    let (session, answer) = session.attempt(&statement, READ_LIMIT)?;
+    match answer {
+        Ok(rows) => {
+            let lines = rows.iter().filter_map(|row| row.at(0));
+            let privileges = global_privileges(lines);
+            Ok((session, Some(privileges)))
+        }
+        Err(error) if error.code == NO_SUCH_GRANT => Ok((session, None)),
+        Err(error) => Err(SessionError::Server {
+            server: session.target().server.clone(),
+            statement,
+            error,
+        }),
+    }
 }
 
 /// All accounts but the server's own.

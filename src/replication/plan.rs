@@ -5,7 +5,7 @@ mod checks;
 mod data;
 mod provision;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -92,6 +92,12 @@ pub struct Side {
     pub restarts: bool,
     /// It can be stopped and started by its configured service.
     pub has_service: bool,
+    /// The account that we are there, and what it may do everywhere.
+    pub login: Account,
+    pub may: BTreeSet<String>,
+    /// Of a replica: what the account of that name may do on the source, which hands its accounts
+    /// on with its files; `None` where there is none.
+    pub may_on_source: Option<BTreeSet<String>>,
 }
 
 impl Side {

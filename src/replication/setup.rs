@@ -110,7 +110,9 @@ pub fn look(
     let source = ctx.server(&pair.source)?.clone();
     let replica = ctx.server(replica)?.clone();
     let source_side = observe::side(ctx, &source)?;
-    let replica_side = observe::side(ctx, &replica)?;
+    let mut replica_side = observe::side(ctx, &replica)?;
+    let session = Session::connect_to(&ctx.target(&source)?, &source_side.identity)?;
+    (_, replica_side.may_on_source) = observe::privileges(session, &replica_side.login)?;
     let endpoint = observe::endpoint(ctx, &source, &source_side, &replica, &replica_side)?;
     let plan = plan::plan(&source_side, &replica_side, &endpoint, &request.wish);
     let mut plan = plan.map_err(|refusals| SetupError::Refused { refusals })?;

@@ -47,7 +47,11 @@ impl Purpose {
             Self::Monitor => "status, check",
             Self::Snapshot => "doctor, snapshot, pause, resume, recover",
             Self::Heartbeat => "heartbeat",
-            Self::SetupSource => "setup, when this server is the source",
+            // Files bring its accounts: the same one must then do for the replica.
+            Self::SetupSource => {
+                "setup by replication or dump, when this server is the source \
+                 (clone, snapshot:ID: as for the replica)"
+            }
             Self::SetupReplica => "setup, when this server is the replica",
             Self::Failover => "moving roles, which is to come",
         }
@@ -125,9 +129,6 @@ fn mysql_privileges(purpose: Purpose) -> Vec<(&'static str, &'static str)> {
         Purpose::SetupSource => vec![
             (HANDED_ON, "*.*"),
             ("ALL", "`understudy`.*"),
-            // For --provision clone only; to break one off.
-            ("BACKUP_ADMIN, CONNECTION_ADMIN", "*.*"),
-            ("INSERT, DELETE", "`mysql`.`plugin`"),
         ],
         Purpose::Heartbeat => vec![("CREATE, INSERT, DELETE", "`understudy`.*")],
         Purpose::Snapshot => vec![

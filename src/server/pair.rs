@@ -3,6 +3,8 @@
 //! Statements that carry a password or its hash are made here and run only by
 //! `Session::execute_secret`.
 
+use std::collections::BTreeSet;
+
 use std::time::Duration;
 
 use super::channel::ChannelName;
@@ -59,6 +61,39 @@ impl Account {
             false => format!("{}@{}", quote_text(&self.user), quote_text(&self.host)),
         }
     }
+}
+
+impl Account {
+    /// Of CURRENT_USER(): `user@host`, of which the user may have an `@` too.
+    pub fn of_current_user(text: &str) -> Self {
+        let (user, host) = text.rsplit_once('@').unwrap_or((text, "%"));
+        Self {
+            user: user.to_owned(),
+            host: host.to_owned(),
+            is_role: false,
+        }
+    }
+}
+
+/// No grant for an account: there is none.
+pub const NO_SUCH_GRANT: u16 = 1141;
+
+/// What may be done everywhere, from the lines of SHOW GRANTS.
+pub fn global_privileges<'a>(lines: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+    let mut privileges = BTreeSet::new();
+    for line in lines {
+        let Some((list, rest)) = line
+            .strip_prefix("GRANT ")
+            .and_then(|line| line.split_once(" ON *.* TO "))
+        else {
+            continue;
+        };
+        privileges.extend(list.split(',').map(|one| one.trim().to_owned()));
+        if rest.ends_with(" WITH GRANT OPTION") {
+            privileges.insert("GRANT OPTION".to_owned());
+        }
+    }
+    privileges
 }
 
 impl std::fmt::Display for Account {
@@ -553,6 +588,28 @@ mod tests {
             tls,
             tls_ca: Some("/ca.pem".to_owned()),
         }
+    }
+
+    #[test]
+    fn privileges_are_those_that_hold_everywhere() {
+        let own = |lines: &[&str]| -> Vec<String> {
+            global_privileges(lines.iter().copied())
+                .into_iter()
+                .collect()
+        };
+        assert_eq!(
+            own(&[
+                "GRANT SELECT, RELOAD ON *.* TO `u`@`%` IDENTIFIED BY PASSWORD '*00'",
+                "GRANT CLONE_ADMIN ON *.* TO `u`@`%` WITH GRANT OPTION",
+                "GRANT INSERT ON `lab`.* TO `u`@`%`",
+                "GRANT `role`@`%` TO `u`@`%`",
+            ]),
+            ["CLONE_ADMIN", "GRANT OPTION", "RELOAD", "SELECT"]
+        );
+        let all = own(&["GRANT ALL PRIVILEGES ON *.* TO 'u'@'%' WITH GRANT OPTION"]);
+        assert_eq!(all, ["ALL PRIVILEGES", "GRANT OPTION"]);
+        let account = Account::of_current_user("a@b@10.0.0.%");
+        assert_eq!(account.quoted(), "'a@b'@'10.0.0.%'");
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(super) fn check(
     }
     if *provision != Provision::Dump {
         check_events(source, replica, findings);
+        check_login(source, replica, findings);
     }
     check_room(source, replica, wish, findings);
 }
@@ -100,6 +101,48 @@ fn service_cure(replica: &Side) -> String {
         "Configure [server.{}.service] with unit, or start and stop.",
         replica.name
     )
+}
+
+/// Files bring the source's accounts: we must be somebody on them, who can go on, or put it back.
+fn check_login(source: &Side, replica: &Side, findings: &mut Findings) {
+    let login = &replica.login;
+    let Some(may) = &replica.may_on_source else {
+        findings.refuse(
+            format!(
+                "{} gets the accounts of {}, where {login}, as which we log in to {}, doesn't exist",
+                replica.name, source.name, replica.name
+            ),
+            format!(
+                "Create {login} on {} too, with the same password and privileges; or use \
+                 --provision dump.",
+                source.name
+            ),
+        );
+        return;
+    };
+    let all_but_handing_on = may.contains("ALL PRIVILEGES");
+    let lacks: Vec<&str> = replica
+        .may
+        .difference(may)
+        .map(String::as_str)
+        .filter(|one| *one == "GRANT OPTION" || !all_but_handing_on)
+        .collect();
+    if !lacks.is_empty() {
+        findings.refuse(
+            format!(
+                "{} gets the accounts of {}, where {login}, as which we log in to {}, may do less \
+                 (not {})",
+                replica.name,
+                source.name,
+                replica.name,
+                lacks.join(", ")
+            ),
+            format!(
+                "Grant that on {} too; or use --provision dump.",
+                source.name
+            ),
+        );
+    }
 }
 
 /// Files bring events as they are on the source: they would write on both servers, before anybody

@@ -49,6 +49,13 @@ fn side(version: &str, name: &str, server_id: u32) -> Side {
         is_local: true,
         restarts: true,
         has_service: true,
+        login: Account::of_current_user("us@%"),
+        may: BTreeSet::from(["SELECT".to_owned(), "GRANT OPTION".to_owned()]),
+        may_on_source: Some(BTreeSet::from([
+            "GRANT OPTION".to_owned(),
+            "RELOAD".to_owned(),
+            "SELECT".to_owned(),
+        ])),
     }
 }
 
@@ -307,6 +314,25 @@ fn a_provisioning_needs_room_and_what_it_works_with() {
 
     let clone = wish(Some(Provision::Clone));
     assert!(decide(&source, &replica, &clone).is_ok());
+    // The accounts come along: we must still be somebody.
+    let may = |text: &str| Some(text.split(", ").map(str::to_owned).collect());
+    for (theirs, said) in [
+        (None, "us@%, as which we log in to db2, doesn't exist"),
+        (may("SELECT"), "(not GRANT OPTION)"),
+        (may("ALL PRIVILEGES"), "(not GRANT OPTION)"),
+        (may("ALL PRIVILEGES, GRANT OPTION"), ""),
+    ] {
+        let mut replica = replica.clone();
+        replica.may_on_source = theirs;
+        match said {
+            "" => assert!(decide(&source, &replica, &clone).is_ok()),
+            said => assert!(refused(&source, &replica, &clone).contains(said), "{said}"),
+        }
+        assert!(
+            decide(&source, &replica, &locked).is_ok(),
+            "a dump leaves it"
+        );
+    }
     replica.restarts = false;
     assert!(refused(&source, &replica, &clone).contains("nothing starts"));
     replica.has_service = false;
