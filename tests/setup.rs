@@ -32,6 +32,24 @@ fn flavours() -> Vec<Flavour> {
         .collect()
 }
 
+/// Two servers, the source with data that nothing but a test changes.
+fn filled(flavour: Flavour) -> Couple {
+    let couple = Couple::start(flavour);
+    couple.fill(false);
+    couple.source.execute("ALTER EVENT lab.e DISABLE");
+    couple
+}
+
+/// A set-up that is at `place`, for so many milliseconds.
+fn held_at(couple: &Couple, place: &str, ms: u32, way: &str) -> lab::tool::Running {
+    let mut running = couple.tool.spawn_at(
+        &format!("{place}=sleep:{ms}"),
+        &["setup", "lab", "--provision", way],
+    );
+    running.wait_at(place);
+    running
+}
+
 /// Waits until the replica has what the source wrote up to now.
 #[track_caller]
 fn wait_equal(couple: &Couple) {
@@ -190,9 +208,7 @@ fn assert_read_only(couple: &Couple) {
 #[test]
 fn a_killed_or_failed_set_up_is_put_back() {
     for flavour in flavours() {
-        let couple = Couple::start(flavour);
-        couple.fill(false);
-        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let couple = filled(flavour);
         couple.replica.execute("SET GLOBAL read_only = ON");
         let sums = |server| {
             let mut state = couple.state(server);
@@ -216,11 +232,7 @@ fn a_killed_or_failed_set_up_is_put_back() {
             couple.assert_nothing_in_hand();
         }
         // Stopped by a signal, it puts back by itself.
-        let mut running = couple.tool.spawn_at(
-            "setup-flowing=sleep:500",
-            &["setup", "lab", "--provision", "dump"],
-        );
-        running.wait_at("setup-flowing");
+        let running = held_at(&couple, "setup-flowing", 500, "dump");
         running.signal(nix::sys::signal::Signal::SIGINT);
         running.wait().expect_code(1);
         assert_eq!(sums(&couple.replica), before.1, "interrupted");
@@ -237,9 +249,7 @@ fn a_killed_or_failed_set_up_is_put_back() {
 #[test]
 fn refuses_what_could_not_replicate_and_changes_nothing() {
     for flavour in flavours() {
-        let couple = Couple::start(flavour);
-        couple.fill(false);
-        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let couple = filled(flavour);
         let before = (couple.state(&couple.source), couple.state(&couple.replica));
         let mut cases = vec![
             (
@@ -302,9 +312,7 @@ fn refuses_what_could_not_replicate_and_changes_nothing() {
 #[test]
 fn a_replica_with_data_of_its_own_is_kept_unless_told() {
     for flavour in flavours() {
-        let couple = Couple::start(flavour);
-        couple.fill(false);
-        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let couple = filled(flavour);
         couple.replica.execute("CREATE DATABASE mine");
         couple
             .replica
@@ -359,9 +367,7 @@ fn a_replica_with_data_of_its_own_is_kept_unless_told() {
 #[test]
 fn purged_logs_need_a_provisioning() {
     for flavour in flavours() {
-        let couple = Couple::start(flavour);
-        couple.fill(false);
-        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let couple = filled(flavour);
         couple.source.execute("FLUSH BINARY LOGS");
         let last = couple.source.rows("SHOW BINARY LOGS").pop().unwrap();
         // MariaDB keeps a log until InnoDB has written what it holds.
@@ -513,9 +519,7 @@ fn a_clone_never_runs_its_sources_events() {
 #[test]
 fn a_snapshot_takes_the_place_of_the_replicas_data() {
     for flavour in flavours() {
-        let mut couple = Couple::start(flavour);
-        couple.fill(false);
-        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let mut couple = filled(flavour);
         couple.put_under_a_service();
         couple.of_source = format!(
             "[server.src.snapshot]\nbackend = \"copy\"\ndirectory = \"{}\"",
@@ -659,9 +663,7 @@ fn tls_of_the_source_is_the_links_too() {
 #[test]
 fn a_lost_password_is_renewed_and_two_replicas_are_set_up() {
     for flavour in flavours() {
-        let mut couple = Couple::start(flavour);
-        couple.fill(false);
-        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let mut couple = filled(flavour);
         let start = lab::server::Start {
             server_id: 13,
             ..lab::server::Start::default()
@@ -710,9 +712,7 @@ fn a_lost_password_is_renewed_and_two_replicas_are_set_up() {
 #[test]
 fn what_cannot_be_put_back_yet_needs_an_operator() {
     for flavour in flavours() {
-        let mut couple = Couple::start(flavour);
-        couple.fill(false);
-        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let mut couple = filled(flavour);
         let before = both(&couple);
         couple.setup_at("setup-linked=kill", &[]).expect_code(-1);
         couple.source.shut_down();
@@ -747,9 +747,7 @@ fn but_for_transactions(couple: &Couple) -> (Vec<String>, Vec<String>) {
 #[test]
 fn a_state_directory_that_fills_up_leaves_both_servers_as_they_were() {
     for flavour in flavours() {
-        let couple = Couple::start(flavour);
-        couple.fill(false);
-        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let couple = filled(flavour);
         let before = but_for_transactions(&couple);
         let state = SmallState::mount(&couple.state_dir());
         couple.tool.run(&["recover"]).ok();
@@ -758,11 +756,7 @@ fn a_state_directory_that_fills_up_leaves_both_servers_as_they_were() {
         assert_eq!(but_for_transactions(&couple), before, "full from the start");
         state.empty();
         for place in ["setup-begun", "setup-flowing"] {
-            let mut running = couple.tool.spawn_at(
-                &format!("{place}=sleep:800"),
-                &["setup", "lab", "--provision", "dump"],
-            );
-            running.wait_at(place);
+            let mut running = held_at(&couple, place, 800, "dump");
             // What becomes free is taken at once.
             while !running.has_ended() {
                 state.fill();
@@ -783,15 +777,9 @@ fn a_state_directory_that_fills_up_leaves_both_servers_as_they_were() {
 #[test]
 fn what_fails_at_the_very_end_is_put_back_too() {
     for flavour in flavours() {
-        let couple = Couple::start(flavour);
-        couple.fill(false);
-        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let couple = filled(flavour);
         let before = but_for_transactions(&couple);
-        let mut running = couple.tool.spawn_at(
-            "setup-marked=sleep:1000",
-            &["setup", "lab", "--provision", "dump"],
-        );
-        running.wait_at("setup-marked");
+        let running = held_at(&couple, "setup-marked", 1000, "dump");
         let journal = std::fs::read_dir(couple.state_dir().join("journal"))
             .unwrap()
             .map(|entry| entry.unwrap().path())
@@ -815,15 +803,9 @@ fn what_fails_at_the_very_end_is_put_back_too() {
 #[test]
 fn a_source_that_hangs_holds_an_interrupted_set_up_for_a_while_only() {
     for flavour in flavours() {
-        let couple = Couple::start(flavour);
-        couple.fill(false);
-        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let couple = filled(flavour);
         let before = but_for_transactions(&couple);
-        let mut running = couple.tool.spawn_at(
-            "setup-flowing=sleep:500",
-            &["setup", "lab", "--provision", "dump"],
-        );
-        running.wait_at("setup-flowing");
+        let running = held_at(&couple, "setup-flowing", 500, "dump");
         couple.source.signal(nix::sys::signal::Signal::SIGSTOP);
         running.signal(nix::sys::signal::Signal::SIGINT);
         let run = running.wait();
@@ -849,16 +831,10 @@ fn a_source_that_dies_holds_up_its_own_part_only_and_nothing_is_undone_twice() {
         if !flavours().contains(&flavour) {
             continue;
         }
-        let mut couple = Couple::start(flavour);
-        couple.fill(false);
-        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let mut couple = filled(flavour);
         couple.put_under_a_service();
         let before = but_for_transactions(&couple);
-        let mut running = couple.tool.spawn_at(
-            &format!("{place}=sleep:800"),
-            &["setup", "lab", "--provision", way],
-        );
-        running.wait_at(place);
+        let running = held_at(&couple, place, 800, way);
         couple.source.kill();
         let (kind, message) = running.wait().expect_code(5).error();
         assert_eq!(kind, "needs-operator", "{way}");
@@ -907,9 +883,7 @@ fn a_datajoint_pipeline_runs_through_a_pair() {
     let Some(python) = datajoint() else { return };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/datajoint/pipeline.py");
     for flavour in flavours() {
-        let couple = Couple::start(flavour);
-        couple.fill(false);
-        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let couple = filled(flavour);
         for statement in [
             "CREATE USER 'lab'@'%' IDENTIFIED BY 'lab at work'",
             "GRANT ALL ON `lab\\_%`.* TO 'lab'@'%'",
@@ -974,7 +948,6 @@ fn a_locked_source_is_dumped_to_a_replica_without_a_binary_log() {
     }
 }
 
-/// docs/PAIRS.md says what the account on the source needs.
 /// Takes from the tool's account on `server` all but what `grants` prints for it.
 fn may_only_what_is_printed(server: &lab::server::Server, couple: &Couple, words: &str) {
     let printed = couple.tool.run(&["grants", "src"]).ok().json();
@@ -993,12 +966,11 @@ fn may_only_what_is_printed(server: &lab::server::Server, couple: &Couple, words
     server.execute_unlogged(&statements);
 }
 
+/// docs/PAIRS.md says what the account on the source needs.
 #[test]
 fn the_printed_grants_do() {
     for flavour in flavours() {
-        let couple = Couple::start(flavour);
-        couple.fill(false);
-        couple.source.execute("ALTER EVENT lab.e DISABLE");
+        let couple = filled(flavour);
         may_only_what_is_printed(&couple.source, &couple, "this server is the source");
         may_only_what_is_printed(&couple.replica, &couple, "this server is the replica");
         couple.setup(&["--provision", "dump"]).ok();
@@ -1130,9 +1102,7 @@ fn a_clone_in_full_flow_is_ended_and_put_back() {
     if !flavours().contains(&flavour) {
         return;
     }
-    let mut couple = Couple::start(flavour);
-    couple.fill(false);
-    couple.source.execute("ALTER EVENT lab.e DISABLE");
+    let mut couple = filled(flavour);
     couple
         .source
         .execute("CREATE TABLE lab.big (id INT PRIMARY KEY, b VARBINARY(16000))");

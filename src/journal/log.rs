@@ -347,87 +347,81 @@ pub fn unfinished(state: &StateDir, server: Option<&str>) -> Result<Vec<Unfinish
 }
 
 fn parse_unfinished(path: &Path, text: &str) -> Option<Unfinished> {
-    let mut unfinished = None;
+    let mut unfinished: Option<Unfinished> = None;
     for entry in text
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
     {
-        match (entry, &mut unfinished) {
-            (
-                Entry::Begin {
-                    operation,
-                    kind,
-                    server,
-                    owner,
-                    ..
-                },
-                slot @ None,
-            ) => {
-                *slot = Some(Unfinished {
-                    path: path.to_owned(),
-                    operation,
-                    kind,
-                    server,
-                    owner,
-                    volumes: Vec::new(),
-                    directories: Vec::new(),
-                    files: Vec::new(),
-                    mount_points: Vec::new(),
-                    putting: None,
-                    undos: Vec::new(),
-                    undone: BTreeSet::new(),
-                    is_set_up: false,
-                });
-            }
-            (
-                Entry::Volumes {
-                    backend, volumes, ..
-                },
-                Some(operation),
-            ) => {
-                operation.volumes.push((backend, volumes));
-            }
-            (Entry::Directory { path, .. }, Some(operation)) => operation.directories.push(path),
-            (Entry::File { path, .. }, Some(operation)) => operation.files.push(path),
-            (Entry::Undo { undo, .. }, Some(operation)) => operation.undos.push(*undo),
-            (Entry::Undone { number, .. }, Some(operation)) => {
-                operation.undone.insert(number);
-            }
-            (Entry::Stopping { putting, .. }, Some(operation)) => {
-                operation.putting = Some((putting, PutStage::Stopping));
-            }
-            (Entry::Putting { .. }, Some(operation)) => {
-                if let Some((_, stage)) = &mut operation.putting {
-                    *stage = PutStage::Putting;
-                }
-            }
-            (Entry::Outcome { step, .. }, Some(operation)) if step == PUT_STEP => {
-                if let Some((_, stage)) = &mut operation.putting {
-                    *stage = PutStage::Put;
-                }
-            }
-            (Entry::Outcome { step, .. }, Some(operation)) if step == SET_UP_STEP => {
-                operation.is_set_up = true;
-            }
-            (Entry::MountPoint { path, .. }, Some(operation)) => operation.mount_points.push(path),
-            (Entry::End { .. }, _) => return None,
-            (Entry::Begin { .. } | Entry::Intent { .. } | Entry::Outcome { .. }, Some(_))
-            | (
-                Entry::Volumes { .. }
-                | Entry::Directory { .. }
-                | Entry::File { .. }
-                | Entry::MountPoint { .. }
-                | Entry::Stopping { .. }
-                | Entry::Putting { .. }
-                | Entry::Undo { .. }
-                | Entry::Undone { .. }
-                | Entry::Intent { .. }
-                | Entry::Outcome { .. },
-                None,
-            ) => {}
+        match (&mut unfinished, entry) {
+            (_, Entry::End { .. }) => return None,
+            (Some(operation), entry) => operation.take(entry),
+            (slot @ None, entry) => *slot = Unfinished::begun(path, entry),
         }
     }
     unfinished
+}
+
+impl Unfinished {
+    /// From its first line.
+    fn begun(path: &Path, entry: Entry) -> Option<Self> {
+        let Entry::Begin {
+            operation,
+            kind,
+            server,
+            owner,
+            ..
+        } = entry
+        else {
+            return None;
+        };
+        Some(Self {
+            path: path.to_owned(),
+            operation,
+            kind,
+            server,
+            owner,
+            volumes: Vec::new(),
+            directories: Vec::new(),
+            files: Vec::new(),
+            mount_points: Vec::new(),
+            putting: None,
+            undos: Vec::new(),
+            undone: BTreeSet::new(),
+            is_set_up: false,
+        })
+    }
+
+    /// What each later line adds.
+    fn take(&mut self, entry: Entry) {
+        match entry {
+            Entry::Volumes {
+                backend, volumes, ..
+            } => self.volumes.push((backend, volumes)),
+            Entry::Directory { path, .. } => self.directories.push(path),
+            Entry::File { path, .. } => self.files.push(path),
+            Entry::MountPoint { path, .. } => self.mount_points.push(path),
+            Entry::Undo { undo, .. } => self.undos.push(*undo),
+            Entry::Undone { number, .. } => {
+                self.undone.insert(number);
+            }
+            Entry::Stopping { putting, .. } => {
+                self.putting = Some((putting, PutStage::Stopping));
+            }
+            Entry::Putting { .. } => self.reach(PutStage::Putting),
+            Entry::Outcome { step, .. } if step == PUT_STEP => self.reach(PutStage::Put),
+            Entry::Outcome { step, .. } if step == SET_UP_STEP => self.is_set_up = true,
+            Entry::Begin { .. }
+            | Entry::Intent { .. }
+            | Entry::Outcome { .. }
+            | Entry::End { .. } => {}
+        }
+    }
+
+    fn reach(&mut self, stage: PutStage) {
+        if let Some((_, now)) = &mut self.putting {
+            *now = stage;
+        }
+    }
 }
 
 #[cfg(test)]

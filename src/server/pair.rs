@@ -4,7 +4,6 @@
 //! `Session::execute_secret`.
 
 use std::collections::BTreeSet;
-
 use std::time::Duration;
 
 use super::channel::ChannelName;
@@ -61,9 +60,7 @@ impl Account {
             false => format!("{}@{}", quote_text(&self.user), quote_text(&self.host)),
         }
     }
-}
 
-impl Account {
     /// Of CURRENT_USER(): `user@host`, of which the user may have an `@` too.
     pub fn of_current_user(text: &str) -> Self {
         let (user, host) = text.rsplit_once('@').unwrap_or((text, "%"));

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::config::{CowSize, ServerConfig};
 use crate::journal::putting::Resume;
-use crate::server::gtid::GtidSet;
 use crate::server::replication::{Channel, ThreadState};
 use crate::server::{Flavour, Identity};
 use crate::snapshot::error::Refusal;
@@ -151,18 +150,10 @@ pub fn losses(
     refusals
 }
 
-fn parse(flavour: &Flavour, text: &str) -> Option<GtidSet> {
-    match flavour.is_mariadb() {
-        true => GtidSet::parse_mariadb(text),
-        false => GtidSet::parse_mysql(text),
-    }
-    .ok()
-}
-
 /// What can't be compared isn't within.
 pub fn is_subset(flavour: &Flavour, one: &str, other: &str) -> bool {
-    match (parse(flavour, one), parse(flavour, other)) {
-        (Some(one), Some(other)) => one.is_subset_of(&other).unwrap_or(false),
+    match (flavour.parse_gtid(one), flavour.parse_gtid(other)) {
+        (Ok(one), Ok(other)) => one.is_subset_of(&other).unwrap_or(false),
         _ => false,
     }
 }
