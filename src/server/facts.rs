@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::durability::{COMMIT_FLUSH, FLUSH_TIMEOUT};
 use super::replication::{self, Channel};
 use super::session::{READ_LIMIT, Session, SessionError};
 
@@ -23,6 +24,11 @@ pub struct ServerFacts {
     pub variables: BTreeMap<String, String>,
     /// InnoDB files that the server names by absolute path.
     pub outside_files: Vec<PathBuf>,
+    /// Other transactional engines than InnoDB that hold user tables: how they make a commit
+    /// durable isn't known here.
+    pub other_engines: Vec<String>,
+    /// InnoDB writes no redo log (MySQL 8.0.21: ALTER INSTANCE DISABLE INNODB REDO_LOG).
+    pub redo_is_off: bool,
 }
 
 impl ServerFacts {
@@ -43,7 +49,7 @@ impl ServerFacts {
 }
 
 /// The variables that say where files are and how they are written.
-const VARIABLES: [&str; 23] = [
+const VARIABLES: [&str; 25] = [
     "datadir",
     "innodb_data_home_dir",
     "innodb_data_file_path",
@@ -67,6 +73,8 @@ const VARIABLES: [&str; 23] = [
     "innodb_max_dirty_pages_pct_lwm",
     "innodb_io_capacity",
     "innodb_io_capacity_max",
+    COMMIT_FLUSH,
+    FLUSH_TIMEOUT,
 ];
 
 pub fn observe_server(session: Session) -> Result<(Session, ServerFacts), SessionError> {
@@ -80,6 +88,8 @@ pub fn observe_server(session: Session) -> Result<(Session, ServerFacts), Sessio
     let (session, variables) = observe_variables(session)?;
     let (session, non_transactional) = observe_non_transactional(session)?;
     let (session, outside_files) = observe_outside_files(session)?;
+    let (session, other_engines) = observe_other_engines(session)?;
+    let (session, redo_is_off) = observe_redo_is_off(session)?;
     let version = session.flavour().text.clone();
     Ok((
         session,
@@ -91,8 +101,24 @@ pub fn observe_server(session: Session) -> Result<(Session, ServerFacts), Sessio
             non_transactional,
             variables,
             outside_files,
+            other_engines,
+            redo_is_off,
         },
     ))
+}
+
+fn observe_other_engines(session: Session) -> Result<(Session, Vec<String>), SessionError> {
+    let statement = session.flavour().other_engines_query();
+    let (session, rows) = session.query(statement, CATALOGUE_LIMIT)?;
+    let engines = rows.iter().filter_map(|row| row.at(0)).map(str::to_owned);
+    Ok((session, engines.collect()))
+}
+
+fn observe_redo_is_off(session: Session) -> Result<(Session, bool), SessionError> {
+    let statement = "SHOW GLOBAL STATUS LIKE 'Innodb_redo_log_enabled'";
+    let (session, rows) = session.query(statement, READ_LIMIT)?;
+    let is_off = rows.first().and_then(|row| row.at(1)) == Some("OFF");
+    Ok((session, is_off))
 }
 
 fn observe_variables(

@@ -302,6 +302,15 @@ impl Flavour {
          ('mysql', 'information_schema', 'performance_schema', 'sys') LIMIT 10000"
     }
 
+    /// Engines of user tables that have transactions and aren't InnoDB.
+    pub fn other_engines_query(&self) -> &'static str {
+        "SELECT DISTINCT t.ENGINE FROM information_schema.TABLES t \
+         JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE \
+         WHERE t.TABLE_TYPE = 'BASE TABLE' AND e.TRANSACTIONS = 'YES' AND t.ENGINE <> 'InnoDB' \
+         AND t.TABLE_SCHEMA NOT IN \
+         ('mysql', 'information_schema', 'performance_schema', 'sys')"
+    }
+
     /// Files of InnoDB that aren't given relative to the data directory, one column `path`.
     pub fn outside_files_query(&self) -> &'static str {
         match self.family {

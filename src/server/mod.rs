@@ -1,11 +1,12 @@
 //! Everything that speaks SQL: sessions, flavours, GTID sets, replication statements.
 //!
-//! Differences between MySQL and MariaDB, and between their versions, are met in `flavour` and
-//! nowhere else.
+//! Differences between MySQL and MariaDB, and between their versions, are met in `flavour`, `pair`,
+//! `durability` and `engine_files`, and nowhere else.
 
 pub mod channel;
 pub mod client;
 pub mod condition;
+pub mod durability;
 pub mod engine_files;
 pub mod facts;
 pub mod flavour;

@@ -52,6 +52,8 @@ pub struct ServerError {
 impl ServerError {
     pub const LOCK_WAIT_TIMEOUT: u16 = 1205;
     pub const NO_SUCH_THREAD: u16 = 1094;
+    /// A privilege is missing.
+    pub const ACCESS_DENIED: u16 = 1227;
     /// MySQL: an account or role that a statement names isn't there.
     pub const UNKNOWN_ACCOUNT: u16 = 3162;
     pub const UNKNOWN_VARIABLE: u16 = 1193;

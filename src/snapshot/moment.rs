@@ -8,14 +8,15 @@ use super::context::Context;
 use super::error::SnapshotError;
 use super::manifest::Timing;
 use super::pause::{self, Held, PauseError, Sessions};
-use super::plan::{self, Plan};
+use super::plan;
 use super::ready::Ready;
 use crate::journal::lease::{ChannelBefore, Lease, Purpose};
 use crate::journal::watchdog::Watchdog;
 use crate::journal::{Guard, GuardError};
+use crate::server::durability;
 use crate::server::lock::LockSession;
 use crate::server::replication;
-use crate::server::session::{READ_LIMIT, Session};
+use crate::server::session::{READ_LIMIT, ServerError, Session, SessionError};
 use crate::sys::process::ProcessRef;
 use crate::sys::{clock, failpoint};
 use crate::volume::Prepared;
@@ -47,8 +48,8 @@ pub fn take(
     failpoint::hit("leased");
     match pause_and_take(ctx, ready, prepared, &mut guard, sessions) {
         Ok(held) if ready.plan.stops_server() => restart(ctx, ready, guard, held),
-        Ok(held) if ready.plan.needs_quiet() => {
-            // The appliers run again; what is left are the limits on dirty pages.
+        Ok(held) if !ready.plan.globals.is_empty() => {
+            // The appliers run again; what is left are commits' durability and dirty pages' limits.
             let back = guard.put_back();
             back.map_err(|error| SnapshotError::left(&ready.server.name, &error, None))?;
             failpoint::hit("released");
@@ -110,8 +111,14 @@ fn pause_and_take(
     mut sessions: Sessions,
 ) -> Result<Held, SnapshotError> {
     let plan = &ready.plan;
+    if !plan.stops_server() {
+        sessions.control = raise_globals(ready, sessions.control)?;
+    }
     if plan.needs_quiet() {
-        sessions.control = flush_ahead(ctx, plan, sessions.control)?;
+        sessions.control = flush_ahead(ctx, sessions.control)?;
+    }
+    if plan.raises_commits() {
+        sessions.control = commits_ahead(ctx, sessions.control)?;
     }
     let freezer = match plan.freeze.as_slice() {
         [] => None,
@@ -189,13 +196,69 @@ fn lease_failed(error: GuardError) -> SnapshotError {
     }
 }
 
-/// Lets InnoDB write out its dirty pages while replication still runs, so that little is left for
-/// the pause. The limits are set back with the lease.
-fn flush_ahead(ctx: &Context, plan: &Plan, mut control: Session) -> Result<Session, SnapshotError> {
-    let since = Instant::now();
-    for statement in plan::flush_statements(&plan.globals) {
-        control = control.execute(&statement, READ_LIMIT)?;
+/// Sets what keeps commits and pages in the server's memory. It is set back with the lease.
+fn raise_globals(ready: &Ready, mut control: Session) -> Result<Session, SnapshotError> {
+    for statement in plan::flush_statements(&ready.plan.globals) {
+        let (back, done) = control.attempt(&statement, READ_LIMIT)?;
+        control = back;
+        match done {
+            Ok(_) => {}
+            Err(error) if error.code == ServerError::ACCESS_DENIED => {
+                let name = &ready.server.name;
+                return Err(SnapshotError::refused(
+                    format!("the account may not run `{statement}` on {name}: {error}"),
+                    format!("Run what `understudy grants {name}` prints, or set it for good."),
+                ));
+            }
+            Err(error) => {
+                return Err(SessionError::Server {
+                    server: ready.server.name.clone(),
+                    statement,
+                    error,
+                }
+                .into());
+            }
+        }
     }
+    failpoint::hit("raised");
+    Ok(control)
+}
+
+/// Waits until the redo log is flushed to its end of now, while replication still runs. Every commit
+/// after it flushes itself.
+fn commits_ahead(ctx: &Context, control: Session) -> Result<Session, SnapshotError> {
+    let since = Instant::now();
+    let mut control = control;
+    if let Some(flush) = control.flavour().flush_engine_logs() {
+        control = control.execute(flush, READ_LIMIT)?;
+    }
+    let (mut control, begun) = durability::observe_redo(control)?;
+    let mut flushed = begun.flushed;
+    while flushed < begun.current {
+        ctx.cancel.check("flushing the redo log")?;
+        if since.elapsed() >= SETTLE_AHEAD {
+            return Err(SnapshotError::Failed {
+                step: "flush the redo log",
+                reason: format!(
+                    "it isn't flushed after 10 s: {flushed} of {}",
+                    begun.current
+                ),
+                hint: Some("Look at the disk, and at the server's log.".to_owned()),
+            });
+        }
+        sleep(Duration::from_millis(5));
+        let (back, now) = durability::observe_redo(control)?;
+        (control, flushed) = (back, now.flushed);
+    }
+    ctx.progress
+        .step("durable", "every commit flushes itself", since);
+    Ok(control)
+}
+
+/// Lets InnoDB write out its dirty pages while replication still runs, so that little is left for
+/// the pause.
+fn flush_ahead(ctx: &Context, mut control: Session) -> Result<Session, SnapshotError> {
+    let since = Instant::now();
     let mut last = u64::MAX;
     while since.elapsed() < SETTLE_AHEAD {
         ctx.cancel.check("flushing dirty pages")?;
@@ -231,6 +294,10 @@ fn explain(ready: &Ready, error: PauseError) -> SnapshotError {
         PauseError::Overrun(_) => format!(
             "Raise max_pause of {name} (now {}), or find the transaction that takes so long.",
             humantime::format_duration(ready.plan.max_pause)
+        ),
+        PauseError::NotDurable => format!(
+            "Find out who sets {} on {name} while a snapshot is taken.",
+            durability::COMMIT_FLUSH
         ),
         PauseError::NotQuiet(_) => format!(
             "Keep clients off {name}, raise max_pause, use consistency = \"stop\", or a back-end \

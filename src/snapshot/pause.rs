@@ -16,6 +16,7 @@ use super::progress::Progress;
 use super::quiet;
 use crate::config::ServiceControl;
 use crate::journal::Guard;
+use crate::server::durability;
 use crate::server::lock::{BackupLock, LockSession};
 use crate::server::replication::{self, Channel, Position, ThreadState};
 use crate::server::session::{READ_LIMIT, Session, SessionError};
@@ -53,6 +54,11 @@ pub enum PauseError {
     Moved { before: String, after: String },
     #[error("{0} replicated temporary tables are open")]
     TempTables(u64),
+    #[error(
+        "commits aren't made durable: somebody set {} to 0 meanwhile",
+        durability::COMMIT_FLUSH
+    )]
+    NotDurable,
     #[error("the files changed while they were copied: {0}")]
     NotQuiet(String),
     #[error("the applier of the {channel} doesn't run again: {reason}")]
@@ -104,6 +110,7 @@ pub fn hold(mut hands: Hands, sessions: Sessions) -> Result<Held, PauseError> {
     let temp_tables = count_temp_tables(&hands, aside);
     let lock = take_lock(&hands, lock, &clock)?;
     failpoint::hit("locked");
+    let control = see_commits_durable(&hands, control)?;
     let (control, position) = replication::observe_position(control)?;
     failpoint::hit("positioned");
     let at = now();
@@ -323,6 +330,23 @@ fn take_lock(
     let lock = session.lock(scope, &hands.plan.tables)?;
     hands.progress.step("lock", "backup lock taken", since);
     Ok(Some(lock))
+}
+
+/// Every commit up to here is where a snapshot sees it: flushed by itself, as it was made sure of
+/// before the pause, and nobody has changed that since.
+fn see_commits_durable(hands: &Hands, control: Session) -> Result<Session, PauseError> {
+    if hands.plan.stops_server() {
+        return Ok(control);
+    }
+    let statement = format!("SELECT @@GLOBAL.{}", durability::COMMIT_FLUSH);
+    let (control, setting) = control.value(&statement, READ_LIMIT)?;
+    if setting.as_deref() == Some("0") {
+        return Err(PauseError::NotDurable);
+    }
+    match control.flavour().flush_engine_logs() {
+        Some(flush) if hands.plan.raises_commits() => Ok(control.execute(flush, READ_LIMIT)?),
+        Some(_) | None => Ok(control),
+    }
 }
 
 /// The moment.

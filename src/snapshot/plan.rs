@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::error::Refusal;
 use crate::config::{Consistency, ServerConfig, ServiceControl};
 use crate::journal::{ChannelBefore, GlobalBefore};
+use crate::server::durability::{COMMIT_FLUSH, FLUSH_TIMEOUT};
 use crate::server::facts::ServerFacts;
 use crate::server::flavour::{LockScope, quote_name};
 use crate::server::replication::{Channel, ChannelName, ThreadState};
@@ -63,6 +64,13 @@ impl Plan {
         self.service.is_some()
     }
 
+    /// Commits stay in the server's own log buffer, and are made to flush themselves for the moment.
+    pub fn raises_commits(&self) -> bool {
+        self.globals
+            .iter()
+            .any(|global| global.name == COMMIT_FLUSH)
+    }
+
     /// The server lives on while its files are read one by one.
     pub fn needs_quiet(&self) -> bool {
         self.backend.is_file_by_file() && !self.stops_server()
@@ -83,6 +91,15 @@ pub fn refusals(config: &ServerConfig, facts: &ServerFacts, allow_source: bool) 
     refuse_lag(config, facts, &mut refusals);
     refuse_unknown_threads(&facts.channels, &mut refusals);
     let stops = config.snapshot.consistency == Consistency::Stop;
+    if facts.redo_is_off && !stops {
+        refusals.push(Refusal::new(
+            format!(
+                "InnoDB of {} writes no redo log, so that no server could recover from a snapshot",
+                config.name
+            ),
+            "Run ALTER INSTANCE ENABLE INNODB REDO_LOG, or use consistency = \"stop\".",
+        ));
+    }
     if stops && control(config).is_none() {
         refusals.push(Refusal::new(
             format!("{} has no service to stop it with", config.name),
@@ -124,10 +141,13 @@ pub fn plan_create(observed: &Observed) -> Plan {
         },
         warnings: warnings(observed),
     };
-    if plan.needs_quiet() {
-        plan.globals = globals(facts, &FLUSH_LIMITS);
-    } else if plan.stops_server() {
+    if plan.stops_server() {
         plan.globals = globals(facts, &READ_ONLY);
+    } else {
+        plan.globals = commit_globals(facts);
+    }
+    if plan.needs_quiet() {
+        plan.globals.extend(globals(facts, &FLUSH_LIMITS));
     }
     plan
 }
@@ -225,9 +245,20 @@ const FLUSH_LIMITS: [&str; 4] = [
 /// a pause wait seconds for a disk that has nothing to do.
 const FLUSH_CAPACITY: f64 = 20_000.0;
 
-/// The value of a flush limit that lets all dirty pages go as fast as the disk takes them.
+/// What keeps a commit in the server's memory, where no snapshot sees it: nothing, unless the setting
+/// is 0. It is set back first, the time after which the log is flushed anyway behind it.
+fn commit_globals(facts: &ServerFacts) -> Vec<GlobalBefore> {
+    match facts.variable(COMMIT_FLUSH) {
+        Some("0") => globals(facts, &[COMMIT_FLUSH, FLUSH_TIMEOUT]),
+        Some(_) | None => Vec::new(),
+    }
+}
+
+/// The value that lets commits, and all dirty pages, go as fast as the disk takes them.
 fn flushing_value(global: &GlobalBefore) -> f64 {
-    if global.name.contains("io_capacity") {
+    if global.name == COMMIT_FLUSH || global.name == FLUSH_TIMEOUT {
+        1.0
+    } else if global.name.contains("io_capacity") {
         let before = global.value.parse().unwrap_or(FLUSH_CAPACITY);
         FLUSH_CAPACITY.max(before)
     } else {
@@ -294,13 +325,32 @@ fn warnings(observed: &Observed) -> Vec<String> {
             ));
         }
     }
+    if !observed.facts.other_engines.is_empty() && consistency_keeps_it_up(observed) {
+        warnings.push(format!(
+            "whether the last commits of {} tables are in the snapshot isn't known: only InnoDB's are \
+             made durable and seen to be",
+            observed.facts.other_engines.join(", ")
+        ));
+    }
     warnings
+}
+
+fn consistency_keeps_it_up(observed: &Observed) -> bool {
+    effective_consistency(observed) != Consistency::Stop
 }
 
 /// The plan in words, for --dry-run.
 pub fn describe(plan: &Plan) -> Vec<PlannedStep> {
     let mut steps = Vec::new();
     let mut add = |step, detail: String| steps.push(PlannedStep { step, detail });
+    if plan.raises_commits() {
+        add(
+            "durable",
+            format!(
+                "set {COMMIT_FLUSH} from 0 to 1 until the replica applies again, and wait until the redo log is flushed"
+            ),
+        );
+    }
     for name in plan.running() {
         add(
             "stop",

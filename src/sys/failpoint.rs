@@ -5,12 +5,13 @@
 //! the crates in use don't offer.
 
 /// Every place, in the order of a snapshot. Tests walk this list.
-pub const PLACES: [&str; 17] = [
+pub const PLACES: [&str; 18] = [
     "journal-begun",
     "prepared",
     "warmed-up",
     "watchdog-ready",
     "leased",
+    "raised",
     "stopping",
     "stopped",
     "locked",
