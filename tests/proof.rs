@@ -155,6 +155,8 @@ fn kept_snapshot(pair: &mut Pair) -> Value {
     pair.source
         .execute("INSERT INTO lab.old SELECT id, v FROM lab.big");
     pair.wait_caught_up();
+    // With all purged, too: purging resets what insertions leave in the pages (seen on 10.11.14).
+    pair.replica.execute("SET GLOBAL innodb_fast_shutdown = 0");
     pair.replica.shut_down();
     pair.replica.restart();
     pair.wait_caught_up();

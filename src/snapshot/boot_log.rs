@@ -149,6 +149,7 @@ const ROOM: &[Sign] = &[
     &["errno: 28"],
     &["error number 28 in a file operation"],
     &["failed with error 28"],
+    &["io error: 28 during"],
 ];
 const MEMORY: &[Sign] = &[
     &["cannot allocate memory for the buffer pool"],
@@ -206,6 +207,7 @@ const CORRUPT_PAGE: &[Sign] = &[
     &["page read from tablespace is corrupted"],
     &["space id and page no stored in the page, read in from"],
     &["unable to apply log to corrupted page"],
+    &["cannot apply log to", "of corrupted file"],
     &["has the wrong space id"],
     &["expected tablespace flags", "but found"],
     &["database page corruption on disk or a failed"],
@@ -356,12 +358,18 @@ pub fn lack_in(text: &str) -> Option<Lack> {
     })
 }
 
-/// MariaDB doesn't give up on a full disk, but waits, for as long as it takes.
+/// MariaDB doesn't give up on a full disk, but waits, for as long as it takes; 10.11.14 by trying the
+/// same write again without a pause.
 pub fn waits_for_room(log: &str) -> Option<&str> {
-    let sign = "waiting for someone to free space";
-    log.lines()
-        .rfind(|line| line.to_ascii_lowercase().contains(sign))
-        .map(message)
+    const SIGNS: [&str; 2] = [
+        "waiting for someone to free space",
+        "io error: 28 during write",
+    ];
+    let waits = |line: &&str| {
+        let lower = line.to_ascii_lowercase();
+        SIGNS.iter().any(|sign| lower.contains(sign))
+    };
+    log.lines().rfind(waits).map(message)
 }
 
 /// Errors of a server that came up all the same, each once, the first few.

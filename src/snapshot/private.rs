@@ -23,10 +23,14 @@ use crate::sys::guarded::{self, Guarded};
 use crate::sys::process::Idle;
 use crate::sys::{failpoint, files, memory};
 use crate::volume::Mountable;
+use crate::volume::clone::FULL_BYTES;
+use crate::volume::kept;
 use crate::volume::view::{self, Stand};
 
 /// A server that neither answers nor does anything for so long trouble.
 const STALL: Duration = Duration::from_secs(300);
+/// The same, of one whose filesystem stays full: it may try again for ever (MariaDB 10.11.14 does).
+const FULL_LIMIT: Duration = Duration::from_secs(30);
 /// A server that answers and doesn't let us in won't do so later.
 const DENIED_LIMIT: Duration = Duration::from_secs(10);
 /// How long an orderly end may take before it is killed.
@@ -72,6 +76,8 @@ pub struct Booted {
     /// From its start to its first answer.
     pub boot: Duration,
     log: PathBuf,
+    data_dir: PathBuf,
+    full_since: Option<Instant>,
     /// Who wrote the files.
     writer: Flavour,
     program: PathBuf,
@@ -155,6 +161,8 @@ pub fn boot(using: &Use<'_>, plan: &Plan) -> Result<(Booted, Session), Failure> 
         flavour,
         boot: Duration::ZERO,
         log: private.log(),
+        data_dir: data_dir.clone(),
+        full_since: None,
     };
     let session = booted.wait(using.ctx, since)?;
     booted.boot = since.elapsed();
@@ -264,7 +272,7 @@ impl Booted {
     }
 
     /// Why no answer is to be waited for any more.
-    fn trouble(&self, idle: &mut Idle) -> Option<SnapshotError> {
+    fn trouble(&mut self, idle: &mut Idle) -> Option<SnapshotError> {
         let failed = |reason: String, hint: &str| SnapshotError::Failed {
             step: "wait for the private server",
             reason,
@@ -273,6 +281,13 @@ impl Booted {
         if let Some(words) = boot_log::waits_for_room(&self.read_log()) {
             return Some(failed(words.to_owned(), Lack::Room.hint()));
         }
+        if self
+            .full_since()
+            .is_some_and(|since| since.elapsed() > FULL_LIMIT)
+        {
+            let reason = format!("the filesystem of {} is full", self.data_dir.display());
+            return Some(failed(reason, Lack::Room.hint()));
+        }
         (idle.look() > STALL).then(|| {
             let reason = format!(
                 "it neither answers nor does anything since {} s",
@@ -280,6 +295,14 @@ impl Booted {
             );
             failed(reason, "Look at the disk under the snapshot.")
         })
+    }
+
+    /// Since when its filesystem has been full, as far as it was looked at.
+    fn full_since(&mut self) -> Option<Instant> {
+        let is_full = kept::free_space(&self.data_dir).is_ok_and(|(free, _)| free < FULL_BYTES);
+        let since = self.full_since.unwrap_or_else(Instant::now);
+        self.full_since = is_full.then_some(since);
+        self.full_since
     }
 
     fn wait(&mut self, ctx: &Context, since: Instant) -> Result<Session, Failure> {

@@ -17,7 +17,7 @@ use crate::sys::{Fact, files, ioctl, transfer};
 const USE_PREFIX: &str = ".use-";
 
 /// With less left a filesystem counts as full: no more than one extension of a tablespace.
-const FULL_BYTES: u64 = 16 << 20;
+pub const FULL_BYTES: u64 = 16 << 20;
 
 /// How a directory is cloned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

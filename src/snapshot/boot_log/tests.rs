@@ -4,6 +4,7 @@
 use super::*;
 
 const MARIADB: &str = include_str!("../../../tests/fixtures/server-log/mariadb-10.11.19.log");
+const MARIADB_OLD: &str = include_str!("../../../tests/fixtures/server-log/mariadb-10.11.14.log");
 const MYSQL_97: &str = include_str!("../../../tests/fixtures/server-log/mysql-9.7.4.log");
 const MYSQL_56: &str = include_str!("../../../tests/fixtures/server-log/mysql-5.6.24.log");
 
@@ -21,12 +22,13 @@ fn parse_cause(word: &str) -> Cause {
 fn real_logs_are_told_apart() {
     for (writer, fixture) in [
         ("10.11.19-MariaDB-0+deb12u1-log", MARIADB),
+        ("10.11.14-MariaDB-0+deb12u2-log", MARIADB_OLD),
         ("9.7.4-2", MYSQL_97),
         ("5.6.24-log", MYSQL_56),
     ] {
         let writer = Flavour::of_version(writer);
         let logs: Vec<&str> = fixture.split("\n### ").skip(1).collect();
-        assert!(logs.len() > 8, "{}: the fixture wasn't read", writer.text);
+        assert!(logs.len() >= 8, "{}: the fixture wasn't read", writer.text);
         for log in logs {
             let (heading, log) = log.split_once('\n').unwrap();
             let wanted: Vec<&str> = heading.split(" | ").collect();
@@ -111,6 +113,9 @@ fn lacks_are_seen_in_a_table_check_too() {
     let waiting = "[ERROR] mariadbd: Disk is full writing './aria_log.00000001' (Errcode: 28 \"No \
          space left on device\"). Waiting for someone to free space... (Expect up to 60 secs)";
     assert!(waits_for_room(waiting).is_some_and(|text| text.starts_with("mariadbd: Disk is full")));
+    let trying = "2026-11-26 22:50:23 0 [Note] InnoDB: IO Error: 28 during write of 16384 bytes, for \
+         file ./ibdata1(14), returned 0";
+    assert!(waits_for_room(trying).is_some_and(|text| text.starts_with("InnoDB: IO Error")));
     assert_eq!(waits_for_room("[Note] ready"), None);
 }
 
