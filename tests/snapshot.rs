@@ -442,9 +442,10 @@ fn locks_a_source_for_its_moment(pair: &mut Pair) {
     let name = pair.source_name();
     let run = pair
         .tool
-        .run(&["snapshot", "create", &name, "--allow-source"])
+        .run(&["snapshot", "create", &name, "--allow-source", "--verify"])
         .ok();
     let snapshot = run.json()["snapshot"].clone();
+    assert_eq!(snapshot["proof"], "booted", "{snapshot}");
     sleep(Duration::from_millis(300));
     load.stop();
     assert_eq!(snapshot["consistency"], "lock");
@@ -556,7 +557,8 @@ fn keeps_one_of_two_channels_stopped(pair: &mut Pair) {
         ("second".to_owned(), "No".to_owned()),
     ];
     assert_eq!(pair.replica.sql_threads(), wanted);
-    let snapshot = pair.create(&[]);
+    let snapshot = pair.create(&["--verify"]);
+    assert_eq!(snapshot["proof"], "booted", "{snapshot}");
     let channels = snapshot["position"]["channels"].as_array().unwrap();
     let mut names: Vec<&str> = channels
         .iter()

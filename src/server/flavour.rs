@@ -188,13 +188,14 @@ impl Flavour {
         }
     }
 
-    /// One value: what the server has applied. For MariaDB a replica's applied position; the
-    /// binary log's when it is none.
+    /// One row: what the server has applied. For MariaDB a replica's applied position; for one that is
+    /// none what it once applied and what its binary log holds, which together are it. Its own
+    /// `gtid_current_pos` would be empty on a clone, whose server_id is another one.
     pub fn gtid_query(&self, is_replica: bool) -> &'static str {
         match (self.family, is_replica) {
             (Family::Mysql, _) => "SELECT @@GLOBAL.gtid_executed",
             (Family::Mariadb, true) => "SELECT @@GLOBAL.gtid_slave_pos",
-            (Family::Mariadb, false) => "SELECT @@GLOBAL.gtid_current_pos",
+            (Family::Mariadb, false) => "SELECT @@GLOBAL.gtid_slave_pos, @@GLOBAL.gtid_binlog_pos",
         }
     }
 

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::gtid::MariadbGtidPos;
 use super::identity::Identity;
 use super::row::Row;
 use super::session::{READ_LIMIT, Session, SessionError};
@@ -198,8 +199,18 @@ pub fn observe_position(session: Session) -> Result<(Session, Position), Session
 /// What the server has applied, in one value.
 pub fn observe_gtid(session: Session, is_replica: bool) -> Result<(Session, String), SessionError> {
     let statement = session.flavour().gtid_query(is_replica);
-    let (session, gtid) = session.value(statement, READ_LIMIT)?;
-    Ok((session, gtid.unwrap_or_default().replace(['\n', ' '], "")))
+    let (session, rows) = session.query(statement, READ_LIMIT)?;
+    let row = rows.first().cloned().unwrap_or_default();
+    let one = row.at(0).unwrap_or_default().replace(['\n', ' '], "");
+    let Some(other) = row.at(1) else {
+        return Ok((session, one));
+    };
+    let both = MariadbGtidPos::parse(&one)
+        .and_then(|one| Ok(one.union(&MariadbGtidPos::parse(other)?).to_string()));
+    match both {
+        Ok(both) => Ok((session, both)),
+        Err(error) => Err(session.unexpected(statement, error.to_string())),
+    }
 }
 
 /// What a source can't send any more, since its binary logs of it are purged.

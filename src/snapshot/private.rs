@@ -123,6 +123,9 @@ pub fn boot(using: &Use<'_>, plan: &Plan) -> Result<(Booted, Session), Failure> 
     }
     // Another server_uuid than the original's, or it would pass for it.
     files::remove(&data_dir.join("auto.cnf"))?;
+    // MariaDB doesn't start where it lists named channels whose relay logs aren't where it looks for
+    // them ("Failed to initialize multi master structures"). What was applied is in a table.
+    files::remove(&data_dir.join("multi-master.info"))?;
     let user = format!("understudy{}", id::random_hex(2));
     let password = Secret::new(format!("Ab1-{}", id::random_hex(16)));
     let statements = private::account_statements(&flavour, &user, password.reveal());
