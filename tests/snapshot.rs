@@ -72,6 +72,7 @@ fn native_only() -> Vec<Group> {
                 false pauses_until_resumed,
                 false refuses_a_backend_that_does_not_fit,
                 false stops_and_starts_the_server_through_its_service,
+                false counts_no_delay_on_purpose_as_lag,
                 false keeps_one_of_two_channels_stopped,
             ],
         });
@@ -468,6 +469,48 @@ fn locks_a_source_for_its_moment(pair: &mut Pair) {
     pair.tool
         .run(&["snapshot", "delete", &id(&snapshot), "--yes"])
         .ok();
+}
+
+/// A replica that is kept behind on purpose gets its nightly snapshot, and its delay is told as one.
+fn counts_no_delay_on_purpose_as_lag(pair: &mut Pair) {
+    let set_delay = |seconds: u32| {
+        let change = match pair.flavour {
+            Flavour::Mysql97 => format!("CHANGE REPLICATION SOURCE TO SOURCE_DELAY = {seconds}"),
+            Flavour::Mariadb | Flavour::Mysql56 => {
+                format!("CHANGE MASTER TO MASTER_DELAY = {seconds}")
+            }
+        };
+        let say = |verb| pair.flavour.replica_statement(verb, "", "");
+        for statement in [say("STOP"), change, say("START")] {
+            pair.replica.execute(&statement);
+        }
+    };
+    set_delay(600);
+    pair.configure(|settings| settings.snapshot = "max_lag = \"2s\"".to_owned());
+    pair.source.execute("INSERT INTO lab.ping VALUES ()");
+    lab::eventually(lab::limit(20), "the server counts the delay", || {
+        let status = pair.replica.rows(pair.flavour.replica_status());
+        let of = |name: &str| status[0].get(name).and_then(|v| v.parse::<u64>().ok());
+        of("seconds_behind_master").or(of("seconds_behind_source")) > Some(3)
+    });
+    let snapshot = pair.create(&["--verify"]);
+    assert_eq!(snapshot["proof"], "booted");
+    let status = pair.tool.run(&["status", "--output", "json"]);
+    let servers = status.json()["pairs"][0]["servers"].clone();
+    let name = pair.name();
+    let replica = servers.as_array().unwrap().iter();
+    let replica = replica
+        .clone()
+        .find(|server| server["name"] == name)
+        .unwrap();
+    assert_eq!(replica["delay_ms"], 600_000, "{replica}");
+    assert!(replica["lag_ms"].as_u64() < Some(60_000), "{replica}");
+    let doctor = pair.tool.run(&["doctor"]).json()["checks"].to_string();
+    assert!(doctor.contains("failover.delay"), "{doctor}");
+    set_delay(0);
+    pair.configure_plain();
+    pair.wait_caught_up();
+    pair.delete_all();
 }
 
 fn pauses_until_resumed(pair: &mut Pair) {

@@ -240,11 +240,7 @@ fn healthy(report: &PairReport) -> String {
         .servers
         .iter()
         .map(|server| match server.lag_ms {
-            Some(ms) => format!(
-                "{} replica, {} behind",
-                server.name,
-                ui::duration(Duration::from_millis(ms))
-            ),
+            Some(ms) => format!("{} replica, {}", server.name, ui::lag(ms, server.delay_ms)),
             None if report.source.as_ref() == Some(&server.name) => {
                 format!("{} source", server.name)
             }
@@ -269,6 +265,10 @@ fn performance(server: &ServerReport, limits: &Limits) -> Vec<String> {
             limits.warning_lag.as_secs_f64(),
             limits.critical_lag.as_secs_f64()
         ));
+    }
+    if let Some(ms) = server.delay_ms.filter(|ms| *ms > 0) {
+        let delay_s = Duration::from_millis(ms).as_secs_f64();
+        data.push(format!("{}={delay_s:.3}s;;;0", label("delay")));
     }
     let ages = [
         (

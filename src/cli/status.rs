@@ -249,10 +249,17 @@ fn row(server: &ServerReport) -> Vec<String> {
         threads,
         server
             .lag_ms
-            .map_or_else(dash, |ms| ui::duration(Duration::from_millis(ms))),
+            .map_or_else(dash, |ms| lag_cell(ms, server.delay_ms)),
         age(server.last_snapshot_time.as_deref()),
         age(server.last_proof_time.as_deref()),
     ]
+}
+
+/// The column's title says what it is.
+fn lag_cell(lag_ms: u64, delay_ms: Option<u64>) -> String {
+    let lag = ui::lag(lag_ms, delay_ms);
+    lag.strip_suffix(" behind")
+        .map_or(lag.clone(), str::to_owned)
 }
 
 fn age(time: Option<&str>) -> String {

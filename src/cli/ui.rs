@@ -184,6 +184,18 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// `8.0 s behind`, or `delayed 2h on purpose, 8.0 s behind that`.
+pub fn lag(lag_ms: u64, delay_ms: Option<u64>) -> String {
+    let lag = duration(Duration::from_millis(lag_ms));
+    match delay_ms {
+        None | Some(0) => format!("{lag} behind"),
+        Some(delay_ms) => {
+            let delay = duration(Duration::from_millis(delay_ms));
+            format!("delayed {delay} on purpose, {lag} behind that")
+        }
+    }
+}
+
 /// The two largest units.
 pub fn age(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);

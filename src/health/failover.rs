@@ -2,6 +2,7 @@
 //! function per check, over both servers.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::doctor::{Check, Status};
 use crate::server::condition::Condition;
@@ -21,8 +22,9 @@ pub struct Side<'v> {
 type Compare = fn(Side<'_>, Side<'_>) -> Option<Check>;
 
 /// In the order in which they are shown.
-const CHECKS: [Compare; 12] = [
+const CHECKS: [Compare; 13] = [
     gtid,
+    delay,
     binary_log,
     binary_log_format,
     row_image,
@@ -82,6 +84,21 @@ fn gtid(replica: Side<'_>, source: Side<'_>) -> Option<Check> {
         return ok(ID, replica, "by GTID; nothing was written yet");
     }
     ok(ID, replica, "follows by GTID")
+}
+
+fn delay(replica: Side<'_>, _source: Side<'_>) -> Option<Check> {
+    let channels = replica.condition.channel_list();
+    let delay_s = channels.iter().map(|channel| channel.delay_s).max()?;
+    (delay_s > 0).then(|| {
+        let delay = humantime::format_duration(Duration::from_secs(delay_s));
+        Check::new(
+            "failover.delay",
+            replica.name,
+            Status::Warn,
+            format!("{} is kept {delay} behind on purpose: it can't be promoted at once", replica.name),
+            "Keep another replica without a delay for failover; this one would first have to apply what it holds back.",
+        )
+    })
 }
 
 fn binary_log(replica: Side<'_>, _source: Side<'_>) -> Option<Check> {

@@ -36,7 +36,10 @@ impl Method {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lag {
+    /// Beyond what it is kept behind on purpose.
     pub behind: Duration,
+    /// On purpose: SOURCE_DELAY, MASTER_DELAY.
+    pub delay: Duration,
     pub method: Method,
 }
 
@@ -58,14 +61,33 @@ pub fn of(pair: &PairView, replica: usize, source: Option<usize>) -> Result<Lag,
     {
         return Ok(Lag {
             behind: Duration::ZERO,
+            delay: delay_of(condition),
             method: Method::Gtid,
         });
     }
-    [false, true]
+    let (age, method) = [false, true]
         .into_iter()
         .find_map(|foreign| by_heartbeat(condition, answered, foreign))
         .or_else(|| by_commit_time(condition))
-        .map_or_else(|| by_reckoning(condition), Ok)
+        .map_or_else(|| by_reckoning(condition), Ok)?;
+    let delay = delay_of(condition);
+    Ok(Lag {
+        behind: age.saturating_sub(delay),
+        delay,
+        method,
+    })
+}
+
+/// How old what it applies is, and how that is known.
+type Age = (Duration, Method);
+
+/// The longest of its channels'.
+fn delay_of(condition: &Condition) -> Duration {
+    let delays = condition
+        .channel_list()
+        .iter()
+        .map(|channel| channel.delay_s);
+    Duration::from_secs(delays.max().unwrap_or(0))
 }
 
 fn has_all_of(replica: &Condition, source: &Condition) -> bool {
@@ -77,7 +99,7 @@ fn has_all_of(replica: &Condition, source: &Condition) -> bool {
 
 /// On the source's clock when it answered, so that the two clocks needn't agree. When it didn't, an
 /// old beat may also mean that nobody beats: it counts only while something received isn't applied.
-fn by_heartbeat(replica: &Condition, source: Option<&Condition>, foreign: bool) -> Option<Lag> {
+fn by_heartbeat(replica: &Condition, source: Option<&Condition>, foreign: bool) -> Option<Age> {
     let newest_of = |condition: &Condition, server_id: Option<u32>| -> Option<Beat> {
         condition
             .beats
@@ -105,16 +127,14 @@ fn by_heartbeat(replica: &Condition, source: Option<&Condition>, foreign: bool) 
     if source.is_none() && is_old && receives(replica) && has_all_received(replica) {
         return None;
     }
-    Some(Lag {
-        behind,
-        method: match foreign {
-            false => Method::Heartbeat,
-            true => Method::PtHeartbeat,
-        },
-    })
+    let method = match foreign {
+        false => Method::Heartbeat,
+        true => Method::PtHeartbeat,
+    };
+    Some((behind, method))
 }
 
-fn by_commit_time(replica: &Condition) -> Option<Lag> {
+fn by_commit_time(replica: &Condition) -> Option<Age> {
     let times = replica.applied?;
     let now_us = replica.clock_us?;
     let since = |us: u64| Duration::from_micros(now_us.saturating_sub(us));
@@ -124,10 +144,7 @@ fn by_commit_time(replica: &Condition) -> Option<Lag> {
         // More than that is received and not applied, or may wait on the source.
         None => since(times.last_us?),
     };
-    Some(Lag {
-        behind,
-        method: Method::CommitTimestamp,
-    })
+    Some((behind, Method::CommitTimestamp))
 }
 
 fn receives(replica: &Condition) -> bool {
@@ -149,7 +166,7 @@ fn has_all_received(replica: &Condition) -> bool {
     })
 }
 
-fn by_reckoning(replica: &Condition) -> Result<Lag, String> {
+fn by_reckoning(replica: &Condition) -> Result<Age, String> {
     let channels = replica.channels.known().ok_or_else(|| {
         let reason = replica.channels.reason().unwrap_or_default();
         format!("the server doesn't tell of its replication: {reason}")
@@ -159,10 +176,7 @@ fn by_reckoning(replica: &Condition) -> Result<Lag, String> {
     }
     let behind: Option<Vec<u64>> = channels.iter().map(|channel| channel.lag_s).collect();
     match behind.and_then(|behind| behind.into_iter().max()) {
-        Some(seconds) => Ok(Lag {
-            behind: Duration::from_secs(seconds),
-            method: Method::SecondsBehind,
-        }),
+        Some(seconds) => Ok((Duration::from_secs(seconds), Method::SecondsBehind)),
         None => Err(
             "a replication thread doesn't run, so that the server can't tell, and there is no \
              heartbeat"

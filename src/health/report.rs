@@ -41,7 +41,10 @@ pub struct ServerReport {
     pub super_read_only: Option<bool>,
     pub io_running: Option<bool>,
     pub sql_running: Option<bool>,
+    /// Beyond what it is kept behind on purpose.
     pub lag_ms: Option<u64>,
+    /// What it is kept behind on purpose.
+    pub delay_ms: Option<u64>,
     /// What it was read from.
     pub lag_method: Option<Method>,
     pub lag_reason: Option<String>,
@@ -134,6 +137,7 @@ fn server_report(picture: &Picture<'_>, server: usize, findings: Vec<Finding>) -
         io_running: all(|channel| channel.io == ThreadState::Running),
         sql_running: all(|channel| channel.sql == ThreadState::Running),
         lag_ms: lag.and_then(|lag| lag.as_ref().ok().map(|lag| ms(lag.behind))),
+        delay_ms: lag.and_then(|lag| lag.as_ref().ok().map(|lag| ms(lag.delay))),
         lag_method: lag.and_then(|lag| lag.as_ref().ok().map(|lag| lag.method)),
         lag_reason: lag.and_then(|lag| lag.as_ref().err().cloned()),
         gtid_executed: condition.and_then(|c| c.executed.known().map(|set| set.to_line())),

@@ -182,11 +182,20 @@ fn refuse_source(
 fn refuse_lag(config: &ServerConfig, facts: &ServerFacts, refusals: &mut Vec<Refusal>) {
     let limit = config.snapshot.max_lag;
     for channel in &facts.channels {
-        let Some(lag_s) = channel.lag_s else { continue };
+        let Some(age_s) = channel.lag_s else { continue };
+        // What it is kept behind on purpose is no lag.
+        let lag_s = age_s.saturating_sub(channel.delay_s);
+        let beyond = match channel.delay_s {
+            0 => String::new(),
+            delay_s => format!(
+                " its delay of {}",
+                humantime::format_duration(Duration::from_secs(delay_s))
+            ),
+        };
         if Duration::from_secs(lag_s) > limit {
             refusals.push(Refusal::new(
                 format!(
-                    "the {} of {} is {} behind, more than max_lag {}",
+                    "the {} of {} is {} behind{beyond}, more than max_lag {}",
                     channel.name,
                     config.name,
                     humantime::format_duration(Duration::from_secs(lag_s)),

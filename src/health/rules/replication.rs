@@ -200,17 +200,8 @@ pub(super) fn sql_error(picture: &Picture<'_>, server: usize) -> Option<Verdict>
 pub(super) fn lag(picture: &Picture<'_>, server: usize) -> Option<Verdict> {
     let lag = picture.lags[server].as_ref()?.as_ref().ok()?;
     let limits = &picture.limits;
-    let delay_s = picture
-        .replica(server)?
-        .channel_list()
-        .iter()
-        .map(|channel| channel.delay_s)
-        .max()
-        .unwrap_or(0);
-    // What it is kept behind on purpose is no lag.
-    let behind = lag.behind.saturating_sub(Duration::from_secs(delay_s));
     let severity = graded(
-        behind.as_secs_f64(),
+        lag.behind.as_secs_f64(),
         limits.warning_lag.as_secs_f64(),
         limits.critical_lag.as_secs_f64(),
     )?;
@@ -218,14 +209,14 @@ pub(super) fn lag(picture: &Picture<'_>, server: usize) -> Option<Verdict> {
         true => Severity::Info,
         false => severity,
     };
-    let on_purpose = match delay_s {
-        0 => String::new(),
-        delay_s => format!(", {delay_s} s of it on purpose"),
+    let beyond = match lag.delay.is_zero() {
+        true => String::new(),
+        false => format!(" its delay of {}", words(lag.delay)),
     };
     Some(Verdict::new(
         severity,
         format!(
-            "{} is {} behind ({}{on_purpose})",
+            "{} is {} behind{beyond} ({})",
             picture.server(server).name,
             words(lag.behind),
             lag.method.words()
@@ -363,7 +354,8 @@ pub(super) fn binlog_expiry(picture: &Picture<'_>, server: usize) -> Option<Verd
         ));
     }
     let life = source.condition()?.binary_log_life()?;
-    let behind = picture.lags[server].as_ref()?.as_ref().ok()?.behind;
+    let lag = picture.lags[server].as_ref()?.as_ref().ok()?;
+    let behind = lag.behind + lag.delay;
     let spent = behind.as_secs_f64() / life.as_secs_f64();
     (spent >= LIFE_SPENT_WARNING).then(|| {
         Verdict::new(
