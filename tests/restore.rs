@@ -636,6 +636,7 @@ fn ends_a_killed_restore_as_before_or_as_restored(pair: &mut Pair) {
         if !is_marked(pair) {
             mark(pair);
         }
+        set_at_run_time(pair, "ON");
         pair.tool
             .run_at(&format!("{place}=kill"), &args)
             .expect_code(-1);
@@ -645,6 +646,8 @@ fn ends_a_killed_restore_as_before_or_as_restored(pair: &mut Pair) {
             false => "on its data as it was before",
         };
         assert!(recovered.contains(word), "{place}: {recovered}");
+        assert_eq!(forgotten(pair), Vec::<String>::new(), "{place}");
+        set_at_run_time(pair, "OFF");
         assert_eq!(is_marked(pair), !restored, "{place}");
         assert_equal_to_source(pair);
         before.assert_nothing_left(pair);
@@ -668,6 +671,32 @@ fn ends_a_killed_restore_as_before_or_as_restored(pair: &mut Pair) {
     pair.delete_all();
     before.assert_nothing_new(pair);
     pair.configure(|settings| settings.more = String::new());
+}
+
+/// What a restart forgets: as these servers are started, each is off.
+fn run_time_variables(pair: &Pair) -> &'static [&'static str] {
+    match pair.flavour {
+        Flavour::Mysql97 => &["super_read_only", "offline_mode"],
+        Flavour::Mariadb | Flavour::Mysql56 => &["event_scheduler", "rpl_semi_sync_master_enabled"],
+    }
+}
+
+fn set_at_run_time(pair: &Pair, value: &str) {
+    for name in run_time_variables(pair) {
+        pair.replica
+            .execute(&format!("SET GLOBAL {name} = {value}"));
+    }
+}
+
+/// Those and read_only that aren't on.
+fn forgotten(pair: &Pair) -> Vec<String> {
+    let is_on = |name: &str| {
+        let value = pair.replica.value(&format!("SELECT @@GLOBAL.{name}"));
+        value == "1" || value == "ON"
+    };
+    let names = run_time_variables(pair).iter().chain(&["read_only"]);
+    let off = names.filter(|name| !is_on(name));
+    off.map(|name| (*name).to_owned()).collect()
 }
 
 fn refuses_to_lose_what_is_nowhere_else(pair: &mut Pair) {

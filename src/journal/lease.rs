@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::state::StateDir;
 use crate::config::ServiceControl;
 use crate::server::Identity;
+use crate::server::globals::GlobalBefore;
 use crate::server::replication::{Channel, ChannelName, ThreadState};
 use crate::sys::clock;
 use crate::sys::files::{self, FileError};
@@ -42,14 +43,6 @@ impl From<&Channel> for ChannelBefore {
             io_running: matches!(channel.io, ThreadState::Running | ThreadState::Connecting),
         }
     }
-}
-
-/// A global variable that we set for the time of the pause.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GlobalBefore {
-    pub name: String,
-    /// A number as the server prints it.
-    pub value: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

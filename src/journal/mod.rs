@@ -14,6 +14,6 @@ pub mod undo;
 pub mod watchdog;
 
 pub use guard::{Guard, GuardError};
-pub use lease::{ChannelBefore, GlobalBefore, Lease, Purpose};
+pub use lease::{ChannelBefore, Lease, Purpose};
 pub use log::{Log, OperationKind};
 pub use state::StateDir;

@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::lease::{ChannelBefore, Lease};
-use crate::server::flavour::quote_name;
+use crate::server::globals;
 use crate::server::replication::{self, ThreadState};
 use crate::server::session::{READ_LIMIT, ServerError, Session, SessionError, Target};
 use crate::sys::exec::Program;
@@ -18,6 +18,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Between two tries to reach a server that is away.
 const CONNECT_AGAIN: Duration = Duration::from_secs(1);
+
+/// The same after a start by us: a server that was read-only is writable until we are there.
+const CONNECT_SOON: Duration = Duration::from_millis(10);
 
 /// How long one START may take before we look at the threads again.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -59,7 +62,8 @@ pub fn put_back(
     let until = Instant::now() + patience;
     let session = reach(target, lease, until)?;
     let session = end_connections(session, lease, &mut actions)?;
-    let session = restore_globals(session, lease, &mut actions)?;
+    let (session, restored) = globals::restore(session, &lease.globals)?;
+    actions.extend(restored);
     resume(target, session, lease, until, &mut actions)?;
     Ok(actions)
 }
@@ -103,12 +107,16 @@ fn start_service(
 
 /// Connects, again and again while the server is away. The wrong server is never waited for.
 fn reach(target: &Target, lease: &Lease, until: Instant) -> Result<Session, PutBackError> {
+    let again = match lease.service {
+        Some(_) => CONNECT_SOON,
+        None => CONNECT_AGAIN,
+    };
     loop {
         match Session::connect_to(target, &lease.identity) {
             Ok(session) => return Ok(session),
             Err(error @ SessionError::WrongServer { .. }) => return Err(error.into()),
             Err(error) if Instant::now() >= until => return Err(PutBackError::Unreachable(error)),
-            Err(_) => sleep(CONNECT_AGAIN.min(until.saturating_duration_since(Instant::now()))),
+            Err(_) => sleep(again.min(until.saturating_duration_since(Instant::now()))),
         }
     }
 }
@@ -146,25 +154,6 @@ fn end_connections(
                 .into());
             }
         }
-    }
-    Ok(session)
-}
-
-fn restore_globals(
-    mut session: Session,
-    lease: &Lease,
-    actions: &mut Vec<String>,
-) -> Result<Session, PutBackError> {
-    for global in &lease.globals {
-        let name = quote_name(&global.name);
-        let (back, now) = session.value(&format!("SELECT @@GLOBAL.{name}"), READ_LIMIT)?;
-        session = back;
-        if now.as_deref() == Some(global.value.as_str()) {
-            continue;
-        }
-        let statement = format!("SET GLOBAL {name} = {}", global.value);
-        session = session.execute(&statement, READ_LIMIT)?;
-        actions.push(format!("set {} back to {}", global.name, global.value));
     }
     Ok(session)
 }

@@ -10,6 +10,7 @@ use super::log::PutStage;
 use super::recover::RecoverError;
 use super::state::StateDir;
 use crate::config::ServiceControl;
+use crate::server::globals::{self, GlobalBefore};
 use crate::server::session::{Session, SessionError, Target};
 use crate::server::{Identity, replication};
 use crate::sys::exec::Program;
@@ -20,6 +21,8 @@ use crate::volume::{self, BackendKind, PutRequest, Renamed};
 const SERVICE_LIMIT: Duration = Duration::from_secs(900);
 const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A server that was read-only is writable from its start until we are there.
+const LOOK_SOON: Duration = Duration::from_millis(5);
 
 /// All that is needed to carry it through, as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +34,9 @@ pub struct Putting {
     pub requests: Vec<PutRequest>,
     /// The statements that make a channel go on, of those whose threads ran before.
     pub resume: Vec<Resume>,
+    /// What the restart forgets, as it was before; none in the journals of older versions.
+    #[serde(default)]
+    pub globals: Vec<GlobalBefore>,
     /// read_only was off before, and is put on meanwhile.
     pub closed: bool,
 }
@@ -123,7 +129,8 @@ pub fn stop(
     Ok(())
 }
 
-/// Starts the server unless it answers, and waits until the right one does.
+/// Starts the server unless it answers, waits until the right one does, and sets back at once what
+/// its restart forgot.
 pub fn start(putting: &Putting, target: &Target) -> Result<Session, PuttingError> {
     if Session::connect(target).is_err() {
         run(&putting.service.start_argv())?;
@@ -131,10 +138,10 @@ pub fn start(putting: &Putting, target: &Target) -> Result<Session, PuttingError
     let until = Instant::now() + SERVICE_LIMIT;
     loop {
         match Session::connect_to(target, &putting.identity) {
-            Ok(session) => return Ok(session),
+            Ok(session) => return Ok(globals::restore(session, &putting.globals)?.0),
             Err(error @ SessionError::WrongServer { .. }) => return Err(error.into()),
             Err(error) if Instant::now() >= until => return Err(PuttingError::Unreachable(error)),
-            Err(_) => sleep(LOOK_EVERY),
+            Err(_) => sleep(LOOK_SOON),
         }
     }
 }

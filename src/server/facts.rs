@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::durability::{COMMIT_FLUSH, FLUSH_TIMEOUT};
+use super::globals::FORGOTTEN;
 use super::replication::{self, Channel};
 use super::session::{READ_LIMIT, Session, SessionError};
 
@@ -49,7 +50,7 @@ impl ServerFacts {
 }
 
 /// The variables that say where files are and how they are written.
-const VARIABLES: [&str; 25] = [
+const VARIABLES: [&str; 23] = [
     "datadir",
     "innodb_data_home_dir",
     "innodb_data_file_path",
@@ -67,8 +68,6 @@ const VARIABLES: [&str; 25] = [
     "pid_file",
     "tmpdir",
     "hostname",
-    "read_only",
-    "super_read_only",
     "innodb_max_dirty_pages_pct",
     "innodb_max_dirty_pages_pct_lwm",
     "innodb_io_capacity",
@@ -124,7 +123,11 @@ fn observe_redo_is_off(session: Session) -> Result<(Session, bool), SessionError
 fn observe_variables(
     session: Session,
 ) -> Result<(Session, BTreeMap<String, String>), SessionError> {
-    let names: Vec<String> = VARIABLES.iter().map(|name| format!("'{name}'")).collect();
+    let names: Vec<String> = VARIABLES
+        .iter()
+        .chain(&FORGOTTEN)
+        .map(|name| format!("'{name}'"))
+        .collect();
     let statement = format!(
         "SHOW GLOBAL VARIABLES WHERE Variable_name IN ({})",
         names.join(", ")

@@ -10,6 +10,7 @@ pub mod durability;
 pub mod engine_files;
 pub mod facts;
 pub mod flavour;
+pub mod globals;
 pub mod grants;
 pub mod gtid;
 pub mod heartbeat;

@@ -29,8 +29,8 @@ use crate::journal::log::PUT_STEP;
 use crate::journal::putting::{self, Putting, PuttingError};
 use crate::journal::{Log, OperationKind};
 use crate::server::facts;
+use crate::server::globals::{self, GlobalBefore};
 use crate::server::replication;
-use crate::server::session::READ_LIMIT;
 use crate::server::{Session, Target};
 use crate::sys::failpoint;
 use crate::volume;
@@ -184,6 +184,7 @@ fn putting(plan: &Plan, use_id: &str) -> Result<Putting, SnapshotError> {
         backend: plan.manifest.backend_kind,
         requests: judge::requests(&plan.manifest, use_id),
         resume: judge::resumes(&plan.manifest, &plan.before),
+        globals: plan.before.globals.clone(),
         closed: plan.before.channels.is_empty() && !plan.before.read_only,
     };
     let backend = volume::open(putting.backend)?;
@@ -283,14 +284,16 @@ fn observe(target: &Target) -> Result<Observed, SnapshotError> {
     let (session, channels) = replication::observe_channels(session)?;
     let (session, gtid) = replication::observe_gtid(session, !channels.is_empty())?;
     let (session, has) = replication::observe_gtid(session, false)?;
-    let (session, read_only) = session.value("SELECT @@GLOBAL.read_only + 0", READ_LIMIT)?;
+    let (session, globals) = globals::observe_forgotten(session)?;
+    let is_read_only = |global: &GlobalBefore| global.name == "read_only" && global.value == "1";
     Ok(Observed {
         identity: session.identity().clone(),
         flavour: session.flavour().clone(),
         channels,
         gtid,
         has,
-        read_only: read_only.as_deref() == Some("1"),
+        read_only: globals.iter().any(is_read_only),
+        globals,
     })
 }
 

@@ -7,10 +7,11 @@ use serde::Serialize;
 
 use super::error::Refusal;
 use crate::config::{Consistency, ServerConfig, ServiceControl};
-use crate::journal::{ChannelBefore, GlobalBefore};
+use crate::journal::ChannelBefore;
 use crate::server::durability::{COMMIT_FLUSH, FLUSH_TIMEOUT};
 use crate::server::facts::ServerFacts;
 use crate::server::flavour::{LockScope, quote_name};
+use crate::server::globals::{FORGOTTEN, GlobalBefore};
 use crate::server::replication::{Channel, ChannelName, ThreadState};
 use crate::volume::BackendKind;
 
@@ -142,7 +143,7 @@ pub fn plan_create(observed: &Observed) -> Plan {
         warnings: warnings(observed),
     };
     if plan.stops_server() {
-        plan.globals = globals(facts, &READ_ONLY);
+        plan.globals = globals(facts, &FORGOTTEN);
     } else {
         plan.globals = commit_globals(facts);
     }
@@ -288,24 +289,11 @@ pub fn flush_statements(globals: &[GlobalBefore]) -> Vec<String> {
         .collect()
 }
 
-/// Often set on the running server only: a restart must not make a replica writable.
-const READ_ONLY: [&str; 2] = ["read_only", "super_read_only"];
-
-/// As they are now, in the form in which `SELECT @@name` shows them.
+/// As they are now.
 fn globals(facts: &ServerFacts, names: &[&str]) -> Vec<GlobalBefore> {
-    let number = |value: &str| match value {
-        "ON" => Some("1".to_owned()),
-        "OFF" => Some("0".to_owned()),
-        number => number.parse::<f64>().ok().map(|_| number.to_owned()),
-    };
     names
         .iter()
-        .filter_map(|name| {
-            Some(GlobalBefore {
-                name: (*name).to_owned(),
-                value: number(facts.variable(name)?)?,
-            })
-        })
+        .filter_map(|name| GlobalBefore::of(name, facts.variable(name)?))
         .collect()
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::config::{CowSize, ServerConfig};
 use crate::journal::putting::Resume;
+use crate::server::globals::GlobalBefore;
 use crate::server::replication::{Channel, ThreadState};
 use crate::server::{Flavour, Identity};
 use crate::snapshot::error::Refusal;
@@ -25,6 +26,8 @@ pub struct Observed {
     /// Everything, what was written here as well.
     pub has: String,
     pub read_only: bool,
+    /// What a restart forgets.
+    pub globals: Vec<GlobalBefore>,
 }
 
 /// What the source has, and has no more.

@@ -42,6 +42,7 @@ fn observed(version: &str, has: &str, channels: Vec<Channel>) -> Observed {
         gtid: has.to_owned(),
         has: has.to_owned(),
         read_only: true,
+        globals: Vec::new(),
     }
 }
 
