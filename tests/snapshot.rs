@@ -84,6 +84,7 @@ fn native_only() -> Vec<Group> {
         cases: cases![
             false reports_every_configuration_error_with_its_line,
             false refuses_credentials_that_others_may_read,
+            false believes_nothing_that_others_could_have_written,
             false keeps_to_one_json_document_on_failure,
         ],
     });
@@ -647,6 +648,33 @@ fn reports_every_configuration_error_with_its_line(pair: &mut Pair) {
     pair.configure_plain();
     before.assert_nothing_new(pair);
     pair.tool.run(&["config", "check"]).ok();
+}
+
+fn believes_nothing_that_others_could_have_written(pair: &mut Pair) {
+    pair.create(&[]);
+    let before = Footprint::of(pair);
+    let config = pair.base().join("understudy.toml");
+    let journal = pair.state_dir().join("journal");
+    for path in [config, pair.state_dir(), journal] {
+        let refused = |cure: &str| {
+            for args in [&["snapshot", "create", &pair.name()][..], &["recover"]] {
+                let run = pair.tool.run(args).expect_code(3);
+                let text = run.json()["error"].to_string();
+                assert!(text.contains(&path.display().to_string()), "{text}");
+                assert!(text.contains(cure), "{text}");
+            }
+        };
+        std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
+        refused("chown");
+        std::os::unix::fs::chown(&path, Some(0), None).unwrap();
+        let mode = path.metadata().unwrap().permissions().mode();
+        let set = |mode| std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        set(mode | 0o002);
+        refused("chmod go-w");
+        set(mode);
+    }
+    before.assert_nothing_new(pair);
+    pair.delete_all();
 }
 
 fn refuses_credentials_that_others_may_read(pair: &mut Pair) {

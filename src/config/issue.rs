@@ -2,6 +2,7 @@
 //!
 //! Owns the shape of every configuration message: `FILE:LINE:COLUMN: fact`, then a hint.
 
+use crate::sys::trust::Untrusted;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -78,6 +79,9 @@ pub enum ConfigError {
     /// Larger than any configuration.
     #[error("the configuration file {} is larger than {bytes_max} bytes", path.display())]
     TooLarge { path: PathBuf, bytes_max: u64 },
+    /// Somebody else could have written it, and what stands there decides what is run.
+    #[error("not believed: {0}")]
+    Untrusted(#[from] Untrusted),
     /// It was read, and is wrong.
     #[error(transparent)]
     Invalid(#[from] ConfigErrors),
@@ -98,6 +102,7 @@ impl ConfigError {
             Self::TooLarge { .. } => {
                 Some("Is it the right file? Name another one with --config.".to_owned())
             }
+            Self::Untrusted(untrusted) => Some(untrusted.hint.clone()),
             Self::Invalid(_) => None,
         }
     }

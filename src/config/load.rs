@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::issue::ConfigError;
 use super::model::Config;
 use super::parse::parse;
+use crate::sys::trust;
 
 /// The variable that names the configuration file.
 pub const CONFIG_VARIABLE: &str = "UNDERSTUDY_CONFIG";
@@ -17,6 +18,16 @@ pub const CONFIG_VARIABLE: &str = "UNDERSTUDY_CONFIG";
 pub const CONFIG_PATHS: [&str; 2] = ["./understudy.toml", "/etc/understudy/understudy.toml"];
 /// A configuration is some kilobytes.
 const BYTES_MAX: u64 = 4 << 20;
+/// What of the state directory is carried out. Its work/ holds files of private servers, which run as
+/// other accounts.
+const BELIEVED: [&str; 6] = [
+    "accounts",
+    "journal",
+    "known",
+    "leases",
+    "mounts",
+    "snapshots",
+];
 
 /// Finds, reads and validates the configuration.
 ///
@@ -58,6 +69,10 @@ fn load_from(
 
 fn parse_found(text: &str, path: &Path) -> Result<Config, ConfigError> {
     let mut config = parse(text, path)?;
+    trust::check(&config.state_dir)?;
+    for name in BELIEVED {
+        trust::check_tree(&config.state_dir.join(name), 2)?;
+    }
     // Children are started in other directories.
     config.path = std::path::absolute(path).unwrap_or(config.path);
     Ok(config)
@@ -74,6 +89,7 @@ fn read(path: &Path) -> Result<Option<String>, ConfigError> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(error)),
     };
+    trust::check(path)?;
     let mut text = String::new();
     file.take(BYTES_MAX + 1)
         .read_to_string(&mut text)

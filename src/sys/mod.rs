@@ -21,5 +21,6 @@ pub mod room;
 pub mod socket;
 pub mod stream;
 pub mod transfer;
+pub mod trust;
 
 pub use fact::Fact;
