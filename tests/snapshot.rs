@@ -70,6 +70,7 @@ fn native_only() -> Vec<Group> {
                 false refuses_a_source_without_leave,
                 false locks_a_source_for_its_moment,
                 false pauses_until_resumed,
+                false lists_the_others_beside_a_spoilt_manifest,
                 false refuses_a_backend_that_does_not_fit,
                 false stops_and_starts_the_server_through_its_service,
                 false counts_no_delay_on_purpose_as_lag,
@@ -332,6 +333,43 @@ fn lists_volumes_without_manifest_as_orphans(pair: &mut Pair) {
     pair.tool.run(&["snapshot", "delete", &lost, "--yes"]).ok();
     assert_eq!(pair.volume.kept_of(&lost), Vec::<String>::new());
     before.assert_nothing_new(pair);
+}
+
+/// A cut file, and a flipped byte that is no text any more.
+fn lists_the_others_beside_a_spoilt_manifest(pair: &mut Pair) {
+    let good = id(&pair.create(&[]));
+    let spoilt = id(&pair.create(&["--label", "spoilt"]));
+    let path = pair.state_dir().join(format!("snapshots/{spoilt}.json"));
+    let whole = std::fs::read(&path).unwrap();
+    let mut flipped = whole.clone();
+    flipped[20] ^= 0x80;
+    for bytes in [&whole[..whole.len() / 2], &flipped, &[]] {
+        std::fs::write(&path, bytes).unwrap();
+        let listed = pair.list();
+        let of = |wanted: &str| listed.iter().find(|one| one["id"] == wanted).unwrap();
+        assert_eq!(listed.len(), 2, "{listed:?}");
+        assert_eq!(of(&good)["state"], "complete");
+        assert_eq!(of(&spoilt)["state"], "invalid");
+        let reason = of(&spoilt)["state_reason"].to_string();
+        assert!(reason.contains(&path.display().to_string()), "{reason}");
+        pair.tool.run(&["snapshot", "show", &good]).ok();
+        pair.tool.run(&["snapshot", "show", &spoilt]).ok();
+        let name = pair.name();
+        pair.tool.run(&["snapshot", "prune", &name, "--yes"]).ok();
+        let delete = ["snapshot", "delete", &spoilt, "--yes"];
+        pair.tool.run(&delete).expect_code(4);
+        assert_eq!(pair.volume.kept_of(&spoilt).len(), 1);
+    }
+    // As the message says: without the file the volume itself tells.
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(pair.list()[0]["state"], "orphan");
+    pair.delete_all();
+    assert_eq!(pair.volume.kept_of(&spoilt), Vec::<String>::new());
+    let name = pair.name();
+    for args in [["--label", "a\u{1b}[2Jb"], ["--tag", "k=\n"]] {
+        let create = [&["snapshot", "create", &name][..], &args].concat();
+        pair.tool.run(&create).expect_code(2);
+    }
 }
 
 /// Names like ours, made by others.

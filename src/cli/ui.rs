@@ -224,6 +224,10 @@ pub fn bytes(bytes: u64) -> String {
 
 /// Columns as wide as their widest cell; the last one is left ragged.
 pub fn table(rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| shown(cell)).collect())
+        .collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter()
@@ -244,9 +248,25 @@ pub fn table(rows: &[Vec<String>]) -> String {
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// What came from outside (a label, a server's words) on a terminal: control characters escaped.
+pub fn shown(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| match c.is_control() {
+            true => c.escape_default().collect::<Vec<_>>(),
+            false => vec![c],
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_never_reach_the_terminal() {
+        let rows = [vec!["a\u{1b}[2Jb\nc".to_owned(), "ü".to_owned()]];
+        assert_eq!(table(&rows), "a\\u{1b}[2Jb\\nc  ü");
+    }
 
     #[test]
     fn durations_and_sizes_read_well() {

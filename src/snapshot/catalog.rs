@@ -42,11 +42,11 @@ pub fn stored(state: &StateDir) -> Result<Stored, FileError> {
             .is_some_and(|extension| extension == "json")
     });
     let read = parallel::map(&paths, |path| {
-        let text = files::read_text(path)?.unwrap_or_default();
-        Ok(serde_json::from_str(&text).map_err(|error| error.to_string()))
+        let text = files::read_text(path).map_err(|error| error.to_string())?;
+        serde_json::from_str(&text.unwrap_or_default()).map_err(|error| error.to_string())
     });
     for (path, manifest) in paths.into_iter().zip(read) {
-        match manifest? {
+        match manifest {
             Ok(manifest) => stored.manifests.push(manifest),
             Err(error) => stored.unreadable.push((path, error)),
         }
@@ -81,7 +81,10 @@ pub fn list_with(
     server: Option<&str>,
     storage: Storage,
 ) -> Result<Vec<Manifest>, SnapshotError> {
-    let mut manifests = stored(state)?.manifests;
+    let Stored {
+        mut manifests,
+        unreadable,
+    } = stored(state)?;
     let found = discover(config, &manifests, storage);
     for discovered in &found {
         let by_name = discovered.by_name();
@@ -91,6 +94,9 @@ pub fn list_with(
         of_kind.for_each(|manifest| judge(manifest, &by_name));
     }
     manifests.extend(orphans(state, &manifests, &found));
+    for (path, reason) in unreadable {
+        mark_unreadable(&mut manifests, &path, &reason);
+    }
     for record in mounts::recorded(state)? {
         if let Some(manifest) = manifests.iter_mut().find(|m| m.id == record.snapshot) {
             manifest.mounts.push(Mounted {
@@ -294,10 +300,41 @@ fn is_catalogued_elsewhere(state: &StateDir, volume: &FoundVolume) -> bool {
     })
 }
 
+/// A manifest that can't be read keeps none of the others from being listed. What it said isn't known,
+/// whether its snapshot is held among it: so nothing deletes it.
+fn mark_unreadable(manifests: &mut Vec<Manifest>, path: &Path, reason: &str) {
+    let id = path.file_stem().unwrap_or_default().to_string_lossy();
+    let at = match manifests.iter().position(|manifest| manifest.id == id) {
+        Some(at) => at,
+        None => {
+            let (server, created) = id::parse(&id).unwrap_or(("", jiff::Timestamp::UNIX_EPOCH));
+            manifests.push(Manifest {
+                server: server.to_owned(),
+                created,
+                ..bare(&id, BackendKind::Copy, &Tags::new())
+            });
+            manifests.len() - 1
+        }
+    };
+    let manifest = &mut manifests[at];
+    manifest.state = State::Invalid;
+    manifest.held = true;
+    manifest.state_reason = Some(format!(
+        "its manifest {} can't be read ({reason}), so it counts as held; without that file it is \
+         listed by what its volume knows",
+        path.display()
+    ));
+}
+
 fn orphan(volume: &FoundVolume, kind: BackendKind) -> Manifest {
-    let tag = |name: &str| volume.tags.get(name).cloned();
+    bare(&volume.id, kind, &volume.tags)
+}
+
+/// What the tags of its volume tell of a snapshot.
+fn bare(id: &str, kind: BackendKind, tags: &Tags) -> Manifest {
+    let tag = |name: &str| tags.get(name).cloned();
     Manifest {
-        id: volume.id.clone(),
+        id: id.to_owned(),
         server: String::new(),
         pair: tag("pair"),
         created: jiff::Timestamp::UNIX_EPOCH,

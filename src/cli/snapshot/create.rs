@@ -24,7 +24,7 @@ pub struct Args {
     server: String,
 
     /// Words for people
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = parse_label)]
     label: Option<String>,
 
     /// A mark for scripts; may be given several times
@@ -48,8 +48,16 @@ pub struct Args {
     dry_run: bool,
 }
 
+/// It is printed for years, wherever snapshots are listed.
+fn parse_label(text: &str) -> Result<String, String> {
+    match text.chars().find(|c| c.is_control()) {
+        None => Ok(text.to_owned()),
+        Some(found) => Err(format!("it holds a control character ({found:?})")),
+    }
+}
+
 fn parse_tag(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
+    match parse_label(text)?.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         Some(_) | None => Err("a tag looks like key=value".to_owned()),
     }
