@@ -87,6 +87,7 @@ pub fn recover(
     state: &StateDir,
     target: &Target,
 ) -> Result<(Vec<Recovered>, Paused), RecoverError> {
+    state.sweep()?;
     let mut recovered = Vec::new();
     let paused = recover_lease(state, target, &mut recovered)?;
     recovered.extend(recover_uses(state, &target.server)?);

@@ -55,6 +55,23 @@ impl StateDir {
         Ok(())
     }
 
+    /// Removes what killed replacements of its files have left.
+    pub fn sweep(&self) -> Result<(), FileError> {
+        for name in [
+            "accounts",
+            "journal",
+            "journal/done",
+            "known",
+            "leases",
+            "locks",
+            "mounts",
+            "snapshots",
+        ] {
+            files::sweep_replacements(&self.root.join(name))?;
+        }
+        Ok(())
+    }
+
     pub fn root(&self) -> &Path {
         &self.root
     }

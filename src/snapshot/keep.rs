@@ -14,6 +14,7 @@ use crate::journal::{Log, OperationKind, recover};
 use crate::sys::clock;
 use crate::sys::failpoint;
 use crate::sys::files;
+use crate::volume::kept::Kept;
 use crate::volume::{self, PlannedVolume};
 
 /// Deletes one snapshot; held ones are refused. With `dry_run` only says what would go.
@@ -109,10 +110,27 @@ fn remove(ctx: &Context, manifest: &Manifest) -> Result<(), SnapshotError> {
             Err(error) => return Err(half_deleted(manifest, &error)),
         }
     }
+    see_gone(manifest)?;
     failpoint::hit("volume-deleted");
     files::remove(&ctx.state.manifest(&manifest.id))?;
     ctx.state.forget_snapshot_lock(&manifest.id);
     log.end("done")?;
+    Ok(())
+}
+
+/// Nothing is called deleted that is still listed.
+fn see_gone(manifest: &Manifest) -> Result<(), SnapshotError> {
+    let kept = manifest.volumes.iter();
+    for kept in kept.filter_map(|volume| Kept::of_volume(&manifest.id, &volume.name)) {
+        if kept.read()?.is_some() {
+            let reason = format!("{} holds more than the snapshot", kept.dir.display());
+            let hint = "See what it is and move it elsewhere.";
+            return Err(half_deleted(
+                manifest,
+                &volume::VolumeError::refused(reason, hint),
+            ));
+        }
+    }
     Ok(())
 }
 

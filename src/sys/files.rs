@@ -51,7 +51,7 @@ pub fn make_private(path: &Path) -> Result<(), FileError> {
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let parent = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = parent.join(format!(".{name}.new"));
+    let temporary = parent.join(format!(".{name}.{}.new", std::process::id()));
     let written = (|| {
         let mut file = OpenOptions::new()
             .write(true)
@@ -67,6 +67,29 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
     written
         .inspect_err(|_| drop(std::fs::remove_file(&temporary)))
         .map_err(failed("write", path))
+}
+
+/// What a `replace` that was killed has left: its process is gone. Older versions put no process into
+/// the name.
+pub fn is_left_by_replace(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let Some(inner) = name.strip_prefix('.').and_then(|n| n.strip_suffix(".new")) else {
+        return false;
+    };
+    let pid = inner
+        .rsplit_once('.')
+        .and_then(|(_, pid)| pid.parse::<u32>().ok());
+    pid.is_none_or(|pid| !Path::new("/proc").join(pid.to_string()).exists())
+}
+
+/// Removes what killed replacements have left in a directory of ours; their paths.
+pub fn sweep_replacements(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut left = list(directory)?;
+    left.retain(|path| is_left_by_replace(path) && path.is_file());
+    for path in &left {
+        remove(path)?;
+    }
+    Ok(left)
 }
 
 /// A new file for its owner alone; an error when the name is taken.
@@ -295,6 +318,23 @@ mod tests {
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(list(dir.path()).unwrap(), vec![path]);
+    }
+
+    #[test]
+    fn what_killed_replacements_leave_is_known_by_its_dead_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, "{").unwrap();
+            path
+        };
+        let own = make(&format!(".a.json.{}.new", std::process::id()));
+        // Above the highest number that Linux gives.
+        let dead = make(".a.json.4194305.new");
+        let old = make(".b.json.new");
+        let file = make("a.json");
+        assert_eq!(sweep_replacements(dir.path()).unwrap(), [dead, old]);
+        assert_eq!(list(dir.path()).unwrap(), [own, file]);
     }
 
     #[test]

@@ -182,6 +182,7 @@ impl Kept {
     pub fn remove_emptied(&self) -> Result<(), VolumeError> {
         let failed = |error| VolumeError::call("remove", &self.dir, error);
         transfer::remove_empty_dir(&self.dir.join("places")).map_err(failed)?;
+        files::sweep_replacements(&self.dir)?;
         let others = files::list(&self.dir)?
             .into_iter()
             .any(|path| path != self.note_path());
@@ -195,12 +196,15 @@ impl Kept {
     /// The directory without a note that a crash right after its making leaves: empty but for the
     /// beginnings of one. Returns whether it was such, and removes it.
     pub fn remove_unclaimed(&self) -> Result<bool, VolumeError> {
-        let beginning = self.dir.join(format!(".{NOTE}.new"));
+        let is_beginning = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(&format!(".{NOTE}.")) && files::is_left_by_replace(path)
+        };
         let entries = files::list(&self.dir)?;
-        if entries.iter().any(|path| *path != beginning) {
+        if !entries.iter().all(|path| is_beginning(path)) {
             return Ok(false);
         }
-        files::remove(&beginning)?;
+        files::sweep_replacements(&self.dir)?;
         transfer::remove_empty_dir(&self.dir)
             .map_err(|error| VolumeError::call("remove", &self.dir, error))
     }
