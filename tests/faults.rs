@@ -83,6 +83,7 @@ fn native_groups() -> Vec<Group> {
             false fails_without_pausing_when_the_state_directory_is_read_only,
             false resumes_when_the_state_directory_fills_up_in_the_pause,
             false finishes_a_deletion_that_was_killed,
+            false leaves_nothing_when_killed_inside_a_step,
             false survives_a_server_crash_in_the_pause,
             false gives_up_on_a_transaction_that_outlasts_the_pause,
             false starts_the_server_when_killed_while_it_is_stopped,
@@ -548,6 +549,84 @@ fn finishes_a_deletion_that_was_killed(pair: &mut Pair) {
         assert_eq!(pair.volume.kept_of(id), Vec::<String>::new());
         before.assert_nothing_new(pair);
     }
+}
+
+/// Between any two system calls that change something; every one of them with
+/// UNDERSTUDY_TEST_CALLS=all, a sample otherwise.
+fn leaves_nothing_when_killed_inside_a_step(pair: &mut Pair) {
+    const CALLS: [&str; 5] = ["rename", "unlink", "fsync", "ioctl", "mkdir"];
+    let all = std::env::var("UNDERSTUDY_TEST_CALLS").is_ok_and(|word| word == "all");
+    let next = |number: u32| match all {
+        true => number + 1,
+        false => number + 1 + number / 2,
+    };
+    let name = pair.name();
+    let before = Footprint::of(pair);
+    let mut kills = 0;
+    for call in CALLS {
+        let mut number = 1;
+        loop {
+            let what = format!("{call} {number}");
+            let run = pair
+                .tool
+                .run_killed_at(call, number, &["snapshot", "create", &name]);
+            recover(pair);
+            before.assert_nothing_left(pair);
+            for one in pair.list() {
+                assert_eq!(one["state"], "complete", "{what}: {one}");
+            }
+            pair.delete_all();
+            assert_nothing_half_written(pair, &what);
+            if run.code() == 0 {
+                break;
+            }
+            kills += 1;
+            number = next(number);
+        }
+        let mut number = 1;
+        loop {
+            let what = format!("delete, {call} {number}");
+            let snapshot = pair.create(&[]);
+            let id = snapshot["id"].as_str().unwrap();
+            let delete = ["snapshot", "delete", id, "--yes"];
+            let run = pair.tool.run_killed_at(call, number, &delete);
+            recover(pair);
+            before.assert_nothing_left(pair);
+            pair.delete_all();
+            assert_nothing_half_written(pair, &what);
+            if run.code() == 0 {
+                break;
+            }
+            kills += 1;
+            number = next(number);
+        }
+    }
+    assert!(
+        kills > 20,
+        "only {kills} kills: is something wrong with strace?"
+    );
+}
+
+/// What a killed command left, `recover` swept and `delete` called deleted is really gone.
+#[track_caller]
+fn assert_nothing_half_written(pair: &Pair, what: &str) {
+    assert_eq!(pair.list(), Vec::<Value>::new(), "{what}");
+    let kept = pair.volume.kept_dir().map(names_below).unwrap_or_default();
+    assert_eq!(kept, Vec::<String>::new(), "{what}");
+    let mut half = names_below(pair.state_dir());
+    half.retain(|name| name.ends_with(".new"));
+    assert_eq!(half, Vec::<String>::new(), "{what}");
+}
+
+fn names_below(dir: std::path::PathBuf) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        names.push(entry.path().display().to_string());
+        if entry.file_type().unwrap().is_dir() {
+            names.extend(names_below(entry.path()));
+        }
+    }
+    names
 }
 
 fn survives_a_server_crash_in_the_pause(pair: &mut Pair) {

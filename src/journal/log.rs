@@ -135,27 +135,22 @@ impl Log {
         server: &str,
     ) -> Result<Self, FileError> {
         let path = state.journal().join(format!("{operation}.jsonl"));
-        let file = files::open_append(&path)?;
-        let mut log = Self {
-            state: state.clone(),
-            path,
-            file,
-        };
-        let begun = log.append(&Entry::Begin {
+        let begin = Entry::Begin {
             at: now(),
             operation: operation.to_owned(),
             kind,
             server: server.to_owned(),
             owner: ProcessRef::current(),
-        });
-        match begun {
-            Ok(()) => Ok(log),
-            // On a full disk: a log without a first line would be nobody's, and stay for ever.
-            Err(error) => {
-                drop(files::remove(&log.path));
-                Err(error)
-            }
+        };
+        if path.exists() {
+            // Of a deletion that was interrupted.
+            let mut log = Self::reopen(state, &path)?;
+            log.append(&begin)?;
+            return Ok(log);
         }
+        // Whole or not at all: a log without a first line would be nobody's, and stay for ever.
+        files::replace(&path, format!("{}\n", begin.line()).as_bytes())?;
+        Self::reopen(state, &path)
     }
 
     /// Goes on with the log of an operation that was interrupted.
@@ -251,23 +246,51 @@ impl Log {
             at: now(),
             result: result.to_owned(),
         })?;
-        let done = self.state.journal_done();
-        if let Some(name) = self.path.file_name()
-            && files::rename(&self.path, &done.join(name)).is_ok()
-        {
-            forget_oldest(&done);
-        }
+        put_away(&self.state, &self.path);
         Ok(())
     }
 
     fn append(&mut self, entry: &Entry) -> Result<(), FileError> {
-        let line = serde_json::to_string(entry).expect("an entry holds only plain data");
-        files::append_line(&mut self.file, &self.path, &line)
+        files::append_line(&mut self.file, &self.path, &entry.line())
+    }
+}
+
+impl Entry {
+    fn line(&self) -> String {
+        serde_json::to_string(self).expect("an entry holds only plain data")
     }
 }
 
 fn now() -> String {
     clock::rfc3339(clock::now())
+}
+
+/// An ended log goes to the others.
+fn put_away(state: &StateDir, path: &Path) {
+    let done = state.journal_done();
+    if let Some(name) = path.file_name()
+        && files::rename(path, &done.join(name)).is_ok()
+    {
+        forget_oldest(&done);
+    }
+}
+
+/// What was killed between its last line and that.
+pub fn put_away_ended(state: &StateDir) -> Result<(), FileError> {
+    for path in files::list(&state.journal())? {
+        if path
+            .extension()
+            .is_none_or(|extension| extension != "jsonl")
+        {
+            continue;
+        }
+        let text = files::read_text(&path)?.unwrap_or_default();
+        let is_end = |line: &str| matches!(serde_json::from_str(line), Ok(Entry::End { .. }));
+        if text.lines().any(is_end) {
+            put_away(state, &path);
+        }
+    }
+    Ok(())
 }
 
 fn forget_oldest(done: &Path) {

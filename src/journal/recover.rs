@@ -88,6 +88,7 @@ pub fn recover(
     target: &Target,
 ) -> Result<(Vec<Recovered>, Paused), RecoverError> {
     state.sweep()?;
+    log::put_away_ended(state)?;
     let mut recovered = Vec::new();
     let paused = recover_lease(state, target, &mut recovered)?;
     recovered.extend(recover_uses(state, &target.server)?);
