@@ -253,7 +253,8 @@ fn finish(
     let keep = match operation.kind {
         // Once the manifest is written the snapshot is whole; only the end line is missing.
         OperationKind::SnapshotCreate => state.manifest(id).exists(),
-        OperationKind::SnapshotDelete => false,
+        // Before its volumes are named nothing has gone.
+        OperationKind::SnapshotDelete => operation.volumes.is_empty(),
         OperationKind::Pause
         | OperationKind::RestoreInPlace
         | OperationKind::Setup
