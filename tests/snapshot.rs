@@ -87,6 +87,22 @@ fn native_only() -> Vec<Group> {
             false keeps_to_one_json_document_on_failure,
         ],
     });
+    // As Debian's and Ubuntu's packages suggest: log_bin = /var/log/mysql/….
+    for flavour in [Flavour::Mariadb, Flavour::Mysql97] {
+        groups.push(Group {
+            flavour,
+            storage: Storage::Btrfs,
+            special: Special {
+                logs_apart: true,
+                ..Special::default()
+            },
+            cases: cases![
+                false restores_to_the_recorded_position_under_load,
+                false holds_every_commit_whatever_the_commit_settings,
+                false restores_a_copy_without_the_logs_that_lie_apart,
+            ],
+        });
+    }
     for storage in [Storage::Btrfs, Storage::Copy] {
         groups.push(Group {
             flavour: Flavour::Mysql56,
@@ -126,6 +142,48 @@ fn restores_to_the_recorded_position_under_load(pair: &mut Pair) {
     assert_eq!(pair.list().len(), 1);
     pair.delete_all();
     assert_eq!(pair.volume.kept_of(&id(&snapshot)), Vec::<String>::new());
+}
+
+/// Every way to a snapshot's data that boots a server does without them; in place is refused.
+fn restores_a_copy_without_the_logs_that_lie_apart(pair: &mut Pair) {
+    let load = Load::start(&pair.source, Duration::ZERO);
+    sleep(Duration::from_millis(300));
+    let name = pair.name();
+    let dry = pair
+        .tool
+        .run(&["snapshot", "create", &name, "--dry-run"])
+        .ok();
+    assert!(dry.stdout.contains("binlog"), "{}", dry.stdout);
+    let snapshot = pair.create(&["--verify"]);
+    load.stop();
+    let chosen = id(&snapshot);
+    assert_eq!(snapshot["proof"], "booted", "{snapshot}");
+    assert!(snapshot["warnings"].to_string().contains("binlog"));
+    let checked = pair
+        .tool
+        .run(&["snapshot", "verify", &chosen, "--level", "tables"]);
+    assert_eq!(checked.ok().json()["snapshot"]["proof"], "checked");
+    let to = pair.base().join("to").display().to_string();
+    sh(&["install", "-d", "-m", "0700", &to]);
+    pair.tool
+        .run(&["snapshot", "restore", &chosen, "--to", &to])
+        .ok();
+    assert!(!std::path::Path::new(&to).join("binlog.index").exists());
+    pair.configure(|settings| {
+        settings.more =
+            format!("[server.{name}.service]\nstart = [\"/bin/true\"]\nstop = [\"/bin/true\"]\n");
+    });
+    let in_place = ["snapshot", "restore", &chosen, "--in-place", "--yes"];
+    let refused = pair.tool.run(&in_place).expect_code(4);
+    assert!(
+        refused.stdout.contains("another time"),
+        "{}",
+        refused.stdout
+    );
+    pair.configure_plain();
+    sh(&["rm", "-rf", &to]);
+    pair.wait_caught_up();
+    pair.delete_all();
 }
 
 /// Whether a commit is in the files is a matter of two settings, and what we set for the moment is

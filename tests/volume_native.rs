@@ -571,12 +571,14 @@ fn auto_finds_the_way_by_where_the_data_is() {
             Way::ReflinkBtrfs => BackendKind::Btrfs,
             Way::Btrfs | Way::ReflinkXfs | Way::CopyExt4 => way.kind(),
         };
-        let chosen = choose(BackendChoice::Auto, &layout, directory).unwrap();
+        let chosen = choose(BackendChoice::Auto, &layout, directory, false)
+            .unwrap()
+            .kind;
         assert_eq!(chosen, expected, "{way:?}");
         let left: Vec<_> = directory.iter().flat_map(|dir| look(dir)).collect();
         assert!(left.is_empty(), "{way:?}: {left:?}");
         if way == Way::CopyExt4 {
-            let error = choose(BackendChoice::Reflink, &layout, directory).unwrap_err();
+            let error = choose(BackendChoice::Reflink, &layout, directory, false).unwrap_err();
             assert!(matches!(error, VolumeError::Refused { .. }), "{error}");
         }
     }
@@ -649,7 +651,7 @@ fn nested_subvolume_is_refused_by_name() {
         "btrfs",
         ["subvolume".as_ref(), "create".as_ref(), nested.as_os_str()],
     );
-    let error = choose(BackendChoice::Auto, &scene.layout(), None).unwrap_err();
+    let error = choose(BackendChoice::Auto, &scene.layout(), None, false).unwrap_err();
     assert!(error.to_string().contains("nested"), "{error}");
     let error = scene.prepare().err().unwrap();
     assert!(matches!(error, VolumeError::Refused { .. }), "{error}");

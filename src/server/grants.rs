@@ -100,7 +100,8 @@ impl Flavour {
             Purpose::Snapshot => vec![
                 // information_schema shows only tables that one may read: one that we can't see
                 // would not be locked.
-                ("PROCESS, RELOAD, SELECT", "*.*"),
+                // LOCK TABLES: where the binary log isn't on the volume of the data.
+                ("PROCESS, RELOAD, SELECT, LOCK TABLES", "*.*"),
                 ("REPLICATION SLAVE ADMIN, CONNECTION ADMIN", "*.*"),
                 // File by file (copy, reflink) and `stop` set global variables.
                 ("SUPER, READ_ONLY ADMIN", "*.*"),

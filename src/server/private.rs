@@ -38,6 +38,9 @@ pub struct BootFacts {
     /// the log is rotated (seen on 9.7).
     #[serde(default)]
     pub binary_log: Option<BinaryLog>,
+    /// It writes one on a volume that isn't in the snapshot; nothing of it is needed to recover.
+    #[serde(default)]
+    pub log_apart: bool,
 }
 
 /// Absolute paths.
@@ -168,6 +171,7 @@ pub fn observe_boot_facts(
         plugins,
         outside_files: Vec::new(),
         relay_log: None,
+        log_apart: false,
         binary_log: basename.filter(|_| log_bin).map(|base| BinaryLog {
             index: index.unwrap_or_else(|| base.with_extension("index")),
             base,

@@ -83,6 +83,16 @@ pub fn plan(ctx: &Context, wanted: &str, options: Options) -> Result<Plan, Snaps
         .service
         .as_ref()
         .and_then(|service| service.control.clone());
+    if manifest.boot.as_ref().is_some_and(|boot| boot.log_apart) {
+        refusals.push(Refusal::new(
+            format!(
+                "the binary logs of {} aren't in the snapshot: put in place, its data would lie beside \
+                 logs of another time",
+                server.name
+            ),
+            "Use `snapshot restore --to DIR`, and start the server there with a new binary log.",
+        ));
+    }
     if service.is_none() {
         refusals.push(Refusal::new(
             format!(

@@ -117,6 +117,11 @@ fn pause_and_take(
     if plan.needs_quiet() {
         sessions.control = flush_ahead(ctx, sessions.control)?;
     }
+    if plan.leaves_binary_log {
+        // Nothing that it waits for may hold up the pause.
+        let limits = sessions.control.flavour().session_limits(1);
+        sessions.control = sessions.control.execute(&limits, READ_LIMIT)?;
+    }
     if plan.raises_commits() {
         sessions.control = commits_ahead(ctx, sessions.control)?;
     }

@@ -111,6 +111,7 @@ pub fn hold(mut hands: Hands, sessions: Sessions) -> Result<Held, PauseError> {
     let lock = take_lock(&hands, lock, &clock)?;
     failpoint::hit("locked");
     let control = see_commits_durable(&hands, control)?;
+    let control = leave_binary_log(&hands, control, &clock)?;
     let (control, position) = replication::observe_position(control)?;
     failpoint::hit("positioned");
     let at = now();
@@ -347,6 +348,40 @@ fn see_commits_durable(hands: &Hands, control: Session) -> Result<Session, Pause
         Some(flush) if hands.plan.raises_commits() => Ok(control.execute(flush, READ_LIMIT)?),
         Some(_) | None => Ok(control),
     }
+}
+
+/// Where the binary log isn't taken: whatever it holds is in the engines' own logs, and on disk.
+fn leave_binary_log(hands: &Hands, control: Session, clock: &Clock) -> Result<Session, PauseError> {
+    const STEP: &str = "settling what the binary log holds";
+    if !hands.plan.leaves_binary_log {
+        return Ok(control);
+    }
+    let since = Instant::now();
+    let (mut control, begun) = durability::observe_redo(control)?;
+    for statement in control.flavour().leave_binary_log().unwrap_or_default() {
+        control = control.execute(statement, clock.left(STEP, hands.cancel)?)?;
+    }
+    for statement in control.flavour().flush_redo_early() {
+        // Where it is refused, the wait below takes its second.
+        let (back, done) = control.attempt(statement, clock.left(STEP, hands.cancel)?)?;
+        if let Err(error) = done {
+            tracing::debug!(%error, statement, "the redo log isn't flushed at once");
+        }
+        control = back;
+    }
+    let mut flushed = begun.flushed;
+    while flushed < begun.current {
+        clock.left(STEP, hands.cancel)?;
+        let (back, now) = durability::observe_redo(control)?;
+        (control, flushed) = (back, now.flushed);
+        if flushed < begun.current {
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+    hands
+        .progress
+        .step("settle", "the redo log holds all of it", since);
+    Ok(control)
 }
 
 /// The moment.

@@ -14,6 +14,7 @@ use crate::server::flavour::{LockScope, quote_name};
 use crate::server::globals::{FORGOTTEN, GlobalBefore};
 use crate::server::replication::{Channel, ChannelName, ThreadState};
 use crate::volume::BackendKind;
+use crate::volume::layout::Place;
 
 /// More non-transactional tables than this are locked all together, not by name.
 const NAMED_TABLES_MAX: usize = 500;
@@ -28,6 +29,9 @@ pub struct Observed<'a> {
     pub backend: BackendKind,
     /// Mount points that must be frozen together for one moment; empty when none.
     pub freeze: Vec<PathBuf>,
+    /// Logs of replication that aren't taken; a binary log that the server writes among them.
+    pub logs_apart: &'a [Place],
+    pub log_apart: bool,
 }
 
 /// What will be done, in this order.
@@ -47,6 +51,8 @@ pub struct Plan {
     /// the order in which they are set back.
     pub globals: Vec<GlobalBefore>,
     pub freeze: Vec<PathBuf>,
+    /// Everything committed must be recovered without the binary log, which isn't taken.
+    pub leaves_binary_log: bool,
     /// How the server is stopped and started, with `stop`.
     pub service: Option<ServiceControl>,
     pub max_pause: Duration,
@@ -135,6 +141,7 @@ pub fn plan_create(observed: &Observed) -> Plan {
         lock,
         globals: Vec::new(),
         freeze: observed.freeze.clone(),
+        leaves_binary_log: observed.log_apart && service.is_none(),
         service,
         max_pause: match observed.freeze.as_slice() {
             [] => settings.max_pause,
@@ -145,7 +152,7 @@ pub fn plan_create(observed: &Observed) -> Plan {
     if plan.stops_server() {
         plan.globals = globals(facts, &FORGOTTEN);
     } else {
-        plan.globals = commit_globals(facts);
+        plan.globals = commit_globals(facts, observed.log_apart);
     }
     if plan.needs_quiet() {
         plan.globals.extend(globals(facts, &FLUSH_LIMITS));
@@ -257,8 +264,13 @@ const FLUSH_CAPACITY: f64 = 20_000.0;
 
 /// What keeps a commit in the server's memory, where no snapshot sees it: nothing, unless the setting
 /// is 0. It is set back first, the time after which the log is flushed anyway behind it.
-fn commit_globals(facts: &ServerFacts) -> Vec<GlobalBefore> {
+/// Where the binary log isn't taken, what it holds must be in the redo log, on disk.
+fn commit_globals(facts: &ServerFacts, log_apart: bool) -> Vec<GlobalBefore> {
     match facts.variable(COMMIT_FLUSH) {
+        Some(setting) if log_apart && setting != "1" => {
+            globals(facts, &[COMMIT_FLUSH, FLUSH_TIMEOUT])
+        }
+        Some(_) if log_apart => globals(facts, &[FLUSH_TIMEOUT]),
         Some("0") => globals(facts, &[COMMIT_FLUSH, FLUSH_TIMEOUT]),
         Some(_) | None => Vec::new(),
     }
@@ -322,6 +334,13 @@ fn warnings(observed: &Observed) -> Vec<String> {
             ));
         }
     }
+    for place in observed.logs_apart {
+        warnings.push(format!(
+            "{}… isn't in the snapshot, since it lies on another volume than the data; nothing of it \
+             is needed to recover",
+            place.path.display()
+        ));
+    }
     if !observed.facts.other_engines.is_empty() && consistency_keeps_it_up(observed) {
         warnings.push(format!(
             "whether the last commits of {} tables are in the snapshot isn't known: only InnoDB's are \
@@ -368,6 +387,12 @@ pub fn describe(plan: &Plan) -> Vec<PlannedStep> {
         ),
         Some(LockScope::Everything) => add("lock", "flush and lock all tables".to_owned()),
         None => {}
+    }
+    if plan.leaves_binary_log {
+        add(
+            "settle",
+            "bring all that is committed from the binary log into the redo log".to_owned(),
+        );
     }
     add("position", "record the position".to_owned());
     if plan.stops_server() {

@@ -15,7 +15,7 @@ use crate::server::private::BootFacts;
 use crate::server::replication;
 use crate::server::session::Session;
 use crate::server::{Identity, Target};
-use crate::volume::layout::Layout;
+use crate::volume::layout::{Layout, Place, Role};
 use crate::volume::{self, Backend, Stillness, TakeRequest};
 
 /// What stands before anything is changed.
@@ -54,6 +54,7 @@ pub fn observe_and_plan(
     refuse_unsupported(&session, name)?;
     let identity = session.identity().clone();
     let (session, facts) = crate::server::facts::observe_server(session)?;
+    let flavour = session.flavour().clone();
     let refusals = plan::refusals(&server, &facts, options.allow_source);
     if !refusals.is_empty() {
         return Err(SnapshotError::Refused { refusals });
@@ -62,13 +63,33 @@ pub fn observe_and_plan(
     let (session, layout) = observe::layout(session, &facts, &settings.path_map)?;
     let (session, boot) = observe::boot_facts(session, &facts, &layout.data_dir)?;
     drop(session);
-    let kind = volume::choose(settings.backend, &layout, settings.directory.as_deref())?;
+    let is_stopped = settings.consistency == Consistency::Stop;
+    let directory = settings.directory.as_deref();
+    let volume::Chosen {
+        kind,
+        layout,
+        logs_apart,
+    } = volume::choose(settings.backend, &layout, directory, is_stopped)?;
+    let boot = leave_logs(boot, &logs_apart);
     let freeze = freeze_points(ctx, settings, kind, &layout)?;
+    if boot.log_apart && flavour.leave_binary_log().is_none() {
+        return Err(SnapshotError::refused(
+            format!(
+                "the binary log of {name} isn't on the volume of its data, and {} doesn't come up at \
+                 its position without it",
+                flavour.text
+            ),
+            "Put the binary log on the volume of the data (log_bin), or use a [snapshot] directory and \
+             backend = \"copy\".",
+        ));
+    }
     let plan = plan::plan_create(&Observed {
         config: &server,
         facts: &facts,
         backend: kind,
         freeze,
+        logs_apart: &logs_apart,
+        log_apart: boot.log_apart,
     });
     let backend = volume::open(kind)?;
     ctx.progress.step(
@@ -91,6 +112,18 @@ pub fn observe_and_plan(
         boot,
         backend,
     })
+}
+
+/// A server on what is taken finds no log that isn't in it.
+fn leave_logs(mut boot: BootFacts, apart: &[Place]) -> BootFacts {
+    let has = |role| apart.iter().any(|place| place.role == role);
+    if has(Role::BinaryLog) {
+        boot.log_apart = boot.binary_log.take().is_some();
+    }
+    if has(Role::RelayLog) {
+        boot.relay_log = None;
+    }
+    boot
 }
 
 fn refuse_unsupported(session: &Session, name: &str) -> Result<(), SnapshotError> {

@@ -184,6 +184,12 @@ fn compare_position(
         return Ok((session, Some(since_text.to_owned())));
     };
     let is_replica = !recorded.channels.is_empty();
+    let log_apart = manifest.boot.as_ref().is_some_and(|boot| boot.log_apart);
+    if log_apart && !is_replica && session.flavour().is_mariadb() {
+        let text =
+            "the position wasn't compared: it is in the binary log, which isn't in the snapshot";
+        return Ok((session, Some(text.to_owned())));
+    }
     let (session, gtid) = replication::observe_gtid(session, is_replica)?;
     if recorded.gtid.is_empty() && gtid.is_empty() {
         let text = "the position wasn't compared: the server has no GTIDs";

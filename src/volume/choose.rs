@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::btrfs::{Btrfs, refuse_nested};
 use super::copy::{FileByFile, no_directory};
 use super::kept::check_directory;
-use super::layout::{Layout, Mount, Volume, mount_of, observe_mounts};
+use super::layout::{Layout, Mount, Place, Volume, mount_of, observe_mounts};
 use super::lvm::Lvm;
 use super::mirror::Method;
 use super::zfs::Zfs;
@@ -43,14 +43,47 @@ pub struct Directory {
     pub can_clone: bool,
 }
 
-/// The back-end for this layout: the one asked for if it fits, else refused with what would.
+/// What will be taken, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    pub kind: BackendKind,
+    pub layout: Layout,
+    /// Logs of replication on volumes of their own, which are left out.
+    pub logs_apart: Vec<Place>,
+}
+
+/// The back-end for this layout: the one asked for if it fits, else refused with what would. A
+/// storage snapshot of the data alone goes before one that would have to freeze the logs' volume too,
+/// or before none.
 pub fn choose(
     choice: BackendChoice,
     layout: &Layout,
     directory: Option<&Path>,
-) -> Result<BackendKind, VolumeError> {
+    is_stopped: bool,
+) -> Result<Chosen, VolumeError> {
     let facts = observe_facts(layout, directory)?;
-    decide(choice, layout, &facts)
+    let whole = decide(choice, layout, &facts);
+    let has_moment = |kind: BackendKind, layout: &Layout| {
+        !kind.is_file_by_file() && (is_stopped || !needs_freeze(kind, layout))
+    };
+    let is_enough = whole.as_ref().is_ok_and(|kind| has_moment(*kind, layout));
+    if !is_enough && let Some((data, logs_apart)) = layout.without_logs_apart() {
+        let facts = observe_facts(&data, directory)?;
+        if let Ok(kind) = decide(choice, &data, &facts)
+            && has_moment(kind, &data)
+        {
+            return Ok(Chosen {
+                kind,
+                layout: data,
+                logs_apart,
+            });
+        }
+    }
+    Ok(Chosen {
+        kind: whole?,
+        layout: layout.clone(),
+        logs_apart: Vec::new(),
+    })
 }
 
 /// The one list of back-ends.

@@ -86,6 +86,23 @@ impl Layout {
         self.volumes.iter().flat_map(|volume| &volume.places)
     }
 
+    /// The layout without the volumes that hold nothing but logs of replication, and those logs; `None`
+    /// when there is no such volume beside the data's.
+    pub fn without_logs_apart(&self) -> Option<(Self, Vec<Place>)> {
+        let is_log = |place: &Place| matches!(place.role, Role::BinaryLog | Role::RelayLog);
+        let (logs, data): (Vec<Volume>, Vec<Volume>) = self
+            .volumes
+            .iter()
+            .cloned()
+            .partition(|volume| volume.places.iter().all(is_log));
+        let apart: Vec<Place> = logs.into_iter().flat_map(|volume| volume.places).collect();
+        let layout = Self {
+            volumes: data,
+            ..self.clone()
+        };
+        (!apart.is_empty()).then_some((layout, apart))
+    }
+
     /// A place that lies within another volume's place: a mount or subvolume nested in the data.
     pub fn nested(&self) -> Option<&Place> {
         self.volumes.iter().enumerate().find_map(|(index, volume)| {

@@ -408,5 +408,5 @@ mod zfs_core;
 
 pub use kept::Scan;
 
-pub use choose::{choose, freeze_problem, is_in_use, needs_freeze, open};
+pub use choose::{Chosen, choose, freeze_problem, is_in_use, needs_freeze, open};
 pub use put::foreign_entry;

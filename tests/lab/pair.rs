@@ -49,6 +49,8 @@ pub struct Special {
     /// The redo log on a volume of its own (LVM only), so that both have to be frozen.
     pub redo_apart: bool,
     pub source_args: Vec<String>,
+    /// Its binary and relay logs on another filesystem than its data.
+    pub logs_apart: bool,
 }
 
 impl Pair {
@@ -59,6 +61,13 @@ impl Pair {
         let mut volume = Volume::make(storage, &base, &scratch.name, size_mb);
         let mut extra = vec!["--read-only=1".to_owned()];
         extra.extend(special.replica_args.iter().cloned());
+        if special.logs_apart {
+            let logs = base.join("logs");
+            std::fs::create_dir(&logs).unwrap();
+            let logs = logs.display();
+            extra.push(format!("--log-bin={logs}/binlog"));
+            extra.push(format!("--relay-log={logs}/relay"));
+        }
         let redo = special
             .redo_apart
             .then(|| volume.add_second(&base.join("redo")));

@@ -118,6 +118,31 @@ fn places_are_grouped_by_filesystem_with_the_data_first() {
 }
 
 #[test]
+fn logs_on_a_volume_of_their_own_can_be_left_out() {
+    let shape_without = |relay: &str, redo: &str| {
+        let mut paths = server();
+        paths.binary_log_basename = Some("/logs/binlog".into());
+        paths.relay_log_basenames = vec![relay.into()];
+        paths.innodb_log_group_home_dir = Some(redo.into());
+        let seen = seen(&[
+            ("/var/lib/mysql", spot("/var/lib/mysql", MYSQL)),
+            ("/logs", spot("/logs", ROOT)),
+            ("/redo", spot("/redo", REDO)),
+        ]);
+        let layout = plan_layout(&paths, &BTreeMap::new(), &seen).unwrap();
+        let (data, apart) = layout.without_logs_apart()?;
+        let apart: Vec<Role> = apart.iter().map(|place| place.role).collect();
+        Some((data.volumes.len(), apart))
+    };
+    let both = vec![Role::BinaryLog, Role::RelayLog];
+    assert_eq!(shape_without("/logs/relay", "/redo"), Some((2, both)));
+    let one = Some((1, vec![Role::BinaryLog]));
+    assert_eq!(shape_without("/var/lib/mysql/relay", "/var/lib/mysql"), one);
+    // The redo log is beside them: that volume is needed.
+    assert_eq!(shape_without("/logs/relay", "/logs"), None);
+}
+
+#[test]
 fn links_to_data_become_places_and_others_a_warning() {
     let mut seen = seen(&[("/var/lib/mysql", spot("/var/lib/mysql", MYSQL))]);
     seen.inside = vec![
