@@ -17,6 +17,8 @@ mod interrupted;
     reason = "shared with the snapshot and fault tests, which use other parts"
 )]
 mod lab;
+#[path = "proof/rows.rs"]
+mod rows;
 
 use std::process::ExitCode;
 
@@ -70,6 +72,7 @@ fn native_groups() -> Vec<Group> {
         cases.extend(interrupted::killed_at(USE_PLACES.into_iter()));
         cases.extend(interrupted::cases(Storage::Btrfs));
         groups.push(group(flavour, Storage::Btrfs, cases));
+        groups.push(group(flavour, Storage::Btrfs, rows::cases()));
         let flaws = flaws::cases(flavour, Storage::Btrfs);
         groups.push(group(flavour, Storage::Btrfs, flaws));
         let mut cases = good::cases(Storage::Copy);

@@ -1,7 +1,7 @@
 //! The client's own programs: what dumps tables, and what loads SQL.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::flavour::{Family, Flavour};
 use super::session::Target;
@@ -72,6 +72,39 @@ pub fn find_client_of(flavour: &Flavour, beside: Option<&Path>) -> Result<Progra
         Family::Mysql => &["mysql"],
     };
     find_of(names, flavour, beside)
+}
+
+/// What turns binary logs into SQL, of that flavour only, at best beside the server program. MariaDB's
+/// doesn't say whose it is, so that names tell: it is also installed under MySQL's.
+pub fn find_log_reader(flavour: &Flavour, beside: Option<&Path>) -> Result<Program, String> {
+    const OF_MARIADB: &str = "mariadb-binlog";
+    let name = match flavour.family {
+        Family::Mariadb => OF_MARIADB,
+        Family::Mysql => "mysqlbinlog",
+    };
+    let beside = beside.map(|directory| directory.join(name));
+    let beside = beside.filter(|path| path.is_file()).map(Program::at);
+    let is_of_flavour = |program: &Program| {
+        let path = program.path().canonicalize().unwrap_or_default();
+        path.ends_with(OF_MARIADB) == flavour.is_mariadb()
+    };
+    beside
+        .into_iter()
+        .chain(Program::find(name).ok())
+        .find(is_of_flavour)
+        .ok_or_else(|| name.to_owned())
+}
+
+/// Reads logs from an offset in the first to an offset in the last one.
+pub fn read_logs_args(start: u64, stop: u64, logs: &[PathBuf]) -> Vec<OsString> {
+    let mut args: Vec<OsString> = vec![
+        "--no-defaults".into(),
+        format!("--start-position={start}").into(),
+        format!("--stop-position={stop}").into(),
+        "--".into(),
+    ];
+    args.extend(logs.iter().map(|log| log.clone().into_os_string()));
+    args
 }
 
 fn find_of(names: &[&str], flavour: &Flavour, beside: Option<&Path>) -> Result<Program, String> {

@@ -34,6 +34,8 @@ pub enum Flaw {
     PositionDiffers,
     /// Rows whose parents are missing.
     ForeignKeyOrphans,
+    /// Not those that the previous snapshot and the binary logs give.
+    RowsDiffer,
     /// None of the above: the log's last error is the evidence.
     DidNotStart,
 }
@@ -54,6 +56,9 @@ impl Flaw {
             Self::MissingKeyRing => "the keys of the encrypted files are missing",
             Self::PositionDiffers => "the server came up at another position than the recorded one",
             Self::ForeignKeyOrphans => "rows refer to parents that aren't there",
+            Self::RowsDiffer => {
+                "its rows aren't those that the previous snapshot and the binary logs give"
+            }
             Self::DidNotStart => "the server didn't come up",
         }
     }
@@ -90,6 +95,10 @@ impl Flaw {
             Self::ForeignKeyOrphans => {
                 "Compare those rows with the source: they may have been loaded with \
                  foreign_key_checks off."
+            }
+            Self::RowsDiffer => {
+                "Compare those tables with the source. What was written with sql_log_bin = 0 differs too; \
+                 else take a new snapshot, and provision the replica anew if that one differs as well."
             }
             Self::DidNotStart => {
                 "Read the log: a server with the same settings and version must be able to start on \

@@ -241,7 +241,7 @@ fn candidate(manifest: &Manifest) -> Candidate {
             Proof::Failed => ProofRank::Failed,
             Proof::Taken => ProofRank::Taken,
             Proof::Booted => ProofRank::Booted,
-            Proof::Checked => ProofRank::Checked,
+            Proof::Checked | Proof::Rows => ProofRank::Checked,
         },
         held: manifest.held,
         complete: manifest.is_whole() && manifest.proof != Proof::Failed,

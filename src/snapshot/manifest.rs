@@ -23,6 +23,8 @@ pub enum Proof {
     Booted,
     /// Its tables were checked too.
     Checked,
+    /// And hold what the previous snapshot and the binary logs since give.
+    Rows,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +95,8 @@ pub enum Level {
     Boot,
     /// And CHECK TABLE of every table.
     Tables,
+    /// And the rows of every table are those that the previous snapshot and the binary logs give.
+    Rows,
 }
 
 /// Which look found a flaw: the same one has to be taken again to say that it is gone.
@@ -102,6 +106,7 @@ pub enum Look {
     Boot,
     Tables,
     ForeignKeys,
+    Rows,
 }
 
 /// One try to prove a snapshot.
@@ -129,6 +134,9 @@ pub struct Verification {
     pub tables: Option<u64>,
     /// Their engine can't check them.
     pub unchecked_tables: Option<u64>,
+    /// The snapshot with which, brought forward, the rows were compared.
+    #[serde(default)]
+    pub compared_with: Option<String>,
     pub server_binary: PathBuf,
     pub server_version: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -150,7 +158,8 @@ impl Verification {
     pub fn looks_where(&self, other: &Self) -> bool {
         match other.found_by {
             None | Some(Look::Boot) => true,
-            Some(Look::Tables) => self.level == Level::Tables,
+            Some(Look::Tables) => matches!(self.level, Level::Tables | Level::Rows),
+            Some(Look::Rows) => self.compared_with.is_some(),
             Some(Look::ForeignKeys) => self.foreign_keys,
         }
     }

@@ -4,6 +4,7 @@
 
 pub mod boot_log;
 pub mod catalog;
+mod chain;
 pub mod context;
 pub mod create;
 pub mod error;

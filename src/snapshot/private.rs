@@ -85,6 +85,15 @@ pub struct Booted {
 
 /// Makes the view in which the clones stand where their origins are.
 pub fn arrange(using: &Use<'_>, clones: &[Stand]) -> Result<(), SnapshotError> {
+    arrange_beside(using, clones, &[]).map(drop)
+}
+
+/// As `arrange`, and shows another snapshot's clones, on which no server runs, in places beside: those.
+pub fn arrange_beside(
+    using: &Use<'_>,
+    clones: &[Stand],
+    others: &[Stand],
+) -> Result<Vec<PathBuf>, SnapshotError> {
     let (run, work) = using.make_places((0, 0))?;
     let tmp = run.join("tmp");
     files::make_private_dir(&tmp)?;
@@ -93,9 +102,19 @@ pub fn arrange(using: &Use<'_>, clones: &[Stand]) -> Result<(), SnapshotError> {
         clone: Mountable::Directory(work),
         at: tmp,
     });
+    let mut beside = Vec::new();
+    for (number, other) in others.iter().enumerate() {
+        let at = run.join(format!("beside-{number}"));
+        files::make_private_dir(&at)?;
+        stands.push(Stand {
+            clone: other.clone.clone(),
+            at: at.clone(),
+        });
+        beside.push(at);
+    }
     // The temporary directory lies in the run place, so that comes first.
     view::arrange(&stands, &[run])?;
-    Ok(())
+    Ok(beside)
 }
 
 /// Starts the server on the files at `facts.data_dir` and waits until it answers.

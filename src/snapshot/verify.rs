@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::boot_log::Flaw;
+use super::chain::{self, Checksums, Link, Outcome};
 use super::context::Context;
 use super::error::SnapshotError;
 use super::manifest::{Level, Look, Manifest, Proof, State, Verification};
@@ -32,6 +33,10 @@ struct Proven {
     boot: Duration,
     version: String,
     checked: Option<Checked>,
+    /// With which snapshot its rows were compared.
+    compared_with: Option<String>,
+    /// What its tables hold, while there is a chain to compare them by.
+    sums: Option<Checksums>,
     warnings: Vec<String>,
 }
 
@@ -67,7 +72,14 @@ pub fn verify(ctx: &Context, wanted: &str, options: Options) -> Result<Manifest,
     let begun = Instant::now();
     let mut using = Use::begin(ctx, &manifest, OperationKind::Verify, "verify")?;
     let plan = plan(ctx, &using.manifest)?;
-    let (clone, proven) = prove(&mut using, &plan, options);
+    let link = match options.level {
+        Level::Boot | Level::Tables => None,
+        Level::Rows => {
+            let snapshots = catalog::list(&ctx.config, &ctx.state, Some(&using.manifest.server))?;
+            Some(chain::find_link(&snapshots, &using.manifest))
+        }
+    };
+    let (clone, proven) = prove(&mut using, &plan, options, link);
     let log = match &proven {
         Ok(_) => None,
         Err(_) => private::keep_log(&using),
@@ -105,6 +117,7 @@ fn prove(
     using: &mut Use<'_>,
     plan: &Plan,
     options: Options,
+    link: Option<Result<Link, String>>,
 ) -> (Duration, Result<Proven, Unproven>) {
     let since = Instant::now();
     let stands = match using.clone_volumes() {
@@ -116,9 +129,43 @@ fn prove(
         .make_missing_directories(&stands)
         .map_err(Unproven::from)
         .and_then(|()| {
-            room::within(|| ask(using, &stands, plan, options)).map_err(SnapshotError::from)?
-        });
+            let sums_too = matches!(link, Some(Ok(_)));
+            room::within(|| ask(using, &stands, plan, options, sums_too))
+                .map_err(SnapshotError::from)?
+        })
+        .and_then(|proven| compare_rows(using, &stands, link, proven));
     (clone, proven)
+}
+
+/// With the previous snapshot, when the rows were asked for; without a chain to it, what was proven
+/// until here stands, and why is said.
+fn compare_rows(
+    using: &Use<'_>,
+    stands: &[Stand],
+    link: Option<Result<Link, String>>,
+    mut proven: Proven,
+) -> Result<Proven, Unproven> {
+    let outcome = match (link, proven.sums.take()) {
+        (None, _) => return Ok(proven),
+        (Some(Ok(link)), Some(sums)) => {
+            let compared = chain::compare(using, stands, &link, &sums);
+            let outcome = compared.map_err(|failure| Unproven {
+                failure,
+                by: Look::Rows,
+            })?;
+            (outcome, Some(link.previous.id))
+        }
+        (Some(Err(reason)), _) => (Outcome::NoChain(reason), None),
+        (Some(Ok(_)), None) => (Outcome::NoChain("nothing was read".to_owned()), None),
+    };
+    match outcome {
+        (Outcome::Equal, previous) => proven.compared_with = previous,
+        (Outcome::NoChain(reason), _) => {
+            let warning = format!("the rows weren't compared: {reason}");
+            proven.warnings.push(warning);
+        }
+    }
+    Ok(proven)
 }
 
 /// In the room.
@@ -127,6 +174,7 @@ fn ask(
     stands: &[Stand],
     plan: &Plan,
     options: Options,
+    sums_too: bool,
 ) -> Result<Proven, Unproven> {
     let ctx = using.ctx;
     private::arrange(using, stands)?;
@@ -144,7 +192,7 @@ fn ask(
         failpoint::hit("position-compared");
         Ok(session)
     })?;
-    if options.level == Level::Tables {
+    if options.level != Level::Boot {
         let checked = booted.answer(ctx, "checking tables", || {
             tables::check_tables(ctx, &target, session)
         });
@@ -155,6 +203,13 @@ fn ask(
         session = back;
         proven.warnings.extend(checked.warnings.clone());
         proven.checked = Some(checked);
+    }
+    if sums_too {
+        let (back, sums) = booted.answer(ctx, "reading all rows", || {
+            chain::checksums(session, &target)
+        })?;
+        session = back;
+        proven.sums = Some(sums);
     }
     if options.foreign_keys {
         booted
@@ -293,6 +348,7 @@ fn record(
         total_ms: ms(total),
         tables: None,
         unchecked_tables: None,
+        compared_with: None,
         server_binary: plan.binary.clone(),
         server_version: None,
         warnings: Vec::new(),
@@ -301,6 +357,7 @@ fn record(
         Ok(proven) => Verification {
             boot_ms: Some(ms(proven.boot)),
             tables: proven.checked.as_ref().map(|checked| checked.tables),
+            compared_with: proven.compared_with.clone(),
             unchecked_tables: proven.checked.as_ref().map(|checked| checked.unchecked),
             server_version: Some(proven.version.clone()),
             warnings: proven.warnings.clone(),
@@ -349,7 +406,8 @@ fn apply(manifest: &mut Manifest, record: &Verification) {
     let reached = match (&manifest.failure, record.level) {
         (Some(_), _) => Proof::Failed,
         (None, Level::Boot) => Proof::Booted,
-        (None, Level::Tables) => Proof::Checked,
+        (None, Level::Rows) if record.compared_with.is_some() => Proof::Rows,
+        (None, Level::Tables | Level::Rows) => Proof::Checked,
     };
     if record.flaw.is_some() || (reached != Proof::Failed && reached >= manifest.proof) {
         manifest.proof_time = Some(record.at.clone());

@@ -45,12 +45,13 @@ pub fn arrange(stands: &[Stand], writable: &[PathBuf]) -> Result<(), VolumeError
     }
     let mut order: Vec<&Opened> = opened.iter().collect();
     order.sort_by_key(|opened| opened.at.components().count());
-    for opened in order {
-        mount(&opened.clone, &opened.at, Access::ReadWrite)?;
-    }
+    // Before the clones: some stand in these, and would be hidden.
     for (file, path) in &kept {
         let source = Mountable::Directory(descriptor_path(file));
         mount(&source, path, Access::ReadWrite)?;
+    }
+    for opened in order {
+        mount(&opened.clone, &opened.at, Access::ReadWrite)?;
     }
     Ok(())
 }

@@ -50,6 +50,9 @@ pub fn proof_line(manifest: &Manifest) -> String {
     if let Some(tables) = record.tables {
         line.push_str(&format!(", {tables} tables checked"));
     }
+    if let Some(older) = &record.compared_with {
+        line.push_str(&format!(", rows equal to {older} and the logs since"));
+    }
     if let Some(position) = manifest.position.as_ref().filter(|p| !p.gtid.is_empty()) {
         line.push_str(&format!(", at GTID {}", position.gtid));
     }
@@ -84,6 +87,7 @@ pub fn proof(manifest: &Manifest) -> &'static str {
         Proof::Taken => "taken",
         Proof::Booted => "booted",
         Proof::Checked => "checked",
+        Proof::Rows => "rows",
     }
 }
 
@@ -110,8 +114,14 @@ fn verification(record: &Verification) -> String {
         };
         format!(", {tables} tables checked{rest}")
     });
+    let rows = record
+        .compared_with
+        .as_ref()
+        .map_or(String::new(), |older| {
+            format!(", rows equal to {older} and the logs since")
+        });
     format!(
-        "a server was up in {} (clone {}, boot {}){tables}, {} in all",
+        "a server was up in {} (clone {}, boot {}){tables}{rows}, {} in all",
         took(record.clone_ms + boot_ms),
         took(record.clone_ms),
         took(boot_ms),

@@ -16,15 +16,17 @@ use crate::snapshot::verify::{self, Options};
 ///
 /// The clone is writable and thrown away; the snapshot itself stays as it is. The private server has
 /// no network, doesn't replicate, and sees nothing else that it could write to. It must come up with
-/// all its files, at the recorded position; with `--level tables` every table is checked too. The
-/// outcome is kept: `snapshot list` shows it and `prune` honours it. Exit 1 when the snapshot isn't
+/// all its files, at the recorded position; with `--level tables` every table is checked too, and with
+/// `--level rows` the previous proven snapshot, brought forward with the binary logs that this one
+/// holds, must be equal to it, table by table. The outcome is kept: `snapshot list` shows it and `prune` honours it. Exit 1 when the snapshot isn't
 /// good, with the reason.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// An id, an unambiguous prefix of one, or latest:SERVER
     id: String,
 
-    /// How far to look: `boot`, or `tables` for CHECK TABLE of every table
+    /// How far to look: `boot`; `tables` for CHECK TABLE of every table; `rows` to compare them besides
+    /// with the previous proven snapshot, brought forward by the binary logs in this one
     #[arg(long, value_enum, default_value_t = LevelArg::Boot)]
     level: LevelArg,
 
@@ -41,6 +43,7 @@ pub struct Args {
 pub enum LevelArg {
     Boot,
     Tables,
+    Rows,
 }
 
 impl From<LevelArg> for Level {
@@ -48,6 +51,7 @@ impl From<LevelArg> for Level {
         match level {
             LevelArg::Boot => Self::Boot,
             LevelArg::Tables => Self::Tables,
+            LevelArg::Rows => Self::Rows,
         }
     }
 }
