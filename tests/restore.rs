@@ -649,6 +649,19 @@ fn ends_a_killed_restore_as_before_or_as_restored(pair: &mut Pair) {
         assert_eq!(forgotten(pair), Vec::<String>::new(), "{place}");
         set_at_run_time(pair, "OFF");
         assert_eq!(is_marked(pair), !restored, "{place}");
+        // Kept where it is the only way back, and said; else gone.
+        let undo: Vec<String> = pair
+            .list()
+            .iter()
+            .map(id)
+            .filter(|one| *one != chosen)
+            .collect();
+        assert_eq!(undo.len(), usize::from(restored), "{place}");
+        for one in undo {
+            assert!(recovered.contains(&one), "{place}: {recovered}");
+            pair.tool.run(&["snapshot", "release", &one]).ok();
+            pair.tool.run(&["snapshot", "delete", &one, "--yes"]).ok();
+        }
         assert_equal_to_source(pair);
         before.assert_nothing_left(pair);
         assert_eq!(leavings(pair), Vec::<String>::new(), "{place}");
@@ -662,6 +675,7 @@ fn ends_a_killed_restore_as_before_or_as_restored(pair: &mut Pair) {
     running.signal(Signal::SIGTERM);
     running.wait().expect_code(1);
     assert!(is_marked(pair));
+    assert_eq!(pair.list().len(), 1, "the undo snapshot wasn't needed");
     assert_equal_to_source(pair);
     pair.replica
         .execute_unlogged(&["DROP TABLE lab.mark".to_owned()]);

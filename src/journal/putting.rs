@@ -1,6 +1,7 @@
 //! Putting a snapshot in place of a stopped server's data: the part that must be carried through
 //! once it has begun, by the command itself or by `recover`.
 
+use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use crate::server::session::{Session, SessionError, Target};
 use crate::server::{Identity, replication};
 use crate::sys::exec::Program;
 use crate::sys::{failpoint, files, process};
-use crate::volume::{self, BackendKind, PutRequest, Renamed};
+use crate::volume::{self, BackendKind, PlannedVolume, PutRequest, Renamed};
 
 /// Crash recovery of a large server is long.
 const SERVICE_LIMIT: Duration = Duration::from_secs(900);
@@ -212,6 +213,7 @@ fn is_running(session: Session, channel: &str) -> Result<(Session, bool), Puttin
 pub fn carry_through(
     state: &StateDir,
     target: &Target,
+    operation: &str,
     putting: &Putting,
     stage: PutStage,
 ) -> Result<Vec<String>, RecoverError> {
@@ -227,6 +229,16 @@ pub fn carry_through(
         if stage == PutStage::Stopping && putting.closed {
             open_writes(session)?;
         }
+        match stage {
+            PutStage::Stopping => actions.extend(drop_undo(state, operation)?),
+            PutStage::Putting | PutStage::Put => {
+                let undo = undo_of(state, operation)?;
+                actions.extend(undo.and_then(|(_, manifest)| {
+                    let id = manifest["id"].as_str()?;
+                    Some(format!("the state before is kept as {id}, held"))
+                }));
+            }
+        }
         actions.push(match stage {
             PutStage::Stopping => format!("{name} runs on its data as it was before"),
             PutStage::Putting | PutStage::Put => format!("{name} runs on the restored data"),
@@ -238,6 +250,50 @@ pub fn carry_through(
         source: Box::new(source),
     })?;
     Ok(actions)
+}
+
+/// The tag of an undo snapshot, with the operation that took it.
+pub const UNDO_TAG: &str = "undo-of";
+
+/// The undo snapshot of an operation, as its manifest says it.
+fn undo_of(
+    state: &StateDir,
+    operation: &str,
+) -> Result<Option<(PathBuf, serde_json::Value)>, PuttingError> {
+    for path in files::list(&state.manifests())? {
+        let text = files::read_text(&path).ok().flatten().unwrap_or_default();
+        let Ok(manifest) = serde_json::from_str::<serde_json::Value>(&text) else {
+            continue;
+        };
+        if manifest["tags"][UNDO_TAG] == operation {
+            return Ok(Some((path, manifest)));
+        }
+    }
+    Ok(None)
+}
+
+/// Removes the undo snapshot of an operation that changed nothing; what was done.
+pub fn drop_undo(state: &StateDir, operation: &str) -> Result<Option<String>, PuttingError> {
+    let Some((path, manifest)) = undo_of(state, operation)? else {
+        return Ok(None);
+    };
+    let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let id = word(&manifest["id"]);
+    let Ok(kind) = serde_json::from_value::<BackendKind>(manifest["backend_kind"].clone()) else {
+        return Ok(None);
+    };
+    let volumes = manifest["volumes"].as_array().into_iter().flatten();
+    let planned: Vec<PlannedVolume> = volumes
+        .map(|volume| PlannedVolume {
+            origin: word(&volume["origin"]),
+            name: word(&volume["name"]),
+        })
+        .collect();
+    volume::open(kind)?.sweep(&id, &planned)?;
+    files::remove(&path)?;
+    Ok(Some(format!(
+        "removed the undo snapshot {id}, which wasn't needed"
+    )))
 }
 
 /// Ends what `close_writes` did, where the server's restart didn't.

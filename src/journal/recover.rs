@@ -103,7 +103,10 @@ pub fn recover(
         match (&operation.putting, of_pause) {
             (_, true) => {}
             (Some((putting, stage)), false) => {
-                let actions = putting::carry_through(state, target, putting, *stage)?;
+                let actions = {
+                    let name = &operation.operation;
+                    putting::carry_through(state, target, name, putting, *stage)?
+                };
                 end_recovered(state, &operation, actions, &mut recovered)?;
             }
             (None, false) if operation.kind == OperationKind::Setup => {

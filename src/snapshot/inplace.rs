@@ -158,7 +158,7 @@ pub fn restore(ctx: &Context, wanted: &str, options: Options) -> Result<RolledBa
         OperationKind::RestoreInPlace,
         &plan.server.name,
     )?;
-    match go(ctx, &plan, &putting, &mut log) {
+    match go(ctx, &plan, &putting, &use_id, &mut log) {
         Ok(rolled) => {
             log.end("done")?;
             Ok(rolled)
@@ -167,6 +167,9 @@ pub fn restore(ctx: &Context, wanted: &str, options: Options) -> Result<RolledBa
             // The journal stays open if even that fails: `recover` starts the server.
             let back = as_before(&plan, &putting, error);
             if !matches!(back, SnapshotError::NeedsOperator { .. }) {
+                if let Err(error) = putting::drop_undo(&ctx.state, &use_id) {
+                    tracing::warn!(%error, "the undo snapshot, which wasn't needed, is still there");
+                }
                 log.end("as before")?;
             }
             Err(back)
@@ -220,7 +223,13 @@ impl<E: Into<SnapshotError>> From<E> for Stage {
     }
 }
 
-fn go(ctx: &Context, plan: &Plan, putting: &Putting, log: &mut Log) -> Result<RolledBack, Stage> {
+fn go(
+    ctx: &Context,
+    plan: &Plan,
+    putting: &Putting,
+    use_id: &str,
+    log: &mut Log,
+) -> Result<RolledBack, Stage> {
     let name = &plan.server.name;
     log.stopping(putting)?;
     failpoint::hit("inplace-begun");
@@ -228,7 +237,7 @@ fn go(ctx: &Context, plan: &Plan, putting: &Putting, log: &mut Log) -> Result<Ro
         let session = Session::connect_to(&plan.target, &plan.before.identity)?;
         putting::close_writes(session).map_err(|error| failed("close the server", &error))?;
     }
-    let undo = keep_present(ctx, plan)?;
+    let undo = keep_present(ctx, plan, use_id)?;
     failpoint::hit("inplace-kept");
     let stopped = Instant::now();
     putting::stop(&putting.service, &plan.target, &putting.data_dir)
@@ -364,13 +373,13 @@ fn observe_source(ctx: &Context, server: &str) -> Result<Source, String> {
 }
 
 /// The undo: an ordinary snapshot, held.
-fn keep_present(ctx: &Context, plan: &Plan) -> Result<String, SnapshotError> {
+fn keep_present(ctx: &Context, plan: &Plan, operation: &str) -> Result<String, SnapshotError> {
     let options = create::Options {
+        tags: [(putting::UNDO_TAG.to_owned(), operation.to_owned())].into(),
         label: Some(format!("before restoring {}", plan.manifest.id)),
         hold: true,
         allow_source: true,
         cow_size: Some(judge::undo_area(&plan.manifest)),
-        ..create::Options::default()
     };
     Ok(create::create_locked(ctx, &plan.server.name, &options)?.id)
 }
