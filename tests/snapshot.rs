@@ -198,7 +198,13 @@ fn restores_a_copy_without_the_logs_that_lie_apart(pair: &mut Pair) {
         .tool
         .run(&["snapshot", "create", &name, "--dry-run"])
         .ok();
-    assert!(dry.stdout.contains("binlog"), "{}", dry.stdout);
+    let takes = dry.json()["plan"]["takes"].clone();
+    let of = |what: &str| {
+        let all = takes.as_array().unwrap().iter();
+        all.clone().find(|one| one["what"] == what).unwrap().clone()
+    };
+    assert_eq!(of("data")["filesystem"], "btrfs", "{takes}");
+    assert_eq!(of("binary log")["from"], Value::Null, "{takes}");
     let snapshot = pair.create(&["--verify"]);
     load.stop();
     let chosen = id(&snapshot);

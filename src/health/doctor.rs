@@ -198,6 +198,11 @@ fn check_snapshot(ctx: &Context, config: &ServerConfig, is_source: bool) -> Vec<
                     )
                 })
                 .collect();
+            checks.extend(ready.takes().into_iter().map(|taken| {
+                let path = taken.path.display();
+                let message = format!("{}: {path}, {}", taken.what, taken.source());
+                Check::new("snapshot.takes", &config.name, Status::Ok, message, "")
+            }));
             checks.push(check(
                 Status::Ok,
                 format!("a {kind} snapshot could be taken now"),

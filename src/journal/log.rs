@@ -265,6 +265,13 @@ fn now() -> String {
     clock::rfc3339(clock::now())
 }
 
+/// Those that weren't put away.
+fn open_logs(state: &StateDir) -> Result<Vec<PathBuf>, FileError> {
+    let mut paths = files::list(&state.journal())?;
+    paths.retain(|path| path.extension().is_some_and(|word| word == "jsonl"));
+    Ok(paths)
+}
+
 /// An ended log goes to the others.
 fn put_away(state: &StateDir, path: &Path) {
     let done = state.journal_done();
@@ -277,13 +284,7 @@ fn put_away(state: &StateDir, path: &Path) {
 
 /// What was killed between its last line and that.
 pub fn put_away_ended(state: &StateDir) -> Result<(), FileError> {
-    for path in files::list(&state.journal())? {
-        if path
-            .extension()
-            .is_none_or(|extension| extension != "jsonl")
-        {
-            continue;
-        }
+    for path in open_logs(state)? {
         let text = files::read_text(&path)?.unwrap_or_default();
         let is_end = |line: &str| matches!(serde_json::from_str(line), Ok(Entry::End { .. }));
         if text.lines().any(is_end) {
@@ -352,13 +353,7 @@ pub const PUT_STEP: &str = "put";
 /// announced was never begun, since the append hadn't returned.
 pub fn unfinished(state: &StateDir, server: Option<&str>) -> Result<Vec<Unfinished>, FileError> {
     let mut found = Vec::new();
-    for path in files::list(&state.journal())? {
-        if path
-            .extension()
-            .is_none_or(|extension| extension != "jsonl")
-        {
-            continue;
-        }
+    for path in open_logs(state)? {
         let text = files::read_text(&path)?.unwrap_or_default();
         if let Some(operation) = parse_unfinished(&path, &text)
             && server.is_none_or(|server| server == operation.server)

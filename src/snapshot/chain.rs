@@ -19,7 +19,6 @@ use super::verify;
 use crate::journal::{OperationKind, StateDir};
 use crate::server::client;
 use crate::server::flavour::quote_name;
-use crate::server::gtid::GtidSet;
 use crate::server::{Flavour, Session, Target, replication};
 use crate::sys::exec::Program;
 use crate::sys::flow::{self, End, FlowError, Told};
@@ -334,14 +333,9 @@ fn replay(
 }
 
 fn reaches(flavour: &Flavour, reached: &str, recorded: &str) -> bool {
-    let parse = |text: &str| match flavour.is_mariadb() {
-        true => GtidSet::parse_mariadb(text),
-        false => GtidSet::parse_mysql(text),
-    };
-    match (parse(reached), parse(recorded)) {
-        (Ok(reached), Ok(recorded)) => recorded.is_subset_of(&reached).unwrap_or(false),
-        _ => false,
-    }
+    let (reached, recorded) = (flavour.known_gtid(reached), flavour.known_gtid(recorded));
+    let both = reached.known().zip(recorded.known());
+    both.is_some_and(|(reached, recorded)| recorded.is_subset_of(reached).unwrap_or(false))
 }
 
 /// What differs, a fragment for each table.

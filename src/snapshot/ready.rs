@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use super::context::Context;
 use super::create::Options;
 use super::error::SnapshotError;
@@ -15,7 +17,7 @@ use crate::server::private::BootFacts;
 use crate::server::replication;
 use crate::server::session::Session;
 use crate::server::{Identity, Target};
-use crate::volume::layout::{Layout, Place, Role};
+use crate::volume::layout::{Layout, Mount, Place, Role};
 use crate::volume::{self, Backend, Stillness, TakeRequest};
 
 /// What stands before anything is changed.
@@ -26,11 +28,30 @@ pub struct Ready {
     pub identity: Identity,
     pub facts: ServerFacts,
     pub layout: Layout,
+    /// Not taken, and not needed.
+    pub logs_apart: Vec<Place>,
     pub boot: BootFacts,
     pub backend: Box<dyn Backend>,
 }
 
 impl Ready {
+    /// What of the server's files would be taken, and from where; then what is left out.
+    pub fn takes(&self) -> Vec<Taken> {
+        let of = |place: &Place, from: Option<&Mount>| Taken {
+            what: place.role.words(),
+            path: place.path.clone(),
+            from: from.map(|mount| mount.mount_point.clone()),
+            filesystem: from.map(|mount| mount.fs_type.to_string()),
+        };
+        let volumes = self.layout.volumes.iter();
+        let taken = volumes.flat_map(|volume| {
+            let places = volume.places.iter();
+            places.map(|place| of(place, Some(&volume.mount)))
+        });
+        let apart = self.logs_apart.iter().map(|place| of(place, None));
+        taken.chain(apart).collect()
+    }
+
     /// Where the volumes are mounted that the snapshot is taken of.
     pub fn mount_points(&self) -> Vec<&Path> {
         self.layout
@@ -38,6 +59,26 @@ impl Ready {
             .iter()
             .map(|volume| volume.mount.mount_point.as_path())
             .collect()
+    }
+}
+
+/// One of the server's places. A log's path is the beginning of its files' names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Taken {
+    pub what: &'static str,
+    pub path: PathBuf,
+    /// Where its volume is mounted; `None` when it isn't taken.
+    pub from: Option<PathBuf>,
+    pub filesystem: Option<String>,
+}
+
+impl Taken {
+    /// `btrfs on /srv`
+    pub fn source(&self) -> String {
+        match (&self.filesystem, &self.from) {
+            (Some(filesystem), Some(from)) => format!("{filesystem} on {}", from.display()),
+            _ => "not taken, and not needed".to_owned(),
+        }
     }
 }
 
@@ -109,6 +150,7 @@ pub fn observe_and_plan(
         identity,
         facts,
         layout,
+        logs_apart,
         boot,
         backend,
     })

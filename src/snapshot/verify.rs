@@ -14,9 +14,8 @@ use super::tables::{self, Checked};
 use super::using::{CloneFailure, Use};
 use super::{catalog, facts};
 use crate::journal::OperationKind;
-use crate::server::gtid::GtidSet;
 use crate::server::{Flavour, Session, replication};
-use crate::sys::{clock, failpoint, room};
+use crate::sys::{Fact, clock, failpoint, room};
 use crate::volume::view::Stand;
 
 /// How far to look.
@@ -260,12 +259,8 @@ fn compare_position(
 }
 
 fn is_same_position(flavour: &Flavour, one: &str, other: &str) -> bool {
-    let parse = |text: &str| match flavour.is_mariadb() {
-        true => GtidSet::parse_mariadb(text),
-        false => GtidSet::parse_mysql(text),
-    };
-    match (parse(one), parse(other)) {
-        (Ok(one), Ok(other)) => one == other,
+    match (flavour.known_gtid(one), flavour.known_gtid(other)) {
+        (Fact::Known(one), Fact::Known(other)) => one == other,
         _ => one == other,
     }
 }

@@ -36,6 +36,24 @@ pub enum Role {
     KeyRing,
 }
 
+impl Role {
+    /// As people call it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::InnodbData => "InnoDB's tablespaces",
+            Self::Redo => "redo log",
+            Self::Undo => "undo",
+            Self::Doublewrite => "doublewrite",
+            Self::AriaLog => "Aria's log",
+            Self::Tables => "tables",
+            Self::BinaryLog => "binary log",
+            Self::RelayLog => "relay log",
+            Self::KeyRing => "key ring",
+        }
+    }
+}
+
 /// One path that must be inside the snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {

@@ -9,7 +9,7 @@ use super::render;
 use crate::cli::Cli;
 use crate::cli::failure::Failure;
 use crate::cli::session::with_context;
-use crate::cli::ui::Ui;
+use crate::cli::ui::{self, Ui};
 use crate::snapshot::create::{self, Options};
 use crate::snapshot::manifest::Level;
 use crate::snapshot::{plan, verify};
@@ -116,6 +116,7 @@ fn dry_run(cli: &Cli, ui: &Ui, args: &Args, options: &Options) -> Result<(), Fai
     })?;
     let steps = plan::describe(&ready.plan);
     let volumes: Vec<&Path> = ready.mount_points();
+    let takes = ready.takes();
     let json = json!({"dry_run": true, "plan": {
         "server": args.server,
         "backend": ready.plan.backend.choice(),
@@ -123,6 +124,7 @@ fn dry_run(cli: &Cli, ui: &Ui, args: &Args, options: &Options) -> Result<(), Fai
         "consistency": ready.plan.consistency,
         "max_pause_ms": ready.plan.max_pause.as_millis() as u64,
         "volumes": volumes,
+        "takes": takes,
         "steps": steps,
         "warnings": ready.plan.warnings,
     }});
@@ -133,6 +135,19 @@ fn dry_run(cli: &Cli, ui: &Ui, args: &Args, options: &Options) -> Result<(), Fai
                 .iter()
                 .map(|step| format!("  {:<13} {}", step.step, step.detail)),
         );
+        let rows: Vec<Vec<String>> = takes
+            .iter()
+            .map(|taken| {
+                let path = taken.path.display().to_string();
+                vec![
+                    "  takes".to_owned(),
+                    taken.what.to_owned(),
+                    path,
+                    taken.source(),
+                ]
+            })
+            .collect();
+        lines.push(ui::table(&rows));
         lines.extend(
             ready
                 .plan
