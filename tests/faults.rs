@@ -554,55 +554,56 @@ fn finishes_a_deletion_that_was_killed(pair: &mut Pair) {
 /// Between any two system calls that change something; every one of them with
 /// UNDERSTUDY_TEST_CALLS=all, a sample otherwise.
 fn leaves_nothing_when_killed_inside_a_step(pair: &mut Pair) {
-    const CALLS: [&str; 5] = ["rename", "unlink", "fsync", "ioctl", "mkdir"];
+    const CALLS: [&str; 6] = ["rename", "unlink", "fsync", "ioctl", "mkdir", "mount"];
     let all = std::env::var("UNDERSTUDY_TEST_CALLS").is_ok_and(|word| word == "all");
     let next = |number: u32| match all {
         true => number + 1,
         false => number + 1 + number / 2,
     };
-    let name = pair.name();
     let before = Footprint::of(pair);
+    let name = pair.name();
+    let to = pair.base().join("to");
     let mut kills = 0;
-    for call in CALLS {
-        let mut number = 1;
-        loop {
-            let what = format!("{call} {number}");
-            let run = pair
-                .tool
-                .run_killed_at(call, number, &["snapshot", "create", &name]);
-            recover(pair);
-            before.assert_nothing_left(pair);
-            for one in pair.list() {
-                assert_eq!(one["state"], "complete", "{what}: {one}");
+    for command in ["create", "delete", "verify", "hold", "restore"] {
+        for call in CALLS {
+            let mut number = 1;
+            loop {
+                let what = format!("{command}, {call} {number}");
+                let snapshot = (command != "create").then(|| pair.create(&[]));
+                let id = snapshot
+                    .as_ref()
+                    .map_or("", |one| one["id"].as_str().unwrap());
+                let directory = to.display().to_string();
+                let more: &[&str] = match command {
+                    "create" => &[&name],
+                    "delete" => &[id, "--yes"],
+                    "restore" => {
+                        sh(&["install", "-d", "-m", "0700", &directory]);
+                        &[id, "--to", &directory]
+                    }
+                    _ => &[id],
+                };
+                let args = [&["snapshot", command][..], more].concat();
+                let run = pair.tool.run_killed_at(call, number, &args);
+                recover(pair);
+                before.assert_nothing_left(pair);
+                for one in pair.list() {
+                    assert_eq!(one["state"], "complete", "{what}: {one}");
+                    assert_ne!(one["proof"], "failed", "{what}: {one}");
+                }
+                drop(std::fs::remove_dir_all(&to));
+                pair.delete_all();
+                assert_nothing_half_written(pair, &what);
+                if run.code() == 0 {
+                    break;
+                }
+                kills += 1;
+                number = next(number);
             }
-            pair.delete_all();
-            assert_nothing_half_written(pair, &what);
-            if run.code() == 0 {
-                break;
-            }
-            kills += 1;
-            number = next(number);
-        }
-        let mut number = 1;
-        loop {
-            let what = format!("delete, {call} {number}");
-            let snapshot = pair.create(&[]);
-            let id = snapshot["id"].as_str().unwrap();
-            let delete = ["snapshot", "delete", id, "--yes"];
-            let run = pair.tool.run_killed_at(call, number, &delete);
-            recover(pair);
-            before.assert_nothing_left(pair);
-            pair.delete_all();
-            assert_nothing_half_written(pair, &what);
-            if run.code() == 0 {
-                break;
-            }
-            kills += 1;
-            number = next(number);
         }
     }
     assert!(
-        kills > 20,
+        kills > 40,
         "only {kills} kills: is something wrong with strace?"
     );
 }
