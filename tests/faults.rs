@@ -558,23 +558,28 @@ fn leaves_nothing_when_killed_inside_a_step(pair: &mut Pair) {
     let all = std::env::var("UNDERSTUDY_TEST_CALLS").is_ok_and(|word| word == "all");
     let next = |number: u32| match all {
         true => number + 1,
-        false => number + 1 + number / 2,
+        false => 2 * number + 1,
     };
     let before = Footprint::of(pair);
     let name = pair.name();
     let to = pair.base().join("to");
     let mut kills = 0;
-    for command in ["create", "delete", "verify", "hold", "restore"] {
+    // What a server is asked differs by flavour; what is done to files doesn't.
+    let commands: &[&str] = match all || pair.flavour.is_mariadb() {
+        true => &["create", "delete", "verify", "hold", "restore"],
+        false => &["create"],
+    };
+    for command in commands {
         for call in CALLS {
             let mut number = 1;
             loop {
                 let what = format!("{command}, {call} {number}");
-                let snapshot = (command != "create").then(|| pair.create(&[]));
+                let snapshot = (*command != "create").then(|| pair.create(&[]));
                 let id = snapshot
                     .as_ref()
                     .map_or("", |one| one["id"].as_str().unwrap());
                 let directory = to.display().to_string();
-                let more: &[&str] = match command {
+                let more: &[&str] = match *command {
                     "create" => &[&name],
                     "delete" => &[id, "--yes"],
                     "restore" => {
@@ -603,7 +608,7 @@ fn leaves_nothing_when_killed_inside_a_step(pair: &mut Pair) {
         }
     }
     assert!(
-        kills > 40,
+        kills >= 6 * commands.len(),
         "only {kills} kills: is something wrong with strace?"
     );
 }
