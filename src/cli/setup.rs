@@ -47,6 +47,10 @@ pub struct Args {
     #[arg(long)]
     lock_source: bool,
 
+    /// Leave out of a dump the views that can't be read, since what they refer to is gone
+    #[arg(long)]
+    skip_invalid_views: bool,
+
     /// The host part of the replication account [default: the replica's address]
     #[arg(long, value_name = "HOST")]
     account_host: Option<String>,
@@ -78,6 +82,7 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
             provision: args.provision.clone(),
             replace: args.replace,
             lock_source: args.lock_source,
+            skip_invalid_views: args.skip_invalid_views,
         },
         account_host: args.account_host.clone(),
         catch_up: args.catch_up,

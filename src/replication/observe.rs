@@ -6,10 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::error::SetupError;
-use super::plan::{Endpoint, Side};
+use super::plan::{Endpoint, Side, Stumbles};
 use crate::config::{Address, ServerConfig};
+use crate::server::flavour::quote_name;
 use crate::server::pair::{Account, NO_SUCH_GRANT, OWN_SCHEMA, Schema, global_privileges};
-use crate::server::session::{READ_LIMIT, Session, SessionError, Target};
+use crate::server::row::Row;
+use crate::server::session::{READ_LIMIT, ServerError, Session, SessionError, Target};
 use crate::server::{Identity, replication};
 use crate::snapshot::Context;
 use crate::sys::fact::Fact;
@@ -141,6 +143,53 @@ pub fn side(ctx: &Context, config: &ServerConfig) -> Result<Side, SetupError> {
         settings,
         identity,
     })
+}
+
+/// What a dump of this server would stumble over.
+pub fn stumbles(session: Session) -> Result<(Session, Stumbles), SessionError> {
+    let flavour = session.flavour().clone();
+    let named = |row: &Row| Some(format!("{}.{}", row.at(0)?, row.at(1)?));
+    let (session, rows) = session.query(&flavour.broken_tables_query(), CATALOGUE_LIMIT)?;
+    let tables = rows
+        .iter()
+        .filter_map(|row| Some((named(row)?, row.at(2)?.to_owned())))
+        .collect();
+    let (session, rows) = session.query(&flavour.lost_definers_query(), CATALOGUE_LIMIT)?;
+    let definers = rows
+        .iter()
+        .filter_map(|row| {
+            let what = format!("{} {}.{}", row.at(0)?, row.at(1)?, row.at(2)?);
+            Some((what, row.at(3)?.to_owned()))
+        })
+        .collect();
+    let (mut session, rows) = session.query(&flavour.views_query(), CATALOGUE_LIMIT)?;
+    let mut views = Vec::new();
+    for row in &rows {
+        let (Some(schema), Some(name)) = (row.at(0), row.at(1)) else {
+            continue;
+        };
+        // What the dump programs ask first of a view.
+        let ask = format!(
+            "SHOW FIELDS FROM {}.{}",
+            quote_name(schema),
+            quote_name(name)
+        );
+        let (back, answer) = session.attempt(&ask, CATALOGUE_LIMIT)?;
+        session = back;
+        if let Err(error) = answer
+            && error.code == ServerError::INVALID_VIEW
+        {
+            views.push(((schema.to_owned(), name.to_owned()), error.to_string()));
+        }
+    }
+    Ok((
+        session,
+        Stumbles {
+            views,
+            tables,
+            definers,
+        },
+    ))
 }
 
 fn variables(session: Session) -> Result<(Session, BTreeMap<String, String>), SessionError> {

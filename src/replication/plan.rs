@@ -3,11 +3,14 @@
 
 mod checks;
 mod data;
+mod dumpable;
 mod provision;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+
+pub use dumpable::Stumbles;
 
 use crate::config::TlsMode;
 use crate::server::pair::{Account, Schema};
@@ -58,6 +61,8 @@ pub struct Wish {
     pub replace: bool,
     /// A dump may hold up writers for its whole length.
     pub lock_source: bool,
+    /// Views that can't be read stay behind.
+    pub skip_invalid_views: bool,
 }
 
 /// One server as it was seen.
@@ -167,6 +172,22 @@ impl Findings {
 
     fn warn(&mut self, rule: &'static str, message: String) {
         self.warnings.push(Warning { rule, message });
+    }
+}
+
+/// What speaks against the dump that a plan decided on; what is only to be known goes to its warnings.
+pub fn judge_dump(
+    plan: &mut Plan,
+    source: &Side,
+    found: &Stumbles,
+    wish: &Wish,
+) -> Result<(), Vec<Refusal>> {
+    let mut findings = Findings::default();
+    dumpable::check(&source.name, found, wish, &mut findings);
+    plan.warnings.extend(findings.warnings);
+    match findings.refusals.is_empty() {
+        true => Ok(()),
+        false => Err(findings.refusals),
     }
 }
 

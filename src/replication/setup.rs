@@ -50,6 +50,8 @@ pub struct Ready {
     pub account_seen: account::Seen,
     pub marker_seen: bool,
     pub plan: Plan,
+    /// Views (schema, name) that a dump passes over.
+    pub left_out: Vec<(String, String)>,
     pub tools: provision::Tools,
 }
 
@@ -129,6 +131,17 @@ pub fn look(
     };
     let file = account::password_file(&ctx.state, &pair.name);
     let session = Session::connect_to(&ctx.target(&source)?, &source_side.identity)?;
+    let mut left_out = Vec::new();
+    let session = match plan.provision {
+        Provision::Dump => {
+            let (session, found) = observe::stumbles(session)?;
+            plan::judge_dump(&mut plan, &source_side, &found, &request.wish)
+                .map_err(|refusals| SetupError::Refused { refusals })?;
+            left_out.extend(found.views.into_iter().map(|(view, _)| view));
+            session
+        }
+        Provision::Nothing | Provision::Clone | Provision::Snapshot(_) => session,
+    };
     let (session, account_seen) = account::observe(session, &account, &file)?;
     let (_, _, marker_seen) = marker::observe(session)?;
     let tools = provision::find_tools(
@@ -148,6 +161,7 @@ pub fn look(
         account_seen,
         marker_seen,
         plan,
+        left_out,
         tools,
     })
 }

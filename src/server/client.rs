@@ -215,11 +215,13 @@ pub fn client_args(options: &Path) -> Vec<OsString> {
 }
 
 /// Dumps whole schemas with all that is in them, at one moment whose GTID position the dump says in
-/// its beginning. `locked` holds up all writers for its whole length.
+/// its beginning, but for the tables and views left out. `locked` holds up all writers for its whole
+/// length.
 pub fn pair_dump_args(
     flavour: &Flavour,
     options: &Path,
     schemas: &[String],
+    left_out: &[(String, String)],
     locked: bool,
 ) -> Vec<OsString> {
     let mut args: Vec<OsString> = vec![format!("--defaults-file={}", options.display()).into()];
@@ -247,6 +249,9 @@ pub fn pair_dump_args(
             add(&["--master-data=2", "--set-gtid-purged=COMMENTED"])
         }
         Family::Mysql => add(&["--master-data=2", "--set-gtid-purged=ON"]),
+    }
+    for (schema, table) in left_out {
+        add(&[&format!("--ignore-table={schema}.{table}")]);
     }
     add(&["--databases", "--"]);
     for schema in schemas {

@@ -8,7 +8,7 @@
 //!
 //! Why raising the setting and then reaching the redo log's end is enough: a commit takes its place
 //! in the log first and reads the setting afterwards. One that read the old setting has therefore its
-//! place before the end that is read after the SET; every later one flushes itself.
+//! place before the end that is read after the SET; every later one writes its own part of the log.
 
 use super::flavour::{Family, Flavour};
 use super::session::{READ_LIMIT, Session, SessionError};

@@ -150,15 +150,53 @@ impl Flavour {
 
     /// name, tables and bytes of each schema that isn't the server's own.
     pub fn schemas_query(&self) -> String {
-        let system: Vec<String> = SYSTEM_SCHEMAS.iter().map(|name| quote_text(name)).collect();
         format!(
             "SELECT s.SCHEMA_NAME, COUNT(t.TABLE_NAME), \
              COALESCE(SUM(COALESCE(t.DATA_LENGTH, 0) + COALESCE(t.INDEX_LENGTH, 0)), 0) \
              FROM information_schema.SCHEMATA s LEFT JOIN information_schema.TABLES t \
              ON t.TABLE_SCHEMA = s.SCHEMA_NAME \
              WHERE LOWER(s.SCHEMA_NAME) NOT IN ({}) GROUP BY s.SCHEMA_NAME ORDER BY 1",
-            system.join(", ")
+            system_schemas()
         )
+    }
+
+    /// schema and name of each view of users; definers aren't looked at.
+    pub fn views_query(&self) -> String {
+        format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES \
+             WHERE TABLE_TYPE = 'VIEW' AND LOWER(TABLE_SCHEMA) NOT IN ({}) ORDER BY 1, 2",
+            system_schemas()
+        )
+    }
+
+    /// schema, name and the server's words of each table that it can't open: crashed, or without its
+    /// files.
+    pub fn broken_tables_query(&self) -> String {
+        format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, COALESCE(TABLE_COMMENT, '') \
+             FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND ENGINE IS NULL \
+             AND LOWER(TABLE_SCHEMA) NOT IN ({}) ORDER BY 1, 2",
+            system_schemas()
+        )
+    }
+
+    /// kind, schema, name and definer of what runs as an account that doesn't exist.
+    pub fn lost_definers_query(&self) -> String {
+        let of = |kind: &str, table: &str, schema: &str, name: &str| {
+            format!(
+                "SELECT '{kind}', {schema}, {name}, DEFINER FROM information_schema.{table} \
+                 WHERE LOWER({schema}) NOT IN ({}) AND DEFINER NOT IN (SELECT * FROM \
+                 (SELECT CONCAT(User, '@', Host) FROM mysql.user) AS accounts)",
+                system_schemas()
+            )
+        };
+        [
+            of("view", "VIEWS", "TABLE_SCHEMA", "TABLE_NAME"),
+            of("routine", "ROUTINES", "ROUTINE_SCHEMA", "ROUTINE_NAME"),
+            of("trigger", "TRIGGERS", "TRIGGER_SCHEMA", "TRIGGER_NAME"),
+            of("event", "EVENTS", "EVENT_SCHEMA", "EVENT_NAME"),
+        ]
+        .join(" UNION ALL ")
     }
 
     /// User, host and whether it is a role, of all accounts but those of the server itself.
@@ -569,6 +607,12 @@ pub fn is_undone_already(code: u16) -> bool {
         code,
         1008 | NO_BINARY_LOG | 1193 | 1198 | 1200 | 1305 | 1396 | 1617 | 3074
     )
+}
+
+/// As a list of SQL literals.
+fn system_schemas() -> String {
+    let names: Vec<String> = SYSTEM_SCHEMAS.iter().map(|name| quote_text(name)).collect();
+    names.join(", ")
 }
 
 #[cfg(test)]

@@ -52,6 +52,8 @@ pub struct ServerError {
 impl ServerError {
     pub const LOCK_WAIT_TIMEOUT: u16 = 1205;
     pub const NO_SUCH_THREAD: u16 = 1094;
+    /// A view refers to what isn't there.
+    pub const INVALID_VIEW: u16 = 1356;
     /// A privilege is missing.
     pub const ACCESS_DENIED: u16 = 1227;
     /// MySQL: an account or role that a statement names isn't there.

@@ -203,7 +203,7 @@ fn lease_failed(error: GuardError) -> SnapshotError {
 
 /// Sets what keeps commits and pages in the server's memory. It is set back with the lease.
 fn raise_globals(ready: &Ready, mut control: Session) -> Result<Session, SnapshotError> {
-    for statement in plan::flush_statements(&ready.plan.globals) {
+    for statement in plan::flush_statements(&ready.plan) {
         let (back, done) = control.attempt(&statement, READ_LIMIT)?;
         control = back;
         match done {
@@ -230,7 +230,7 @@ fn raise_globals(ready: &Ready, mut control: Session) -> Result<Session, Snapsho
 }
 
 /// Waits until the redo log is flushed to its end of now, while replication still runs. Every commit
-/// after it flushes itself.
+/// after it writes its own.
 fn commits_ahead(ctx: &Context, control: Session) -> Result<Session, SnapshotError> {
     let since = Instant::now();
     let mut control = control;
@@ -256,7 +256,7 @@ fn commits_ahead(ctx: &Context, control: Session) -> Result<Session, SnapshotErr
         (control, flushed) = (back, now.flushed);
     }
     ctx.progress
-        .step("durable", "every commit flushes itself", since);
+        .step("durable", "every commit writes its own redo log", since);
     Ok(control)
 }
 

@@ -333,7 +333,7 @@ fn take_lock(
     Ok(Some(lock))
 }
 
-/// Every commit up to here is where a snapshot sees it: flushed by itself, as it was made sure of
+/// Every commit up to here is where a snapshot sees it: written by itself, as it was made sure of
 /// before the pause, and nobody has changed that since.
 fn see_commits_durable(hands: &Hands, control: Session) -> Result<Session, PauseError> {
     if hands.plan.stops_server() {

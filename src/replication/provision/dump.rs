@@ -65,6 +65,7 @@ pub fn bring(work: &mut Work<'_>, ready: &Ready, request: &Request) -> Result<Ou
         &work.source.flavour,
         &dump_options,
         &schemas,
+        &ready.left_out,
         request.wish.lock_source,
     );
     let load_args = client::pair_load_args(&load_options);
