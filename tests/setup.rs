@@ -192,6 +192,62 @@ fn loads_a_dump_while_others_write_and_is_already_so_the_second_time() {
     }
 }
 
+/// A dump would end at each of them, after everything before it.
+#[test]
+fn finds_what_a_dump_would_stumble_over_before_it_begins() {
+    for flavour in flavours() {
+        let couple = Couple::start(flavour);
+        for statement in [
+            "CREATE DATABASE lab",
+            "CREATE TABLE lab.t (id INT PRIMARY KEY) ENGINE=InnoDB",
+            "CREATE TABLE lab.gone (id INT PRIMARY KEY) ENGINE=InnoDB",
+            "CREATE TABLE lab.crashed (id INT PRIMARY KEY) ENGINE=MyISAM",
+            "INSERT INTO lab.t VALUES (1), (2)",
+            "INSERT INTO lab.crashed VALUES (1), (2)",
+            "CREATE VIEW lab.good AS SELECT id FROM lab.t",
+            "CREATE VIEW lab.`odd ``view` AS SELECT id FROM lab.gone",
+            "CREATE DEFINER = 'nobody'@'nowhere' PROCEDURE lab.p() SELECT 1",
+            "DROP TABLE lab.gone",
+            "FLUSH TABLES",
+        ] {
+            couple.source.execute(statement);
+        }
+        let index = couple.source.data_dir.join("lab/crashed.MYI");
+        std::fs::write(&index, "no index of MyISAM's").unwrap();
+        couple.source.execute("FLUSH BINARY LOGS");
+        let seen = || (couple.source.gtid(), couple.state(&couple.replica));
+        let before = seen();
+        let dump = ["--provision", "dump", "--lock-source"];
+        let refused = couple.setup(&dump).expect_code(4).json()["error"].to_string();
+        for words in [
+            "lab.odd `view",
+            "--skip-invalid-views",
+            "lab.crashed",
+            "REPAIR TABLE",
+        ] {
+            assert!(refused.contains(words), "{words}: {refused}");
+        }
+        assert!(!refused.contains("lab.good"), "{refused}");
+        let skip = [&dump[..], &["--skip-invalid-views"]].concat();
+        let refused = couple.setup(&skip).expect_code(4).json()["error"].to_string();
+        assert!(refused.contains("lab.crashed"), "{refused}");
+        assert_eq!(seen(), before);
+
+        couple.source.execute("DROP TABLE lab.crashed");
+        for more in [&["--dry-run"][..], &[]] {
+            let made = couple.setup(&[&skip[..], more].concat()).ok().json();
+            let warnings = made["setup"]["warnings"].to_string();
+            assert!(warnings.contains("invalid-views"), "{warnings}");
+            assert!(warnings.contains("routine lab.p"), "{warnings}");
+        }
+        let views = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE = 'VIEW' \
+                     AND TABLE_SCHEMA = 'lab'";
+        assert_eq!(couple.replica.rows(views).len(), 1);
+        assert_eq!(couple.replica.value("SELECT COUNT(*) FROM lab.good"), "2");
+        couple.assert_nothing_in_hand();
+    }
+}
+
 #[track_caller]
 fn assert_read_only(couple: &Couple) {
     let read_only = couple.replica.value("SELECT @@GLOBAL.read_only");

@@ -146,11 +146,14 @@ pub fn side(ctx: &Context, config: &ServerConfig) -> Result<Side, SetupError> {
 }
 
 /// What a dump of this server would stumble over.
-pub fn stumbles(session: Session) -> Result<(Session, Stumbles), SessionError> {
+pub fn stumbles(
+    session: Session,
+    non_transactional: &[(String, String)],
+) -> Result<(Session, Stumbles), SessionError> {
     let flavour = session.flavour().clone();
     let named = |row: &Row| Some(format!("{}.{}", row.at(0)?, row.at(1)?));
     let (session, rows) = session.query(&flavour.broken_tables_query(), CATALOGUE_LIMIT)?;
-    let tables = rows
+    let mut tables: Vec<(String, String)> = rows
         .iter()
         .filter_map(|row| Some((named(row)?, row.at(2)?.to_owned())))
         .collect();
@@ -163,6 +166,19 @@ pub fn stumbles(session: Session) -> Result<(Session, Stumbles), SessionError> {
         })
         .collect();
     let (mut session, rows) = session.query(&flavour.views_query(), CATALOGUE_LIMIT)?;
+    // A crashed one keeps its engine's name in the catalogue; reading it tells.
+    for (schema, name) in non_transactional {
+        let ask = format!(
+            "SELECT 1 FROM {}.{} LIMIT 1",
+            quote_name(schema),
+            quote_name(name)
+        );
+        let (back, answer) = session.attempt(&ask, CATALOGUE_LIMIT)?;
+        session = back;
+        if let Err(error) = answer {
+            tables.push((format!("{schema}.{name}"), error.to_string()));
+        }
+    }
     let mut views = Vec::new();
     for row in &rows {
         let (Some(schema), Some(name)) = (row.at(0), row.at(1)) else {

@@ -134,7 +134,7 @@ pub fn look(
     let mut left_out = Vec::new();
     let session = match plan.provision {
         Provision::Dump => {
-            let (session, found) = observe::stumbles(session)?;
+            let (session, found) = observe::stumbles(session, &source_side.non_transactional)?;
             plan::judge_dump(&mut plan, &source_side, &found, &request.wish)
                 .map_err(|refusals| SetupError::Refused { refusals })?;
             left_out.extend(found.views.into_iter().map(|(view, _)| view));
