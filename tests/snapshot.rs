@@ -69,6 +69,7 @@ fn native_only() -> Vec<Group> {
                 false locks_a_source_for_its_moment,
                 false pauses_until_resumed,
                 false proves_each_way_to_hold_the_moment,
+                false keeps_odd_files_as_they_are,
                 false lists_the_others_beside_a_spoilt_manifest,
                 false refuses_a_backend_that_does_not_fit,
                 false stops_and_starts_the_server_through_its_service,
@@ -163,6 +164,68 @@ fn restores_to_the_recorded_position_under_load(pair: &mut Pair) {
     assert_eq!(pair.list().len(), 1);
     pair.delete_all();
     assert_eq!(pair.volume.kept_of(&id(&snapshot)), Vec::<String>::new());
+}
+
+/// Whatever people put into a data directory: none of it is followed, opened or in the way.
+fn keeps_odd_files_as_they_are(pair: &mut Pair) {
+    let data = pair.replica.data_dir.clone();
+    let at = |name: &str| data.join(name);
+    let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, at(name)).unwrap();
+    link("/etc", "a-link-to-etc");
+    link("/usr/bin/env", "lab/a-link-to-a-program");
+    link("/nowhere/at/all", "a-dangling-link");
+    sh(&["mkfifo", &at("a-fifo").display().to_string()]);
+    let socket = std::os::unix::net::UnixListener::bind(at("a-socket")).unwrap();
+    std::fs::write(at("two\nlines"), "x").unwrap();
+    std::fs::create_dir_all(at("lost+found")).unwrap();
+    let base = pair.base().to_owned();
+    std::fs::create_dir_all(base.join("kept")).unwrap();
+    let beside = pair.volume.mount.join("beside");
+    std::fs::create_dir_all(&beside).unwrap();
+    for backend in ["btrfs", "reflink", "copy"] {
+        let kept = match backend {
+            "reflink" => beside.clone(),
+            _ => base.join("kept"),
+        };
+        pair.configure(|settings| {
+            settings.backend = backend.to_owned();
+            if backend != "btrfs" {
+                settings.snapshot = format!("directory = \"{}\"", kept.display());
+            }
+        });
+        let snapshot = pair.create(&["--verify"]);
+        assert_eq!(snapshot["proof"], "booted", "{backend}: {snapshot}");
+        let warnings = snapshot["warnings"].to_string();
+        assert!(warnings.contains("a-link-to-etc"), "{backend}: {warnings}");
+        let to = base.join("to");
+        sh(&["install", "-d", "-m", "0700", &to.display().to_string()]);
+        let restore = [
+            "snapshot",
+            "restore",
+            &id(&snapshot),
+            "--to",
+            to.to_str().unwrap(),
+        ];
+        pair.tool.run(&restore).ok();
+        let restored = std::fs::read_link(to.join("a-link-to-etc"));
+        assert_eq!(restored.unwrap(), std::path::Path::new("/etc"), "{backend}");
+        std::fs::remove_dir_all(&to).unwrap();
+        pair.delete_all();
+    }
+    drop(socket);
+    for name in [
+        "a-link-to-etc",
+        "lab/a-link-to-a-program",
+        "a-dangling-link",
+        "a-fifo",
+        "a-socket",
+        "two\nlines",
+    ] {
+        std::fs::remove_file(at(name)).unwrap();
+    }
+    std::fs::remove_dir(at("lost+found")).unwrap();
+    pair.configure_plain();
+    pair.wait_caught_up();
 }
 
 fn proves_each_way_to_hold_the_moment(pair: &mut Pair) {

@@ -78,6 +78,7 @@ fn request(id: &str, paths: &[&Path]) -> TakeRequest {
             data_dir: paths[0].to_owned(),
             volumes: paths.iter().map(volume).collect(),
             warnings: Vec::new(),
+            links_apart: Vec::new(),
         },
         directory: None,
         cow_size: CowSize::Bytes(32 * MIB),

@@ -41,6 +41,9 @@ pub struct BootFacts {
     /// It writes one on a volume that isn't in the snapshot; nothing of it is needed to recover.
     #[serde(default)]
     pub log_apart: bool,
+    /// Links among the files that aren't followed: they lead nowhere, or to what isn't the server's.
+    #[serde(default)]
+    pub links_apart: Vec<PathBuf>,
 }
 
 /// Absolute paths.
@@ -172,6 +175,7 @@ pub fn observe_boot_facts(
         outside_files: Vec::new(),
         relay_log: None,
         log_apart: false,
+        links_apart: Vec::new(),
         binary_log: basename.filter(|_| log_bin).map(|base| BinaryLog {
             index: index.unwrap_or_else(|| base.with_extension("index")),
             base,

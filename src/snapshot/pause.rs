@@ -425,7 +425,14 @@ fn take_quiet(
     let cancelled = || cancel.is_set();
     loop {
         clock.left(STEP, cancel)?;
-        let (back, before) = quiet::wait_until_quiet(control, clock.until, &cancelled)?;
+        let (back, before) = match quiet::wait_until_quiet(control, clock.until, &cancelled) {
+            // It was told to write everything out, and didn't answer in the time that was left.
+            Err(_) if Instant::now() >= clock.until => {
+                let reason = "InnoDB was still writing when max_pause was over";
+                return Err(PauseError::NotQuiet(reason.to_owned()));
+            }
+            quiet => quiet?,
+        };
         let before = before.map_err(PauseError::NotQuiet)?;
         let progress = hands.progress;
         let torn = match hands

@@ -111,7 +111,8 @@ pub fn observe_and_plan(
         layout,
         logs_apart,
     } = volume::choose(settings.backend, &layout, directory, is_stopped)?;
-    let boot = leave_logs(boot, &logs_apart);
+    let mut boot = leave_logs(boot, &logs_apart);
+    boot.links_apart.clone_from(&layout.links_apart);
     let freeze = freeze_points(ctx, settings, kind, &layout)?;
     if boot.log_apart && flavour.leave_binary_log().is_none() {
         return Err(SnapshotError::refused(

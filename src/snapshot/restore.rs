@@ -265,7 +265,7 @@ fn copy_all(
             roots = roots.without_relay_log(base);
         }
         let mut mirror = Mirror::open(roots, to.clone(), Method::Copy)?;
-        refuse_link(&mirror)?;
+        refuse_link(&mirror, plan, seen)?;
         let needs = mirror.measure()?;
         (bytes, inodes) = (bytes + needs.0, inodes + needs.1);
         there += kept::disk_usage(&to)?;
@@ -290,9 +290,24 @@ fn copy_all(
     Ok(copied)
 }
 
-/// A link in the copy would lead its server to the live server's files.
-fn refuse_link(mirror: &Mirror) -> Result<(), SnapshotError> {
-    match mirror.first_link()? {
+/// A link in the copy would lead its server to the live server's files; one that never led to any of
+/// them stays as it is.
+fn refuse_link(
+    mirror: &Mirror,
+    plan: &Plan,
+    seen: &[(PathBuf, PathBuf)],
+) -> Result<(), SnapshotError> {
+    let apart: Vec<PathBuf> = plan
+        .facts
+        .links_apart
+        .iter()
+        .filter_map(|link| now_at(seen, link))
+        .collect();
+    let leads = mirror
+        .links()?
+        .into_iter()
+        .find(|link| !apart.contains(link));
+    match leads {
         None => Ok(()),
         Some(link) => Err(SnapshotError::refused(
             format!(

@@ -96,6 +96,8 @@ pub struct Layout {
     pub volumes: Vec<Volume>,
     /// What may be missing without harm, said to the user (a key ring kept elsewhere, tmpdir).
     pub warnings: Vec<String>,
+    /// Links among the data that aren't followed: they lead nowhere, or to what isn't the server's.
+    pub links_apart: Vec<PathBuf>,
 }
 
 impl Layout {
@@ -157,6 +159,8 @@ pub struct ServerPaths {
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
     pub mounts: Vec<Mount>,
+    /// The uid of the data directory.
+    pub account: u32,
     /// For each wanted path what is there, or `None`.
     pub spots: BTreeMap<PathBuf, Option<Spot>>,
     /// What the directories among them lead to: links, mounts, subvolumes.
@@ -170,6 +174,23 @@ pub struct Spot {
     pub path: PathBuf,
     /// `st_dev`: for btrfs one per subvolume.
     pub device: u64,
+    /// Its uid.
+    pub owner: u32,
+}
+
+/// Where nothing of a database server lies, also of one that runs as root.
+const SYSTEM: [&str; 12] = [
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys",
+    "/usr",
+];
+
+impl Spot {
+    /// Whether the account that the data belongs to put it there: a database or table moved elsewhere.
+    /// A link can lead anywhere, and root, which we are, must not follow it.
+    pub fn belongs_to(&self, account: u32) -> bool {
+        let is_systems = || SYSTEM.iter().any(|place| self.path.starts_with(place));
+        self.owner == account && !(account == 0 && is_systems())
+    }
 }
 
 /// Something inside a place that is really elsewhere.
@@ -295,6 +316,7 @@ pub fn plan_layout(
         devices: Vec::new(),
         known: BTreeSet::new(),
         warnings: Vec::new(),
+        links_apart: Vec::new(),
     };
     let wanted = wanted(paths, map);
     let (key_rings, data): (Vec<_>, Vec<_>) = wanted
@@ -316,6 +338,7 @@ pub fn plan_layout(
         data_dir: data_dir.path.clone(),
         volumes: plan.volumes,
         warnings: plan.warnings,
+        links_apart: plan.links_apart,
     })
 }
 
@@ -326,6 +349,7 @@ struct Plan<'a> {
     devices: Vec<u64>,
     known: BTreeSet<(Role, PathBuf)>,
     warnings: Vec<String>,
+    links_apart: Vec<PathBuf>,
 }
 
 impl Plan<'_> {
@@ -399,14 +423,26 @@ impl Plan<'_> {
                 "Replace the bind mount by a symlink, or by a directory.",
             )),
             How::Link(None) => {
+                self.links_apart.push(inside.at.clone());
                 self.warnings
                     .push(format!("the link {} leads nowhere", inside.at.display()));
                 Ok(())
             }
             How::Link(Some(spot)) if self.covers(spot) => Ok(()),
             How::Link(Some(spot)) if !holds_data(&inside.at, &spot.path) => {
+                self.links_apart.push(inside.at.clone());
                 self.warnings.push(format!(
                     "the link {} leads to {}, which isn't in the snapshot",
+                    inside.at.display(),
+                    spot.path.display()
+                ));
+                Ok(())
+            }
+            How::Link(Some(spot)) if !spot.belongs_to(self.seen.account) => {
+                self.links_apart.push(inside.at.clone());
+                self.warnings.push(format!(
+                    "the link {} leads to {}, which isn't the server's: it stays a link, and what it \
+                     leads to isn't in the snapshot",
                     inside.at.display(),
                     spot.path.display()
                 ));

@@ -130,13 +130,13 @@ impl Mirror {
         &self.left_out
     }
 
-    /// A symbolic link in any root, if there is one.
-    pub fn first_link(&self) -> Result<Option<PathBuf>, VolumeError> {
-        let mut found = None;
+    /// All symbolic links in its roots.
+    pub fn links(&self) -> Result<Vec<PathBuf>, VolumeError> {
+        let mut found = Vec::new();
         for index in 0..self.dirs.len() {
             self.walk_root(index, &mut |met| {
                 if let Met::Link { relative, .. } = met {
-                    found.get_or_insert_with(|| self.roots.roots[index].from.join(relative));
+                    found.push(self.roots.roots[index].from.join(relative));
                 }
                 Ok(())
             })?;

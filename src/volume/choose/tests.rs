@@ -27,6 +27,7 @@ fn layout(paths: &[&str]) -> Layout {
         data_dir: paths[0].into(),
         volumes: paths.iter().map(volume).collect(),
         warnings: Vec::new(),
+        links_apart: Vec::new(),
     }
 }
 

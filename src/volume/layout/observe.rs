@@ -26,13 +26,24 @@ pub fn observe_layout(
             spots.insert(path.to_owned(), observe_spot(path)?);
         }
     }
-    let inside = observe_inside(&wanted, &spots, &mounts)?;
+    let data = spots.get(&paths_data(&wanted)).cloned().flatten();
+    let account = data.map_or(0, |data| data.owner);
+    let inside = observe_inside(&wanted, &spots, &mounts, account)?;
     let seen = Observed {
         mounts,
+        account,
         spots,
         inside,
     };
     plan_layout(paths, map, &seen)
+}
+
+/// The data directory is the first of all.
+fn paths_data(wanted: &[Wanted]) -> PathBuf {
+    wanted
+        .first()
+        .map(|first| first.look_at().to_owned())
+        .unwrap_or_default()
 }
 
 /// The mounts of this process's mount namespace.
@@ -47,8 +58,13 @@ pub fn observe_mounts() -> Result<Vec<Mount>, VolumeError> {
 /// `Ok(None)` when nothing is there.
 fn observe_spot(path: &Path) -> Result<Option<Spot>, VolumeError> {
     let spot = path.canonicalize().and_then(|path| {
-        let device = path.metadata()?.dev();
-        Ok(Spot { path, device })
+        let found = path.metadata()?;
+        let (device, owner) = (found.dev(), found.uid());
+        Ok(Spot {
+            path,
+            device,
+            owner,
+        })
     });
     match spot {
         Ok(spot) => Ok(Some(spot)),
@@ -68,6 +84,7 @@ fn observe_inside(
     wanted: &[Wanted],
     spots: &BTreeMap<PathBuf, Option<Spot>>,
     mounts: &[Mount],
+    account: u32,
 ) -> Result<Vec<Inside>, VolumeError> {
     let mut todo: Vec<PathBuf> = wanted
         .iter()
@@ -91,6 +108,7 @@ fn observe_inside(
         todo.extend(look.dirs);
         for inside in look.inside {
             if let How::Link(Some(spot)) = &inside.how
+                && spot.belongs_to(account)
                 && spot.path.is_dir()
             {
                 todo.push(spot.path.clone());
@@ -164,6 +182,7 @@ fn observe_dir(at: &Path, outer: u64, mounts: &[Mount]) -> Result<Option<How>, V
     let spot = Spot {
         path: at.to_owned(),
         device: own.dev(),
+        owner: own.uid(),
     };
     let mounted = mount_of(at, mounts).is_some_and(|mount| mount.mount_point == at);
     Ok(match (mounted, own.dev() == outer) {

@@ -8,6 +8,7 @@ const MOUNTS: &str = "\
 3 1 253:1 / /redo rw - ext4 /dev/mapper/vg-redo rw
 4 1 0:40 /@a /sub rw - btrfs /dev/sdb rw
 ";
+const MYSQLS: u32 = 999;
 const ROOT: u64 = nix::sys::stat::makedev(8, 1);
 const MYSQL: u64 = nix::sys::stat::makedev(253, 0);
 const REDO: u64 = nix::sys::stat::makedev(253, 1);
@@ -16,12 +17,14 @@ fn spot(path: &str, device: u64) -> Option<Spot> {
     Some(Spot {
         path: path.into(),
         device,
+        owner: MYSQLS,
     })
 }
 
 fn seen(spots: &[(&str, Option<Spot>)]) -> Observed {
     Observed {
         mounts: parse_mountinfo(MOUNTS),
+        account: MYSQLS,
         spots: spots
             .iter()
             .map(|(path, spot)| (PathBuf::from(path), spot.clone()))
@@ -115,6 +118,37 @@ fn places_are_grouped_by_filesystem_with_the_data_first() {
     );
     assert_eq!(layout.volumes[1].mount.source, "/dev/mapper/vg-redo");
     assert_eq!(layout.data_dir, Path::new("/var/lib/mysql"));
+}
+
+#[test]
+fn links_to_what_is_not_the_servers_are_never_followed() {
+    let of = |path: &str, owner| Spot {
+        path: path.into(),
+        device: ROOT,
+        owner,
+    };
+    for (path, owner, account, follows) in [
+        ("/srv/big", MYSQLS, MYSQLS, true),
+        ("/srv/big", 0, MYSQLS, false),
+        ("/home/mysql/big", MYSQLS, MYSQLS, true),
+        ("/etc", 0, MYSQLS, false),
+        // A server that runs as root.
+        ("/srv/big", 0, 0, true),
+        ("/etc", 0, 0, false),
+        ("/usr/bin", 0, 0, false),
+        ("/etcetera", 0, 0, true),
+    ] {
+        assert_eq!(
+            of(path, owner).belongs_to(account),
+            follows,
+            "{path} {owner} {account}"
+        );
+    }
+    let mut seen = seen(&[("/var/lib/mysql", spot("/var/lib/mysql", MYSQL))]);
+    seen.inside = vec![link("/var/lib/mysql/etc", Some(of("/etc", 0)))];
+    let layout = plan_layout(&server(), &BTreeMap::new(), &seen).unwrap();
+    assert_eq!(shape(&layout), [vec!["Data:/var/lib/mysql"]]);
+    assert!(layout.warnings[0].contains("isn't the server's"));
 }
 
 #[test]
@@ -220,6 +254,7 @@ fn subvolumes_of_one_btrfs_are_volumes_of_their_own() {
     seen.inside = vec![Inside {
         at: "/sub/db".into(),
         how: How::Subvolume(Spot {
+            owner: MYSQLS,
             path: "/sub/db".into(),
             device: 78,
         }),

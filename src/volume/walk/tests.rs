@@ -18,6 +18,7 @@ fn layout(places: &[(Role, &str)]) -> Layout {
                 .collect(),
         }],
         warnings: Vec::new(),
+        links_apart: Vec::new(),
     }
 }
 
