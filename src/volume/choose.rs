@@ -176,8 +176,9 @@ fn native(layout: &Layout, facts: &Facts) -> Result<BackendKind, Native> {
         }
         _ => {
             return Err(Native::None(format!(
-                "the data is spread over {}",
-                describe(facts)
+                "the data is spread over {} ({})",
+                describe(facts),
+                describe_places(layout)
             )));
         }
     };
@@ -260,6 +261,25 @@ fn describe(facts: &Facts) -> String {
         })
         .collect();
     names.join(" and ")
+}
+
+/// "the redo log (innodb_log_group_home_dir) is in /redo, the data in /srv/mysql": what isn't on the
+/// data's volume, and which setting puts it there.
+fn describe_places(layout: &Layout) -> String {
+    let apart = layout.volumes.iter().skip(1);
+    let mut words: Vec<String> = apart
+        .flat_map(|volume| &volume.places)
+        .map(|place| {
+            let setting = place
+                .role
+                .setting()
+                .map_or(String::new(), |s| format!(" ({s})"));
+            let path = place.path.display();
+            format!("the {}{setting} is in {path}", place.role.words())
+        })
+        .collect();
+    words.push(format!("the data in {}", layout.data_dir.display()));
+    words.join(", ")
 }
 
 fn describe_types(layout: &Layout) -> String {

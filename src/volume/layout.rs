@@ -41,15 +41,32 @@ impl Role {
     pub fn words(self) -> &'static str {
         match self {
             Self::Data => "data",
-            Self::InnodbData => "InnoDB's tablespaces",
+            Self::InnodbData => "system tablespace",
             Self::Redo => "redo log",
-            Self::Undo => "undo",
-            Self::Doublewrite => "doublewrite",
-            Self::AriaLog => "Aria's log",
+            Self::Undo => "undo log",
+            Self::Doublewrite => "doublewrite buffer",
+            Self::AriaLog => "Aria log",
             Self::Tables => "tables",
             Self::BinaryLog => "binary log",
             Self::RelayLog => "relay log",
             Self::KeyRing => "key ring",
+        }
+    }
+}
+
+impl Role {
+    /// The server's variable that says where it is.
+    pub fn setting(self) -> Option<&'static str> {
+        match self {
+            Self::Data => Some("datadir"),
+            Self::InnodbData => Some("innodb_data_home_dir"),
+            Self::Redo => Some("innodb_log_group_home_dir"),
+            Self::Undo => Some("innodb_undo_directory"),
+            Self::Doublewrite => Some("innodb_doublewrite_dir"),
+            Self::AriaLog => Some("aria_log_dir_path"),
+            Self::BinaryLog => Some("log_bin"),
+            Self::RelayLog => Some("relay_log"),
+            Self::Tables | Self::KeyRing => None,
         }
     }
 }

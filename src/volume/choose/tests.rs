@@ -56,6 +56,17 @@ fn decided(
 }
 
 #[test]
+fn a_spread_layout_is_told_by_what_puts_it_where() {
+    let mut layout = layout(&["/sub/mysql", "/redo/log"]);
+    layout.volumes[1].places[0].role = Role::Redo;
+    let spread = [Storage::Btrfs, Storage::Plain];
+    let error = decide(BackendChoice::Auto, &layout, &facts(&spread, None)).unwrap_err();
+    let text = error.to_string();
+    let wanted = "the redo log (innodb_log_group_home_dir) is in /redo/log, the data in /sub/mysql";
+    assert!(text.contains(wanted), "{text}");
+}
+
+#[test]
 fn auto_goes_by_where_the_data_is() {
     use BackendKind as K;
     use Storage as S;
