@@ -15,7 +15,6 @@ use super::error::SnapshotError;
 use super::manifest::{Manifest, Proof};
 use super::private::{self, Booted, Failure};
 use super::using::{CloneFailure, Use};
-use super::verify;
 use crate::journal::{OperationKind, StateDir};
 use crate::server::client;
 use crate::server::flavour::quote_name;
@@ -151,15 +150,15 @@ pub enum Outcome {
     NoChain(String),
 }
 
-/// Brings the previous snapshot forward and compares. `own` are this snapshot's clones, on which no
+/// Brings the previous snapshot, booted as `plan` says, forward and compares. `own` are this snapshot's clones, on which no
 /// server runs any more, and `sums` what its tables hold.
 pub fn compare(
     using: &Use<'_>,
     own: &[Stand],
     link: &Link,
+    plan: &private::Plan,
     sums: &Checksums,
 ) -> Result<Outcome, Failure> {
-    let plan = verify::plan(using.ctx, &link.previous)?;
     let mut older = Use::begin(
         using.ctx,
         &link.previous,
@@ -175,7 +174,7 @@ pub fn compare(
                 own,
                 beside: &beside,
             };
-            forward(&older, &plan, link, &places, using, sums)
+            forward(&older, plan, link, &places, using, sums)
         })
         .map_err(SnapshotError::from)?
     })();

@@ -147,7 +147,8 @@ fn compare_rows(
     let outcome = match (link, proven.sums.take()) {
         (None, _) => return Ok(proven),
         (Some(Ok(link)), Some(sums)) => {
-            let compared = chain::compare(using, stands, &link, &sums);
+            let older = plan(using.ctx, &link.previous).map_err(Unproven::from)?;
+            let compared = chain::compare(using, stands, &link, &older, &sums);
             let outcome = compared.map_err(|failure| Unproven {
                 failure,
                 by: Look::Rows,
