@@ -70,6 +70,7 @@ fn native_only() -> Vec<Group> {
                 false pauses_until_resumed,
                 false proves_each_way_to_hold_the_moment,
                 false keeps_odd_files_as_they_are,
+                false finds_the_files_of_a_server_in_a_container,
                 false lists_the_others_beside_a_spoilt_manifest,
                 false refuses_a_backend_that_does_not_fit,
                 false stops_and_starts_the_server_through_its_service,
@@ -164,6 +165,45 @@ fn restores_to_the_recorded_position_under_load(pair: &mut Pair) {
     assert_eq!(pair.list().len(), 1);
     pair.delete_all();
     assert_eq!(pair.volume.kept_of(&id(&snapshot)), Vec::<String>::new());
+}
+
+/// Its paths are those of its own mount namespace; the tool is told nothing of them.
+fn finds_the_files_of_a_server_in_a_container(pair: &mut Pair) {
+    let inside = pair.base().join("inside");
+    std::fs::create_dir(&inside).unwrap();
+    pair.replica.shut_down();
+    pair.replica.inside = Some(inside.clone());
+    pair.replica.restart();
+    pair.wait_caught_up();
+    let seen = pair.replica.value("SELECT @@GLOBAL.datadir");
+    assert!(seen.starts_with(&inside.display().to_string()), "{seen}");
+    assert!(std::fs::read_dir(&inside).unwrap().next().is_none());
+    let before = Footprint::of(pair);
+    let load = Load::start(&pair.source, Duration::from_millis(5));
+    let offset = load.offset;
+    sleep(Duration::from_millis(300));
+    let snapshot = pair.create(&["--verify"]);
+    load.stop();
+    assert_eq!(snapshot["backend"], "btrfs");
+    assert_eq!(snapshot["proof"], "booted", "{snapshot}");
+    before.assert_nothing_left(pair);
+    {
+        let restored = Restored::boot(pair, &snapshot);
+        restored.assert_is_at(&snapshot, offset);
+        restored.assert_catches_up();
+    }
+    let to = pair.base().join("to").display().to_string();
+    sh(&["install", "-d", "-m", "0700", &to]);
+    pair.tool
+        .run(&["snapshot", "restore", &id(&snapshot), "--to", &to])
+        .ok();
+    sh(&["rm", "-rf", &to]);
+    pair.delete_all();
+    pair.replica.shut_down();
+    pair.replica.inside = None;
+    pair.replica.restart();
+    pair.wait_caught_up();
+    std::fs::remove_dir(&inside).unwrap();
 }
 
 /// Whatever people put into a data directory: none of it is followed, opened or in the way.

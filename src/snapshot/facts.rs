@@ -31,7 +31,8 @@ pub fn of_snapshot(ctx: &Context, manifest: &Manifest) -> Result<BootFacts, Snap
     let target = ctx.target(server)?;
     let session = Session::connect(&target).map_err(|error| no_record(error.to_string()))?;
     let (session, facts) = crate::server::facts::observe_server(session)?;
-    let data_dir = observe::host_data_dir(&facts, &server.snapshot.path_map);
-    let (_, boot) = observe::boot_facts(session, &facts, &data_dir)?;
+    let (session, map) = observe::path_map(session, &facts, &server.snapshot.path_map)?;
+    let data_dir = observe::host_data_dir(&facts, &map);
+    let (_, boot) = observe::boot_facts(session, &facts, &data_dir, &map)?;
     Ok(boot)
 }

@@ -327,7 +327,8 @@ fn strangers(
         return Ok(Vec::new());
     }
     let (session, facts) = facts::observe_server(Session::connect(target)?)?;
-    let (_, layout) = observe::layout(session, &facts, &server.snapshot.path_map)?;
+    let (session, map) = observe::path_map(session, &facts, &server.snapshot.path_map)?;
+    let (_, layout) = observe::layout(session, &facts, &map)?;
     let places: Vec<Place> = layout.places().cloned().collect();
     let spared: Vec<std::path::PathBuf> = [server.snapshot.directory.clone(), facts.path("tmpdir")]
         .into_iter()

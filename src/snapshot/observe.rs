@@ -13,6 +13,36 @@ use crate::sys::files;
 use crate::sys::process;
 use crate::volume::layout::{self, Layout, ServerPaths};
 
+/// Where this host sees the server's paths. As configured; else, of a server in a container on this
+/// host, as the container's own mount table tells: only a map that leads to this very server's data
+/// directory counts.
+pub fn path_map(
+    session: Session,
+    facts: &ServerFacts,
+    configured: &BTreeMap<PathBuf, PathBuf>,
+) -> Result<(Session, BTreeMap<PathBuf, PathBuf>), SnapshotError> {
+    if !configured.is_empty() {
+        return Ok((session, configured.clone()));
+    }
+    let none = BTreeMap::new();
+    let own = host_data_dir(facts, &none);
+    let (mut session, is_its) = is_its_data_dir(session, facts, &own)?;
+    if is_its {
+        return Ok((session, none));
+    }
+    let ours = layout::observe_mounts()?;
+    for theirs in process::mounts_of_other_namespaces(&["mariadbd", "mysqld"]) {
+        let map = layout::map_between(&layout::parse_mountinfo(&theirs), &ours);
+        let data_dir = host_data_dir(facts, &map);
+        let (back, is_its) = is_its_data_dir(session, facts, &data_dir)?;
+        session = back;
+        if is_its {
+            return Ok((session, map));
+        }
+    }
+    Ok((session, none))
+}
+
 /// Every place that must be in the snapshot, after making sure that the data directory on this
 /// host really is this server's: a snapshot of somebody else's files would look good and be wrong.
 pub fn layout(
@@ -99,11 +129,36 @@ pub fn host_data_dir(facts: &ServerFacts, map: &BTreeMap<PathBuf, PathBuf>) -> P
         .unwrap_or_default()
 }
 
+/// A private server runs on this host, and finds the files where the host has them. The paths of
+/// programs and their own files stay: it is the host's program that is run.
+fn as_seen_here(mut boot: BootFacts, map: &BTreeMap<PathBuf, PathBuf>) -> BootFacts {
+    const OF_PROGRAMS: [&str; 4] = [
+        "basedir",
+        "character_sets_dir",
+        "lc_messages_dir",
+        "plugin_dir",
+    ];
+    let here = |path: &PathBuf| layout::host_path(path, map);
+    let data = boot.settings.iter_mut();
+    for (_, value) in data.filter(|(name, _)| !OF_PROGRAMS.contains(&name.as_str())) {
+        if value.starts_with('/') && !value.contains([':', ';']) {
+            *value = here(&PathBuf::from(&*value)).display().to_string();
+        }
+    }
+    boot.outside_files = boot.outside_files.iter().map(here).collect();
+    boot.relay_log = boot.relay_log.as_ref().map(here);
+    if let Some(log) = &mut boot.binary_log {
+        (log.base, log.index) = (here(&log.base), here(&log.index));
+    }
+    boot
+}
+
 /// How a server is started on these files, with the program that runs on them now.
 pub fn boot_facts(
     session: Session,
     facts: &ServerFacts,
     data_dir: &Path,
+    map: &BTreeMap<PathBuf, PathBuf>,
 ) -> Result<(Session, BootFacts), SnapshotError> {
     let binary = process::in_directory(data_dir)
         .into_iter()
@@ -113,5 +168,5 @@ pub fn boot_facts(
     boot.relay_log = facts
         .path("relay_log_basename")
         .map(|path| data_dir.join(path));
-    Ok((session, boot))
+    Ok((session, as_seen_here(boot, map)))
 }

@@ -101,8 +101,9 @@ pub fn observe_and_plan(
         return Err(SnapshotError::Refused { refusals });
     }
     let settings = &server.snapshot;
-    let (session, layout) = observe::layout(session, &facts, &settings.path_map)?;
-    let (session, boot) = observe::boot_facts(session, &facts, &layout.data_dir)?;
+    let (session, map) = observe::path_map(session, &facts, &settings.path_map)?;
+    let (session, layout) = observe::layout(session, &facts, &map)?;
+    let (session, boot) = observe::boot_facts(session, &facts, &layout.data_dir, &map)?;
     drop(session);
     let is_stopped = settings.consistency == Consistency::Stop;
     let directory = settings.directory.as_deref();

@@ -74,6 +74,32 @@ pub fn in_directory(directory: &Path) -> Vec<u32> {
         .collect()
 }
 
+/// The mount tables (mountinfo) of other mount namespaces in which a program of one of these names runs:
+/// containers, each once.
+pub fn mounts_of_other_namespaces(programs: &[&str]) -> Vec<String> {
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let mut known = vec![namespace("thread-self")];
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let exe = std::fs::read_link(entry.path().join("exe")).unwrap_or_default();
+        let program = exe.file_name().unwrap_or_default().to_string_lossy();
+        let program = program.trim_end_matches(" (deleted)");
+        if name.parse::<u32>().is_err() || !programs.contains(&program) {
+            continue;
+        }
+        let own = namespace(&name);
+        if own.is_some() && !known.contains(&own) {
+            known.push(own);
+            found.extend(std::fs::read_to_string(entry.path().join("mountinfo")).ok());
+        }
+    }
+    found
+}
+
 /// The program that a process runs, as this host names it; `None` when it can't be told or is gone
 /// from its place (a container's, or one that was upgraded meanwhile).
 pub fn program_of(pid: u32) -> Option<std::path::PathBuf> {

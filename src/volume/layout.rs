@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use mounts::{Mount, mount_of, parse_mountinfo, path_within};
+pub use mounts::{Mount, map_between, mount_of, parse_mountinfo, path_within};
 pub use observe::{observe_layout, observe_mounts};
 
 use super::VolumeError;
@@ -307,7 +307,7 @@ pub fn wanted(paths: &ServerPaths, map: &BTreeMap<PathBuf, PathBuf>) -> Vec<Want
 }
 
 /// The server's path as this host sees it: the longest mapped prefix is replaced.
-fn host_path(path: &Path, map: &BTreeMap<PathBuf, PathBuf>) -> PathBuf {
+pub fn host_path(path: &Path, map: &BTreeMap<PathBuf, PathBuf>) -> PathBuf {
     // Collecting components drops `.` and doubled slashes.
     let path: PathBuf = path.components().collect();
     let longest = map

@@ -95,6 +95,8 @@ pub struct Server {
     pub port: u16,
     /// The flavour's own, unless a test has a copy with something beside it.
     pub program: PathBuf,
+    /// In a mount namespace of its own, in which its data directory is here.
+    pub inside: Option<PathBuf>,
     start: Start,
     child: Option<Child>,
 }
@@ -119,6 +121,7 @@ impl Server {
             place: place.to_owned(),
             port: listener.local_addr().unwrap().port(),
             program: flavour.program(),
+            inside: None,
             start,
             child: None,
         }
@@ -199,9 +202,23 @@ impl Server {
             .append(true)
             .open(self.log())
             .unwrap();
+        let mut argv = self.argv();
+        let mut contained = Vec::new();
+        if let Some(inside) = &self.inside {
+            let (data, inside) = (self.data_dir.display(), inside.display());
+            let own = format!("--datadir={data}");
+            for word in argv.iter_mut().filter(|word| **word == own) {
+                *word = format!("--datadir={inside}");
+            }
+            let script = format!("mount --bind {data} {inside} && exec \"$@\"");
+            contained = ["/usr/bin/unshare", "-m", "/bin/sh", "-c", &script, "sh"]
+                .map(str::to_owned)
+                .to_vec();
+        }
         let child = Command::new("/usr/bin/setpriv")
             .args(["--pdeathsig", "KILL"])
-            .args(self.argv())
+            .args(contained)
+            .args(argv)
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())

@@ -1,5 +1,6 @@
 //! /proc/self/mountinfo: its lines, and which mount holds a path.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,41 @@ pub fn path_within(path: &Path, mount: &Mount) -> Option<PathBuf> {
     } else {
         mount.root.join(rest)
     })
+}
+
+/// Filesystems that hold nothing of a server's, and show in every namespace.
+const OF_THE_KERNEL: [&str; 12] = [
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "mqueue",
+    "nsfs",
+    "proc",
+    "securityfs",
+    "sysfs",
+    "tracefs",
+];
+
+/// From the paths of another mount namespace to ours: for each of its mounts, where we see the same
+/// part of the same filesystem. What we don't see is left out.
+pub fn map_between(theirs: &[Mount], ours: &[Mount]) -> BTreeMap<PathBuf, PathBuf> {
+    let seen_at = |mount: &Mount| {
+        let own = ours
+            .iter()
+            .filter(|own| own.device == mount.device && mount.root.starts_with(&own.root))
+            .max_by_key(|own| own.root.components().count())?;
+        let rest = mount.root.strip_prefix(&own.root).ok()?;
+        Some(own.mount_point.join(rest).components().collect())
+    };
+    theirs
+        .iter()
+        .filter(|mount| !OF_THE_KERNEL.contains(&&*mount.fs_type))
+        .filter_map(|mount| Some((mount.mount_point.clone(), seen_at(mount)?)))
+        .filter(|(there, here)| there != here)
+        .collect()
 }
 
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
@@ -105,6 +141,37 @@ mod tests {
 a line of something else
 46 27 7:1 / /srv/with\\040space/db ro - xfs /dev/loop1 ro
 ";
+
+    #[test]
+    fn a_containers_paths_are_found_by_device_and_part() {
+        let ours = parse_mountinfo(
+            "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n\
+             2 1 8:2 / /srv rw - xfs /dev/sdb rw\n\
+             3 1 0:40 /@mysql /var/lib/mysql rw - btrfs /dev/sdc rw\n\
+             4 1 0:60 / /var/lib/containers/1/merged rw - overlay overlay rw\n",
+        );
+        let theirs = parse_mountinfo(
+            "9 0 0:60 / / rw - overlay overlay rw\n\
+             10 9 8:2 /my\\040data /var/lib/mysql rw - xfs /dev/sdb rw\n\
+             11 9 0:40 /@mysql/redo /redo rw - btrfs /dev/sdc rw\n\
+             12 9 8:1 /etc/hosts /etc/hosts rw - ext4 /dev/sda1 rw\n\
+             13 9 0:99 / /elsewhere rw - xfs /dev/sdz rw\n\
+             14 9 0:5 / /proc rw - proc proc rw\n",
+        );
+        let map = map_between(&theirs, &ours);
+        let shown: Vec<String> = map
+            .iter()
+            .map(|(there, here)| format!("{} {}", there.display(), here.display()))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "/ /var/lib/containers/1/merged",
+                "/redo /var/lib/mysql/redo",
+                "/var/lib/mysql /srv/my data",
+            ]
+        );
+    }
 
     #[test]
     fn fields_are_read_and_unescaped() {
