@@ -11,6 +11,7 @@ mod lab;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use lab::restored::Restored;
 use lab::runner::{self, Group};
 use lab::server::Flavour;
 use lab::storage::Storage;
-use lab::{in_guest, sh};
+use lab::{in_guest, sh, try_sh};
 use serde_json::Value;
 
 fn main() -> ExitCode {
@@ -76,6 +77,7 @@ fn native_only() -> Vec<Group> {
                 false stops_and_starts_the_server_through_its_service,
                 false counts_no_delay_on_purpose_as_lag,
                 false keeps_one_of_two_channels_stopped,
+                false cures_data_at_the_top_level_of_btrfs,
             ],
         });
     }
@@ -290,6 +292,98 @@ fn proves_each_way_to_hold_the_moment(pair: &mut Pair) {
         pair.delete_all();
     }
     pair.configure_plain();
+}
+
+/// A btrfs of its own, unmounted when this is dropped.
+struct TopLevel {
+    device: String,
+    at: PathBuf,
+    again: PathBuf,
+}
+
+impl TopLevel {
+    fn make(pair: &Pair) -> Self {
+        let (at, again) = (pair.base().join("top"), pair.base().join("again"));
+        let image = pair.base().join("top.image");
+        let file = std::fs::File::create(&image).unwrap();
+        file.set_len(2000 << 20).unwrap();
+        for dir in [&at, &again] {
+            std::fs::create_dir(dir).unwrap();
+        }
+        let (image, path) = (image.display().to_string(), at.display().to_string());
+        sh(&["mkfs.btrfs", "-q", &image]);
+        // Its own loop device, which outlives an unmounting.
+        let device = sh(&["losetup", "--show", "-f", &image]).trim().to_owned();
+        let top = Self { device, at, again };
+        sh(&["mount", &top.device, &path]);
+        top
+    }
+}
+
+impl Drop for TopLevel {
+    fn drop(&mut self) {
+        for dir in [&self.again, &self.at] {
+            drop(try_sh(&["umount", "-R", &dir.display().to_string()]));
+        }
+        drop(try_sh(&["losetup", "-d", &self.device]));
+    }
+}
+
+/// Without a directory elsewhere it is refused, with one copied; and after the commands that the
+/// refusals name it is a btrfs snapshot.
+fn cures_data_at_the_top_level_of_btrfs(pair: &mut Pair) {
+    let home = pair.replica.data_dir.clone();
+    pair.replica.shut_down();
+    let top = TopLevel::make(pair);
+    let path = |path: &Path| path.display().to_string();
+    sh(&["cp", "-a", &path(&home.join(".")), &path(&top.at)]);
+    pair.replica.data_dir = top.at.clone();
+    pair.replica.restart();
+    pair.wait_caught_up();
+    let set_directory = |pair: &Pair, directory: &Path| {
+        std::fs::create_dir(directory).unwrap();
+        let line = format!("directory = \"{}\"", directory.display());
+        pair.configure(|settings| settings.snapshot = line);
+    };
+    let hint = |pair: &Pair| {
+        let run = pair.tool.run(&["snapshot", "create", &pair.name()]);
+        let error = run.expect_code(4).json()["error"].clone();
+        assert!(error.to_string().contains("subvol"), "{error}");
+        error.to_string()
+    };
+    let command = hint(pair).split('`').nth(1).unwrap().to_owned();
+    set_directory(pair, &pair.base().join("elsewhere"));
+    let snapshot = pair.create(&["--verify"]);
+    assert_eq!(
+        (&snapshot["backend"], &snapshot["proof"]),
+        (&"copy".into(), &"booted".into())
+    );
+    pair.delete_all();
+    pair.configure_plain();
+
+    pair.replica.shut_down();
+    sh(&["sh", "-c", &command]);
+    pair.replica.restart();
+    pair.wait_caught_up();
+    let mount = hint(pair)
+        .split('`')
+        .nth(1)
+        .unwrap()
+        .replace("DIR", &path(&top.again));
+    sh(&["sh", "-c", &mount]);
+    set_directory(pair, &top.again.join("kept"));
+    let snapshot = pair.create(&["--verify"]);
+    assert_eq!(
+        (&snapshot["backend"], &snapshot["proof"]),
+        (&"btrfs".into(), &"booted".into())
+    );
+    pair.delete_all();
+    pair.configure_plain();
+    pair.replica.shut_down();
+    pair.replica.data_dir = home;
+    drop(top);
+    pair.replica.restart();
+    pair.wait_caught_up();
 }
 
 /// Every way to a snapshot's data that boots a server does without them; in place is refused.

@@ -1,11 +1,12 @@
 //! btrfs: read-only snapshots of subvolumes, by system call alone.
 //!
-//! Each lies at `PLACE/ID/NAME` beside its note, never inside the data directory, which MySQL
-//! scans. A snapshot leaves nested subvolumes empty, and none can be made while the filesystem is
-//! frozen (the call waits for the thaw; seen on Linux 6.18), so several subvolumes have no common
-//! moment.
-
-mod put;
+//! Each lies at `PLACE/ID/NAME` beside its note, never inside the data directory. No name would do
+//! there (seen): MariaDB 10.11 shows a directory as a database though its name begins with a dot, and
+//! MySQL 9.7 finds every tablespace twice, and doesn't start, unless it does. Besides, the server's
+//! account could put another directory in its place, and whatever hands the data over to that
+//! account (`chown -R`, as container images do at each start) fails on what is read-only. A snapshot
+//! leaves nested subvolumes empty, and none can be made while the filesystem is frozen (the call waits
+//! for the thaw; seen on Linux 6.18), so several subvolumes have no common moment.
 
 use std::fs::File;
 use std::io;
@@ -39,6 +40,7 @@ impl Backend for Btrfs {
 
     fn prepare(&self, request: &TakeRequest) -> Result<Box<dyn Prepared>, VolumeError> {
         let mounts = observe_mounts()?;
+        check_not_top_level(&request.layout)?;
         if let Some(nested) = request.layout.nested() {
             return Err(refuse_nested(&nested.path));
         }
@@ -366,6 +368,31 @@ pub(super) fn refuse_nested(path: &Path) -> VolumeError {
     )
 }
 
+/// Refused when the data directory, or another place, is the top level of its filesystem itself: all
+/// of that filesystem lies within the data, so that nothing can be kept on it.
+pub(super) fn check_not_top_level(layout: &Layout) -> Result<(), VolumeError> {
+    let found = layout.volumes.iter().find(|Volume { mount, places }| {
+        let is_top = mount.fs_type == "btrfs" && mount.root == Path::new("/");
+        is_top && places.iter().any(|place| place.covers(&mount.mount_point))
+    });
+    let Some(Volume { mount, .. }) = found else {
+        return Ok(());
+    };
+    let (at, device) = (mount.mount_point.display(), &mount.source);
+    Err(VolumeError::refused(
+        format!(
+            "{at} is the top level of its btrfs filesystem, so that a snapshot on it would lie in \
+             the data itself"
+        ),
+        format!(
+            "Stop the server and make the data a subvolume: `btrfs subvolume snapshot {at} \
+             {at}/@data && umount {at} && mount -o subvol=@data {device} {at}`, and so in fstab; \
+             then `mount -o subvolid=5 {device} DIR`, and set a [snapshot] directory in DIR. Or set \
+             a [snapshot] directory on another filesystem and backend = \"copy\"."
+        ),
+    ))
+}
+
 /// The root of the subvolume that holds `path` (absolute, without links).
 fn subvolume_root(path: &Path) -> Result<PathBuf, VolumeError> {
     let failed = |error: io::Error| VolumeError::call("look at", path, error);
@@ -446,13 +473,16 @@ fn default_place(root: &Path, layout: &Layout, mounts: &[Mount]) -> Result<PathB
         .chain([within])
         .find(|place| layout.places().all(|used| !used.covers(place)))
         .ok_or_else(|| {
+            let device = mount_of(root, mounts).map_or("DEVICE", |mount| &mount.source);
             VolumeError::refused(
                 format!(
                     "there is no place for snapshots outside of {} on its filesystem",
                     root.display()
                 ),
-                "Mount the filesystem's top level (subvolid=5) somewhere and set a [snapshot] \
-                 directory there.",
+                format!(
+                    "Mount the filesystem's top level elsewhere (`mount -o subvolid=5 {device} \
+                     DIR`, and in fstab), and set a [snapshot] directory in DIR."
+                ),
             )
         })
 }

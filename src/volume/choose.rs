@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::btrfs::{Btrfs, refuse_nested};
+use super::btrfs::{Btrfs, check_not_top_level, refuse_nested};
 use super::copy::{FileByFile, no_directory};
 use super::kept::check_directory;
 use super::layout::{Layout, Mount, Place, Volume, mount_of, observe_mounts};
@@ -164,10 +164,13 @@ fn native(layout: &Layout, facts: &Facts) -> Result<BackendKind, Native> {
         [Storage::LvmThin] => BackendKind::LvmThin,
         // Thick and thin in one: the thick way is the one that works on both.
         [Storage::LvmThick] | [Storage::LvmThick, Storage::LvmThin] => BackendKind::LvmThick,
-        [Storage::Btrfs] => match layout.nested() {
-            Some(nested) => return Err(Native::Refused(refuse_nested(&nested.path))),
-            None => BackendKind::Btrfs,
-        },
+        [Storage::Btrfs] => {
+            check_not_top_level(layout).map_err(Native::Refused)?;
+            match layout.nested() {
+                Some(nested) => return Err(Native::Refused(refuse_nested(&nested.path))),
+                None => BackendKind::Btrfs,
+            }
+        }
         [Storage::Plain] => {
             return Err(Native::None(format!(
                 "{} has no snapshots",

@@ -7,11 +7,12 @@ const MOUNTS: &str = "\
 1 0 8:1 / / rw - ext4 /dev/sda1 rw
 2 1 253:0 / /data rw - xfs /dev/mapper/vg-data rw
 3 1 253:1 / /redo rw - ext4 /dev/mapper/vg-redo rw
-4 1 0:40 / /sub rw - btrfs /dev/sdb rw
+4 1 0:40 /@mysql /sub rw - btrfs /dev/sdb rw
 5 1 0:51 / /tank rw - zfs tank/mysql rw
 6 1 0:52 / /tank/redo rw - zfs tank/mysql/redo rw
 7 1 0:53 / /other rw - zfs other/redo rw
 8 1 0:54 / /shm rw - tmpfs none rw
+9 1 0:55 / /top rw - btrfs /dev/sdc rw
 ";
 
 fn layout(paths: &[&str]) -> Layout {
@@ -76,7 +77,7 @@ fn auto_goes_by_where_the_data_is() {
         Option<bool>,
         Option<K>,
     );
-    let table: [Row; 12] = [
+    let table: [Row; 15] = [
         (&["/tank"], &[S::Zfs], Some(true), Some(K::Zfs)),
         (
             &["/tank", "/tank/redo"],
@@ -99,6 +100,9 @@ fn auto_goes_by_where_the_data_is() {
             Some(K::LvmThick),
         ),
         (&["/sub"], &[S::Btrfs], None, Some(K::Btrfs)),
+        (&["/top/mysql"], &[S::Btrfs], None, Some(K::Btrfs)),
+        (&["/top"], &[S::Btrfs], None, None),
+        (&["/top"], &[S::Btrfs], Some(false), Some(K::Copy)),
         (&["/data", "/sub"], &[S::LvmThick, S::Btrfs], None, None),
         (
             &["/data", "/sub"],
@@ -159,6 +163,22 @@ fn nested_subvolume_is_named_for_btrfs_and_copied_by_files() {
     assert!(error.to_string().contains("/sub/db"), "{error}");
     let auto = decided(BackendChoice::Auto, &paths, &storage, Some(true));
     assert_eq!(auto, Some(BackendKind::Reflink));
+}
+
+#[test]
+fn data_at_the_top_level_of_btrfs_is_refused_with_the_commands_that_cure_it() {
+    let error = decide(
+        BackendChoice::Btrfs,
+        &layout(&["/top"]),
+        &facts(&[Storage::Btrfs], Some(false)),
+    );
+    let Err(VolumeError::Refused { hint, .. }) = error else {
+        panic!("{error:?}");
+    };
+    assert!(
+        hint.contains("mount -o subvol=@data /dev/sdc /top"),
+        "{hint}"
+    );
 }
 
 #[test]
