@@ -8,6 +8,8 @@
 //! leaves nested subvolumes empty, and none can be made while the filesystem is frozen (the call waits
 //! for the thaw; seen on Linux 6.18), so several subvolumes have no common moment.
 
+mod put;
+
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
