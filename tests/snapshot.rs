@@ -90,6 +90,7 @@ fn native_only() -> Vec<Group> {
             false refuses_credentials_that_others_may_read,
             false believes_nothing_that_others_could_have_written,
             false keeps_to_one_json_document_on_failure,
+            false never_calls_good_what_lies_behind_a_foreign_link,
         ],
     });
     // What a position is read from differs by role: without a binary log, or with one that holds only
@@ -167,6 +168,69 @@ fn restores_to_the_recorded_position_under_load(pair: &mut Pair) {
     assert_eq!(pair.list().len(), 1);
     pair.delete_all();
     assert_eq!(pair.volume.kept_of(&id(&snapshot)), Vec::<String>::new());
+}
+
+/// A database moved elsewhere, where it belongs to another account than the data: it isn't taken, and
+/// neither a proof nor a restored copy may pass off the live files as the snapshot's.
+fn never_calls_good_what_lies_behind_a_foreign_link(pair: &mut Pair) {
+    pair.replica.execute_unlogged(&[
+        "CREATE DATABASE moved".to_owned(),
+        "CREATE TABLE moved.t (id INT PRIMARY KEY) ENGINE=InnoDB".to_owned(),
+    ]);
+    pair.replica.shut_down();
+    let (at, to) = (
+        pair.replica.data_dir.join("moved"),
+        pair.base().join("moved"),
+    );
+    sh(&[
+        "cp",
+        "-a",
+        &at.display().to_string(),
+        &to.display().to_string(),
+    ]);
+    std::fs::remove_dir_all(&at).unwrap();
+    sh(&["chown", "-R", "12345", &to.display().to_string()]);
+    std::os::unix::fs::symlink(&to, &at).unwrap();
+    pair.replica.restart();
+    pair.wait_caught_up();
+    let name = pair.name();
+    let run = pair.tool.run(&["snapshot", "create", &name, "--verify"]);
+    let failed = run.expect_code(1).json()["snapshot"].clone();
+    assert_eq!(failed["proof"], "failed", "{failed}");
+    let reason = failed["state_reason"].to_string();
+    assert!(
+        reason.contains("links lead out of the snapshot"),
+        "{reason}"
+    );
+    assert!(
+        failed["warnings"]
+            .to_string()
+            .contains("isn't the server's")
+    );
+    let copy = pair.base().join("to").display().to_string();
+    sh(&["install", "-d", "-m", "0700", &copy]);
+    let restore = ["snapshot", "restore", &id(&failed), "--to", &copy];
+    let run = pair.tool.run(&restore);
+    assert_ne!(run.code(), 0, "{}", run.stdout);
+    sh(&["rm", "-rf", &copy]);
+    pair.delete_all();
+    // Given to the account of the data, it is taken, or refused, but never passed over.
+    sh(&["chown", "-R", "0", &to.display().to_string()]);
+    let run = pair.tool.run(&["snapshot", "create", &name]);
+    let text = run.expect_code(4).stdout;
+    assert!(text.contains(&to.display().to_string()), "{text}");
+    pair.replica.shut_down();
+    std::fs::remove_file(&at).unwrap();
+    sh(&[
+        "cp",
+        "-a",
+        &to.display().to_string(),
+        &at.display().to_string(),
+    ]);
+    pair.replica.restart();
+    pair.replica
+        .execute_unlogged(&["DROP DATABASE moved".to_owned()]);
+    pair.wait_caught_up();
 }
 
 /// Its paths are those of its own mount namespace; the tool is told nothing of them.

@@ -18,6 +18,7 @@ use super::manifest::Manifest;
 use super::mounts;
 use super::pause::ms;
 use super::private::{self, Failure, Plan};
+use super::tables;
 use super::using::{CloneFailure, Use};
 use super::verify;
 use crate::journal::OperationKind;
@@ -419,6 +420,8 @@ fn settle(using: &mut Use<'_>, plan: &Plan, directory: &Path) -> Result<(), Snap
         }];
         view::arrange(&stands, &[run, directory.to_owned()])?;
         let (booted, session) = private::boot(using, &plan)?;
+        let real = files::real_path(directory).unwrap_or_else(|| directory.to_owned());
+        let session = tables::check_files(session, &plan.facts.data_dir, &[&real])?;
         let session = forget(session, booted.target().user.as_str())?;
         drop(session);
         booted.shut_down(using.ctx)?;

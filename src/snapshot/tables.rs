@@ -66,11 +66,16 @@ impl Table {
 }
 
 /// Every file that InnoDB's dictionary names is there and has something in it: a lost one shows in no
-/// log line until its table is opened.
-pub fn check_files(session: Session, data_dir: &Path) -> Result<Session, Failure> {
+/// log line until its table is opened. And it lies in one of the `places`: through a link that leads
+/// elsewhere the server would have read, and would write to, files that aren't the snapshot's.
+pub fn check_files(
+    session: Session,
+    data_dir: &Path,
+    places: &[&Path],
+) -> Result<Session, Failure> {
     let statement = session.flavour().table_files_query();
     let (session, rows) = session.query(statement, CATALOGUE_LIMIT)?;
-    let (mut missing, mut empty) = (Vec::new(), Vec::new());
+    let (mut missing, mut empty, mut outside) = (Vec::new(), Vec::new(), Vec::new());
     for file in rows.iter().filter_map(|row| row.at(0)) {
         let path = data_dir.join(file);
         match files::length(&path) {
@@ -78,8 +83,19 @@ pub fn check_files(session: Session, data_dir: &Path) -> Result<Session, Failure
             None if path.with_extension("isl").exists() => {}
             None => missing.push(file),
             Some(0) => empty.push(file),
-            Some(_) => {}
+            Some(_) if is_within(&path, places) => {}
+            Some(_) => outside.push(file),
         }
+    }
+    if !outside.is_empty() {
+        return Err(Failure::Flaw {
+            flaw: Flaw::MissingFile,
+            detail: format!(
+                "links lead out of the snapshot to {}: what they lead to must belong to the account of \
+                 the data directory",
+                some_of(&outside)
+            ),
+        });
     }
     let found = match (missing.is_empty(), empty.is_empty()) {
         (false, _) => Some((Flaw::MissingFile, missing)),
@@ -93,6 +109,12 @@ pub fn check_files(session: Session, data_dir: &Path) -> Result<Session, Failure
             detail: some_of(&files),
         }),
     }
+}
+
+/// What can't be told is in none.
+fn is_within(path: &Path, places: &[&Path]) -> bool {
+    let real = files::real_path(path);
+    real.is_some_and(|real| places.iter().any(|place| real.starts_with(place)))
 }
 
 /// CHECK TABLE of all tables, several at a time; stops at nothing, so that all bad ones are named.

@@ -1,6 +1,7 @@
 //! `snapshot verify`: a snapshot is good when a server has come up on a clone of it, at the recorded
 //! position; better when all its tables were checked.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::boot_log::Flaw;
@@ -186,7 +187,8 @@ fn ask(
         ..Proven::default()
     };
     let mut session = booted.answer(ctx, "comparing the position", || {
-        let session = tables::check_files(session, &plan.facts.data_dir)?;
+        let places: Vec<&Path> = stands.iter().map(|stand| stand.at.as_path()).collect();
+        let session = tables::check_files(session, &plan.facts.data_dir, &places)?;
         let (session, warning) = compare_position(session, &using.manifest)?;
         proven.warnings.extend(warning);
         failpoint::hit("position-compared");

@@ -276,6 +276,11 @@ pub fn length(path: &Path) -> Option<u64> {
     std::fs::metadata(path).ok().map(|there| there.len())
 }
 
+/// Where it really is, without links; `None` when that can't be told.
+pub fn real_path(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().ok()
+}
+
 /// User and group of what is there; links followed.
 pub fn owner_of(path: &Path) -> Result<(u32, u32), FileError> {
     let there = std::fs::metadata(path).map_err(failed("look at", path))?;
