@@ -77,10 +77,10 @@ const PURE: [&str; 16] = [
     "replication/plan/checks.rs",
     "replication/plan/data.rs",
     "replication/plan/provision.rs",
-    "snapshot/boot_log.rs",
-    "snapshot/inplace/judge.rs",
-    "snapshot/plan.rs",
-    "snapshot/retention.rs",
+    "snapshot/prove/boot_log.rs",
+    "snapshot/restore/in_place/judge.rs",
+    "snapshot/take/plan.rs",
+    "snapshot/keep/retention.rs",
 ];
 
 const IMPURE: [&str; 12] = [

@@ -17,7 +17,7 @@ use crate::health::finding::Finding;
 use crate::health::report::{self, PairReport, ServerReport};
 use crate::health::{Limits, Look, Picture, Severity, observe, rules};
 use crate::snapshot::Context;
-use crate::snapshot::catalog::Storage;
+use crate::snapshot::keep::catalog::Storage;
 
 /// Judge a pair or server for a monitoring system
 ///

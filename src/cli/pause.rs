@@ -8,7 +8,7 @@ use super::Cli;
 use super::failure::Failure;
 use super::session::with_context;
 use super::ui::Ui;
-use crate::snapshot::manual;
+use crate::snapshot::take::manual;
 
 /// Stop a replica's SQL threads until `resume`, or until the time is over
 ///

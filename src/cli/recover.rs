@@ -6,7 +6,7 @@ use super::Cli;
 use super::failure::Failure;
 use super::session::with_context;
 use super::ui::Ui;
-use crate::snapshot::keep;
+use crate::snapshot::keep::lifecycle;
 
 /// Finish or undo what interrupted operations left
 ///
@@ -26,9 +26,9 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
     let recovered = with_context(cli, ui, |ctx| {
         let server = args.server.as_deref();
         Ok(if args.dry_run {
-            keep::left_over(ctx, server)?
+            lifecycle::left_over(ctx, server)?
         } else {
-            keep::recover_servers(ctx, server)?
+            lifecycle::recover_servers(ctx, server)?
         })
     })?;
     let json = json!({"recovered": recovered, "dry_run": args.dry_run});

@@ -6,7 +6,7 @@ use super::Cli;
 use super::failure::Failure;
 use super::session::with_context;
 use super::ui::Ui;
-use crate::snapshot::manual;
+use crate::snapshot::take::manual;
 
 /// End a pause: start exactly the SQL threads that it stopped
 #[derive(Debug, clap::Args)]

@@ -13,7 +13,7 @@ use crate::health::report::{self, PairReport, ServerReport};
 use crate::health::{Limits, Look, Picture, Severity, known, observe};
 use crate::server::Session;
 use crate::snapshot::Context;
-use crate::snapshot::catalog::Storage;
+use crate::snapshot::keep::catalog::Storage;
 use crate::sys::clock;
 
 /// Show who is source now, how its replicas are, and what is wrong

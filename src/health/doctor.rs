@@ -14,8 +14,8 @@ use super::view::Limits;
 use crate::config::{ServerConfig, ServiceControl};
 use crate::server::parity::{self, Parity};
 use crate::server::{Session, client};
-use crate::snapshot::catalog::Storage;
-use crate::snapshot::create;
+use crate::snapshot::keep::catalog::Storage;
+use crate::snapshot::take::{create, preflight};
 use crate::snapshot::{Context, SnapshotError};
 use crate::sys::files;
 
@@ -179,15 +179,15 @@ fn observe_parity(ctx: &Context, picture: &Picture<'_>, server: usize) -> Option
 /// As tonight's job would begin.
 fn check_snapshot(ctx: &Context, config: &ServerConfig, is_source: bool) -> Vec<Check> {
     const ID: &str = "snapshot.ready";
-    let options = create::Options {
+    let options = preflight::Options {
         allow_source: is_source,
-        ..create::Options::default()
+        ..preflight::Options::default()
     };
     let check =
         |status, message: String, hint: String| Check::new(ID, &config.name, status, message, hint);
     match create::rehearse(ctx, &config.name, &options) {
         Ok(ready) => {
-            let kind = crate::snapshot::plan::kind_word(ready.plan.backend);
+            let kind = crate::snapshot::take::plan::kind_word(ready.plan.backend);
             let warnings = ready.plan.warnings.iter().chain(&ready.layout.warnings);
             let mut checks: Vec<Check> = warnings
                 .map(|warning| {

@@ -16,7 +16,7 @@ use crate::journal::log;
 use crate::server::condition::{self, Condition};
 use crate::server::replication::ThreadState;
 use crate::server::{Session, SessionError, Target};
-use crate::snapshot::catalog::{self, Storage};
+use crate::snapshot::keep::catalog::{self, Storage};
 use crate::snapshot::manifest::{Proof, State};
 use crate::snapshot::{Context, Manifest, SnapshotError};
 use crate::sys::{Fact, clock, files, process};

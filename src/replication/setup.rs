@@ -20,7 +20,7 @@ use crate::config::{PairConfig, ServerConfig, TlsMode};
 use crate::server::pair::Account;
 use crate::server::session::Session;
 use crate::snapshot::Context;
-use crate::snapshot::keep::lock_recovered;
+use crate::snapshot::keep::lifecycle::lock_recovered;
 use crate::sys::fact::Fact;
 use crate::sys::lock::FileLock;
 

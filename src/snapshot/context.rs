@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::error::SnapshotError;
-use super::progress::Progress;
 use crate::config::{Config, ServerConfig, credentials};
 use crate::journal::StateDir;
 use crate::server::Target;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::progress::Progress;
 
 /// Set by a signal; looked at between steps and in every wait.
 #[derive(Debug, Clone, Default)]

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::boot_log::Flaw;
 use crate::config::{BackendChoice, Consistency};
 use crate::server::private::BootFacts;
 use crate::server::replication::Position;
+use crate::snapshot::prove::boot_log::Flaw;
 use crate::volume::{BackendKind, VolumeRecord};
 
 /// How far a snapshot was proven; it climbs.

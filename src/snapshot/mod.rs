@@ -1,35 +1,17 @@
-//! Snapshots of a replica: plan, pause, take, manifest, catalogue, retention.
-//!
-//! The pure parts (`plan`, `retention`) stand beside the parts that perform.
+//! Snapshots of a replica, from the pause to the file that came back. `take/` makes one, `keep/` knows
+//! and ends them, `prove/` boots them, `restore/` gives their data back; what all four speak of stands
+//! here.
 
-pub mod boot_log;
-pub mod catalog;
-mod chain;
 pub mod context;
-pub mod create;
 pub mod error;
-pub mod essentials;
-pub mod extract;
-pub mod facts;
 pub mod id;
-pub mod inplace;
 pub mod keep;
 pub mod manifest;
-pub mod manual;
-pub mod moment;
-pub mod mounts;
 pub mod observe;
-pub mod pause;
-pub mod plan;
-pub mod private;
 pub mod progress;
-pub mod quiet;
-pub mod ready;
+pub mod prove;
 pub mod restore;
-pub mod retention;
-pub mod tables;
-pub mod using;
-pub mod verify;
+pub mod take;
 
 pub use context::Context;
 pub use error::SnapshotError;

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::error::SnapshotError;
 use crate::server::Session;
 use crate::server::facts::ServerFacts;
 use crate::server::private::{self, BootFacts};
 use crate::server::session::READ_LIMIT;
+use crate::snapshot::error::SnapshotError;
 use crate::sys::files;
 use crate::sys::process;
 use crate::volume::layout::{self, Layout, ServerPaths};

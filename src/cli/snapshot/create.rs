@@ -10,9 +10,11 @@ use crate::cli::Cli;
 use crate::cli::failure::Failure;
 use crate::cli::session::with_context;
 use crate::cli::ui::{self, Ui};
-use crate::snapshot::create::{self, Options};
 use crate::snapshot::manifest::Level;
-use crate::snapshot::{plan, verify};
+use crate::snapshot::prove::verify;
+use crate::snapshot::take::create;
+use crate::snapshot::take::plan;
+use crate::snapshot::take::preflight::Options;
 
 /// Take a snapshot of a replica with its SQL threads paused
 ///

@@ -6,7 +6,7 @@ use crate::cli::Cli;
 use crate::cli::failure::Failure;
 use crate::cli::session::with_context;
 use crate::cli::ui::Ui;
-use crate::snapshot::keep;
+use crate::snapshot::keep::lifecycle;
 
 /// Delete one snapshot: its volumes and its manifest
 #[derive(Debug, clap::Args)]
@@ -21,12 +21,12 @@ pub struct Args {
 
 pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
     let manifest = with_context(cli, ui, |ctx| {
-        let manifest = keep::delete(ctx, &args.id, true)?;
+        let manifest = lifecycle::delete(ctx, &args.id, true)?;
         if args.dry_run {
             return Ok(manifest);
         }
         ui.confirm(&format!("delete {}?", manifest.id))?;
-        Ok(keep::delete(ctx, &manifest.id, false)?)
+        Ok(lifecycle::delete(ctx, &manifest.id, false)?)
     })?;
     let json = json!({"snapshot": manifest, "deleted": !args.dry_run, "dry_run": args.dry_run});
     ui.result(&json, || {

@@ -9,7 +9,7 @@ use crate::cli::session::with_context;
 use crate::cli::ui::{self, Ui};
 use crate::cli::{Cli, Output};
 use crate::server::client::Existing;
-use crate::snapshot::extract::{self, Destination, Options};
+use crate::snapshot::restore::extract::{self, Destination, Options};
 
 /// Get tables back as they were: "undo my delete"
 ///

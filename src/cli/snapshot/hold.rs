@@ -6,7 +6,7 @@ use crate::cli::Cli;
 use crate::cli::failure::Failure;
 use crate::cli::session::with_context;
 use crate::cli::ui::Ui;
-use crate::snapshot::keep;
+use crate::snapshot::keep::lifecycle;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -20,7 +20,7 @@ pub struct Args {
 
 pub fn run(cli: &Cli, ui: &Ui, args: &Args, held: bool) -> Result<(), Failure> {
     let (manifest, changed) = with_context(cli, ui, |ctx| {
-        Ok(keep::set_held(ctx, &args.id, held, args.dry_run)?)
+        Ok(lifecycle::set_held(ctx, &args.id, held, args.dry_run)?)
     })?;
     let json = json!({"snapshot": manifest, "changed": changed, "dry_run": args.dry_run});
     ui.result(&json, || {

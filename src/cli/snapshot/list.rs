@@ -7,7 +7,7 @@ use crate::cli::Cli;
 use crate::cli::failure::Failure;
 use crate::cli::session::with_context;
 use crate::cli::ui::Ui;
-use crate::snapshot::catalog;
+use crate::snapshot::keep::catalog;
 
 /// List snapshots, newest first, as their volumes are now
 ///

@@ -6,7 +6,7 @@ use crate::cli::Cli;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::session::with_context;
 use crate::cli::ui::{self, Ui};
-use crate::snapshot::keep::{self, Pruned};
+use crate::snapshot::keep::lifecycle::{self, Pruned};
 
 /// Delete what no retention rule keeps
 ///
@@ -25,13 +25,13 @@ pub struct Args {
 pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
     let server = args.server.as_deref();
     let pruned = with_context(cli, ui, |ctx| {
-        let planned = keep::prune(ctx, server, true)?;
+        let planned = lifecycle::prune(ctx, server, true)?;
         let surplus = planned.iter().filter(|p| !p.keep).count();
         if args.dry_run || surplus == 0 {
             return Ok(planned);
         }
         ui.confirm(&format!("delete {surplus} of {} snapshots?", planned.len()))?;
-        Ok(keep::prune(ctx, server, false)?)
+        Ok(lifecycle::prune(ctx, server, false)?)
     })?;
     let json = json!({"pruned": pruned, "dry_run": args.dry_run});
     ui.result(&json, || render(&pruned, args.dry_run));

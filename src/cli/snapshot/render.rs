@@ -70,7 +70,7 @@ fn pause(timing: &Timing) -> String {
 }
 
 pub fn backend(manifest: &Manifest) -> &'static str {
-    crate::snapshot::plan::kind_word(manifest.backend_kind)
+    crate::snapshot::take::plan::kind_word(manifest.backend_kind)
 }
 
 pub fn state(manifest: &Manifest) -> &'static str {

@@ -9,8 +9,8 @@ use crate::cli::Cli;
 use crate::cli::failure::Failure;
 use crate::cli::session::with_context;
 use crate::cli::ui::{self, Ui};
-use crate::snapshot::inplace::{self, Options, RolledBack};
-use crate::snapshot::restore::{self, Restored};
+use crate::snapshot::restore::directory::{self, Restored};
+use crate::snapshot::restore::in_place::{self, Options, RolledBack};
 
 /// Restore a snapshot: as an independent copy, or in place of the server's data
 ///
@@ -49,7 +49,7 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         return in_place(cli, ui, args);
     };
     let restored = with_context(cli, ui, |ctx| {
-        Ok(restore::restore_to(ctx, &args.id, to, args.dry_run)?)
+        Ok(directory::restore_to(ctx, &args.id, to, args.dry_run)?)
     })?;
     let json = json!({"restore": restored, "dry_run": args.dry_run});
     ui.result(&json, || words(&restored, args.dry_run));
@@ -101,7 +101,7 @@ fn in_place(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         accept_loss: args.accept_loss,
     };
     let (plan, done) = with_context(cli, ui, |ctx| {
-        let plan = inplace::plan(ctx, &args.id, options)?;
+        let plan = in_place::plan(ctx, &args.id, options)?;
         if args.dry_run {
             return Ok((plan, None));
         }
@@ -110,7 +110,7 @@ fn in_place(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
             plan.server.name,
             plan.manifest.created_at()
         ))?;
-        let done = inplace::restore(ctx, &plan.manifest.id, options)?;
+        let done = in_place::restore(ctx, &plan.manifest.id, options)?;
         Ok((plan, Some(done)))
     })?;
     let json = match &done {

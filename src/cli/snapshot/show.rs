@@ -7,7 +7,7 @@ use crate::cli::Cli;
 use crate::cli::failure::Failure;
 use crate::cli::session::with_context;
 use crate::cli::ui::Ui;
-use crate::snapshot::catalog;
+use crate::snapshot::keep::catalog;
 
 /// Show everything about one snapshot
 #[derive(Debug, clap::Args)]

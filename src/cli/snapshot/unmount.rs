@@ -8,7 +8,7 @@ use crate::cli::Cli;
 use crate::cli::failure::Failure;
 use crate::cli::session::with_context;
 use crate::cli::ui::Ui;
-use crate::snapshot::mounts;
+use crate::snapshot::keep::mounts;
 
 /// Unmount a snapshot
 ///

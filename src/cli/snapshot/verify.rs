@@ -8,9 +8,9 @@ use crate::cli::Cli;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::session::with_context;
 use crate::cli::ui::Ui;
-use crate::snapshot::catalog;
+use crate::snapshot::keep::catalog;
 use crate::snapshot::manifest::{Level, Manifest};
-use crate::snapshot::verify::{self, Options};
+use crate::snapshot::prove::verify::{self, Options};
 
 /// Prove a snapshot: a private server comes up on a clone of it
 ///

@@ -9,7 +9,9 @@ use crate::replication::plan::Side;
 use crate::replication::setup::Ready;
 use crate::replication::work::{Outcome, Who, Work};
 use crate::server::pair;
-use crate::snapshot::{Context, Manifest, catalog, restore};
+use crate::snapshot::keep::catalog;
+use crate::snapshot::restore::directory;
+use crate::snapshot::{Context, Manifest};
 use crate::sys::{failpoint, files};
 
 /// The snapshot, if it is a part of the source's history that can be gone on from.
@@ -64,7 +66,7 @@ pub fn bring(work: &mut Work<'_>, ready: &Ready) -> Result<Outcome, SetupError> 
     };
     let places = swap::places(ready)?;
     swap::make_new(work, &places)?;
-    let restored = restore::restore_to(work.ctx, &manifest.id, &places.new, false)?;
+    let restored = directory::restore_to(work.ctx, &manifest.id, &places.new, false)?;
     files::remove(&restored.option_file)?;
     drop_binary_log(manifest, &places.new)?;
     failpoint::hit("setup-restored");

@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use super::boot_log::{self, Cause, Diagnosis, Flaw, Lack};
-use super::context::Context;
-use super::error::SnapshotError;
-use super::essentials;
-use super::id;
-use super::using::Use;
 use crate::config::{Address, Secret, TlsMode};
 use crate::journal::StateDir;
 use crate::server::private::{self, BootFacts, Private};
 use crate::server::{Flavour, Session, SessionError, Target};
+use crate::snapshot::context::Context;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::id;
+use crate::snapshot::prove::boot_log::{self, Cause, Diagnosis, Flaw, Lack};
+use crate::snapshot::prove::clone_session::CloneSession;
+use crate::snapshot::prove::essentials;
 use crate::sys::exec::Program;
 use crate::sys::guarded::{self, Guarded};
 use crate::sys::process::Idle;
@@ -84,13 +84,13 @@ pub struct Booted {
 }
 
 /// Makes the view in which the clones stand where their origins are.
-pub fn arrange(using: &Use<'_>, clones: &[Stand]) -> Result<(), SnapshotError> {
+pub fn arrange(using: &CloneSession<'_>, clones: &[Stand]) -> Result<(), SnapshotError> {
     arrange_beside(using, clones, &[]).map(drop)
 }
 
 /// As `arrange`, and shows another snapshot's clones, on which no server runs, in places beside: those.
 pub fn arrange_beside(
-    using: &Use<'_>,
+    using: &CloneSession<'_>,
     clones: &[Stand],
     others: &[Stand],
 ) -> Result<Vec<PathBuf>, SnapshotError> {
@@ -118,7 +118,7 @@ pub fn arrange_beside(
 }
 
 /// Starts the server on the files at `facts.data_dir` and waits until it answers.
-pub fn boot(using: &Use<'_>, plan: &Plan) -> Result<(Booted, Session), Failure> {
+pub fn boot(using: &CloneSession<'_>, plan: &Plan) -> Result<(Booted, Session), Failure> {
     let since = Instant::now();
     let flavour = Flavour::of_version(&plan.facts.version);
     let data_dir = &plan.facts.data_dir;
@@ -136,7 +136,9 @@ pub fn boot(using: &Use<'_>, plan: &Plan) -> Result<(Booted, Session), Failure> 
         as_root: owner.0 == 0,
         place,
     };
-    essentials::look_for(&flavour, &plan.facts)?;
+    if let Some((flaw, detail)) = essentials::first_flaw(&flavour, &plan.facts) {
+        return Err(Failure::Flaw { flaw, detail });
+    }
     for path in [&private.place, &private.tmp()] {
         files::own(path, owner)?;
     }
@@ -459,7 +461,7 @@ fn refuse_denial(error: SessionError, denied: &mut Option<Instant>) -> Result<()
 
 /// Keeps what the private server said, for people: a use's own place goes with it. `None` when
 /// there is nothing to keep, or no room for it.
-pub fn keep_log(using: &Use<'_>) -> Option<PathBuf> {
+pub fn keep_log(using: &CloneSession<'_>) -> Option<PathBuf> {
     let log = StateDir::run_place(&using.id).join("log");
     let text = files::read_ends(&log, LOG_BYTES_EACH).ok()?;
     let kept = using.ctx.state.kept_log(&using.id);

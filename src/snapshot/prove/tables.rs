@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::boot_log::{self, Flaw};
-use super::context::Context;
-use super::error::SnapshotError;
-use super::private::Failure;
 use crate::server::flavour::quote_name;
 use crate::server::row::Row;
 use crate::server::{Session, SessionError, Target};
+use crate::snapshot::context::Context;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::prove::boot_log::{self, Flaw};
+use crate::snapshot::prove::private_server::Failure;
 use crate::sys::files;
 
 /// A table of terabytes may take hours.

@@ -2,29 +2,19 @@
 
 use std::time::Instant;
 
-use super::context::Context;
-use super::error::SnapshotError;
-use super::manifest::{Manifest, Proof, State, Timing};
-use super::pause::{self, Held};
-use super::ready::{self, Ready};
-use super::{catalog, id, moment};
-use crate::config::CowSize;
 use crate::journal::recover::{self, Paused};
 use crate::journal::{Log, OperationKind};
 use crate::server::Target;
+use crate::snapshot::context::Context;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::id;
+use crate::snapshot::keep::catalog;
+use crate::snapshot::manifest::{Manifest, Proof, State, Timing};
+use crate::snapshot::take::capture;
+use crate::snapshot::take::pause::{self, Held};
+use crate::snapshot::take::preflight::{self, Options, Ready};
 use crate::sys::{clock, failpoint};
 use crate::volume::Prepared;
-
-/// What the user may say about one snapshot.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    pub label: Option<String>,
-    pub tags: std::collections::BTreeMap<String, String>,
-    pub hold: bool,
-    pub allow_source: bool,
-    /// Instead of the configured one.
-    pub cow_size: Option<CowSize>,
-}
 
 /// Takes one snapshot of a server and returns its manifest.
 pub fn create(ctx: &Context, name: &str, options: &Options) -> Result<Manifest, SnapshotError> {
@@ -43,16 +33,16 @@ pub fn create_locked(
     options: &Options,
 ) -> Result<Manifest, SnapshotError> {
     let begun = Instant::now();
-    let mut ready = ready::observe_and_plan(ctx, name, options)?;
-    ready::wait_for_temp_tables(ctx, &ready)?;
+    let mut ready = preflight::observe_and_plan(ctx, name, options)?;
+    preflight::wait_for_temp_tables(ctx, &ready)?;
     let id = id::new(name, clock::now());
-    let request = ready::request(&ready, &id, options);
+    let request = preflight::request(&ready, &id, options);
     let mut prepared = ready.backend.prepare(&request)?;
     let mut log = Log::begin(&ctx.state, &id, OperationKind::SnapshotCreate, name)?;
     log.volumes(ready.plan.backend, prepared.plan())?;
     failpoint::hit("journal-begun");
 
-    let made = moment::take(ctx, &mut ready, prepared.as_mut(), &id)
+    let made = capture::take(ctx, &mut ready, prepared.as_mut(), &id)
         .and_then(|held| keep(ctx, &ready, prepared.as_mut(), &id, options, held, begun));
     match made {
         Ok(manifest) => {
@@ -65,17 +55,17 @@ pub fn create_locked(
 
 /// The plan alone, for --dry-run; changes nothing.
 pub fn plan_only(ctx: &Context, name: &str, options: &Options) -> Result<Ready, SnapshotError> {
-    ready::observe_and_plan(ctx, name, options)
+    preflight::observe_and_plan(ctx, name, options)
 }
 
 /// All that would be looked at before a pause, the storage's room too. Changes nothing.
 pub fn rehearse(ctx: &Context, name: &str, options: &Options) -> Result<Ready, SnapshotError> {
-    let ready = ready::observe_and_plan(ctx, name, options)?;
+    let ready = preflight::observe_and_plan(ctx, name, options)?;
     let id = id::new(name, clock::now());
     drop(
         ready
             .backend
-            .prepare(&ready::request(&ready, &id, options))?,
+            .prepare(&preflight::request(&ready, &id, options))?,
     );
     Ok(ready)
 }

@@ -10,15 +10,15 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::boot_log::Flaw;
-use super::error::SnapshotError;
-use super::manifest::{Manifest, Proof};
-use super::private::{self, Booted, Failure};
-use super::using::{CloneFailure, Use};
 use crate::journal::{OperationKind, StateDir};
 use crate::server::client;
 use crate::server::flavour::quote_name;
 use crate::server::{Flavour, Session, Target, replication};
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::manifest::{Manifest, Proof};
+use crate::snapshot::prove::boot_log::Flaw;
+use crate::snapshot::prove::clone_session::{CloneFailure, CloneSession};
+use crate::snapshot::prove::private_server::{self, Booted, Failure};
 use crate::sys::exec::Program;
 use crate::sys::flow::{self, End, FlowError, Told};
 use crate::sys::{failpoint, files, room};
@@ -153,13 +153,13 @@ pub enum Outcome {
 /// Brings the previous snapshot, booted as `plan` says, forward and compares. `own` are this snapshot's clones, on which no
 /// server runs any more, and `sums` what its tables hold.
 pub fn compare(
-    using: &Use<'_>,
+    using: &CloneSession<'_>,
     own: &[Stand],
     link: &Link,
-    plan: &private::Plan,
+    plan: &private_server::Plan,
     sums: &Checksums,
 ) -> Result<Outcome, Failure> {
-    let mut older = Use::begin(
+    let mut older = CloneSession::begin(
         using.ctx,
         &link.previous,
         OperationKind::Verify,
@@ -169,7 +169,7 @@ pub fn compare(
         let stands = older.clone_volumes().map_err(of_previous)?;
         older.make_missing_directories(&stands)?;
         room::within(|| {
-            let beside = private::arrange_beside(&older, &stands, own)?;
+            let beside = private_server::arrange_beside(&older, &stands, own)?;
             let places = Places {
                 own,
                 beside: &beside,
@@ -199,11 +199,11 @@ impl Places<'_> {
 
 /// In the room.
 fn forward(
-    older: &Use<'_>,
-    plan: &private::Plan,
+    older: &CloneSession<'_>,
+    plan: &private_server::Plan,
     link: &Link,
     places: &Places<'_>,
-    using: &Use<'_>,
+    using: &CloneSession<'_>,
     sums: &Checksums,
 ) -> Result<Outcome, Failure> {
     let (Some(index), Some(base)) = (places.find(&link.index), places.find(&link.base)) else {
@@ -218,10 +218,13 @@ fn forward(
     };
     let directory = base.parent().unwrap_or(Path::new("/"));
     let logs: Vec<PathBuf> = logs.iter().map(|name| directory.join(name)).collect();
-    let (mut booted, session) = private::boot(older, plan).map_err(|failure| match failure {
-        Failure::Flaw { flaw, detail } => Failure::Other(previous_failed(flaw.words(), &detail)),
-        other => other,
-    })?;
+    let (mut booted, session) =
+        private_server::boot(older, plan).map_err(|failure| match failure {
+            Failure::Flaw { flaw, detail } => {
+                Failure::Other(previous_failed(flaw.words(), &detail))
+            }
+            other => other,
+        })?;
     failpoint::hit("previous-booted");
     match find_programs(booted.flavour(), plan) {
         Ok(programs) => replay(older, &programs, &mut booted, link, &logs)?,
@@ -265,7 +268,7 @@ struct Programs {
 }
 
 /// The error names what was looked for.
-fn find_programs(flavour: &Flavour, plan: &private::Plan) -> Result<Programs, String> {
+fn find_programs(flavour: &Flavour, plan: &private_server::Plan) -> Result<Programs, String> {
     let beside = plan.binary.parent();
     Ok(Programs {
         reader: client::find_log_reader(flavour, beside)?,
@@ -275,7 +278,7 @@ fn find_programs(flavour: &Flavour, plan: &private::Plan) -> Result<Programs, St
 
 /// The logs, from where the older snapshot ends to where this one does, into the older one's server.
 fn replay(
-    older: &Use<'_>,
+    older: &CloneSession<'_>,
     programs: &Programs,
     booted: &mut Booted,
     link: &Link,

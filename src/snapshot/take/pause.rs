@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::context::Cancel;
-use super::manifest::Timing;
-use super::plan::Plan;
-use super::progress::Progress;
-use super::quiet;
 use crate::config::ServiceControl;
 use crate::journal::Guard;
 use crate::server::durability;
 use crate::server::lock::{BackupLock, LockSession};
 use crate::server::replication::{self, Channel, Position, ThreadState};
 use crate::server::session::{READ_LIMIT, Session, SessionError};
+use crate::snapshot::context::Cancel;
+use crate::snapshot::manifest::Timing;
+use crate::snapshot::progress::Progress;
+use crate::snapshot::take::plan::Plan;
+use crate::snapshot::take::quiet;
 use crate::sys::clock::now;
 use crate::sys::exec::{ExecError, Program};
 use crate::sys::{failpoint, process};

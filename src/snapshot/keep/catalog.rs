@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::context::Context;
-use super::error::SnapshotError;
-use super::id;
-use super::manifest::{Manifest, Mounted, Proof, State};
-use super::mounts;
 use crate::config::{BackendChoice, Config};
 use crate::journal::StateDir;
 use crate::server::replication::Position;
+use crate::snapshot::context::Context;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::id;
+use crate::snapshot::keep::mount_record;
+use crate::snapshot::manifest::{Manifest, Mounted, Proof, State};
 use crate::sys::files::{self, FileError};
 use crate::sys::parallel;
 use crate::volume::{self, BackendKind, FoundVolume, Scan, Tags, VolumeError, VolumeState};
@@ -97,10 +97,10 @@ pub fn list_with(
     for (path, reason) in unreadable {
         mark_unreadable(&mut manifests, &path, &reason);
     }
-    for record in mounts::recorded(state)? {
+    for record in mount_record::recorded(state)? {
         if let Some(manifest) = manifests.iter_mut().find(|m| m.id == record.snapshot) {
             manifest.mounts.push(Mounted {
-                mounted: mounts::is_mounted(&record),
+                mounted: mount_record::is_mounted(&record),
                 directory: record.directory,
                 writable: record.writable,
             });

@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::context::Context;
-use super::error::SnapshotError;
-use super::id;
-use super::keep::lock_recovered;
 use crate::journal::lease::{self, ChannelBefore, Found, Lease, Purpose};
 use crate::journal::watchdog::Watchdog;
 use crate::journal::{Guard, Log, OperationKind, recover};
 use crate::server::replication::{self, ThreadState};
 use crate::server::session::Session;
+use crate::snapshot::context::Context;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::id;
+use crate::snapshot::keep::lifecycle::lock_recovered;
 use crate::sys::clock;
 use crate::sys::process::ProcessRef;
 

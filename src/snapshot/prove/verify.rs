@@ -4,18 +4,19 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::boot_log::Flaw;
-use super::chain::{self, Checksums, Link, Outcome};
-use super::context::Context;
-use super::error::SnapshotError;
-use super::manifest::{Level, Look, Manifest, Proof, State, Verification};
-use super::pause::ms;
-use super::private::{self, Failure, Plan};
-use super::tables::{self, Checked};
-use super::using::{CloneFailure, Use};
-use super::{catalog, facts};
 use crate::journal::OperationKind;
 use crate::server::{Flavour, Session, replication};
+use crate::snapshot::context::Context;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::keep::catalog;
+use crate::snapshot::manifest::{Level, Look, Manifest, Proof, State, Verification};
+use crate::snapshot::prove::boot_log::Flaw;
+use crate::snapshot::prove::chain::{self, Checksums, Link, Outcome};
+use crate::snapshot::prove::clone_session::{CloneFailure, CloneSession};
+use crate::snapshot::prove::facts;
+use crate::snapshot::prove::private_server::{self, Failure, Plan};
+use crate::snapshot::prove::tables::{self, Checked};
+use crate::snapshot::take::pause::ms;
 use crate::sys::{Fact, clock, failpoint, room};
 use crate::volume::view::Stand;
 
@@ -70,7 +71,7 @@ pub fn verify(ctx: &Context, wanted: &str, options: Options) -> Result<Manifest,
     ctx.state.create()?;
     let manifest = catalog::find(ctx, wanted)?;
     let begun = Instant::now();
-    let mut using = Use::begin(ctx, &manifest, OperationKind::Verify, "verify")?;
+    let mut using = CloneSession::begin(ctx, &manifest, OperationKind::Verify, "verify")?;
     let plan = plan(ctx, &using.manifest)?;
     let link = match options.level {
         Level::Boot | Level::Tables => None,
@@ -82,7 +83,7 @@ pub fn verify(ctx: &Context, wanted: &str, options: Options) -> Result<Manifest,
     let (clone, proven) = prove(&mut using, &plan, options, link);
     let log = match &proven {
         Ok(_) => None,
-        Err(_) => private::keep_log(&using),
+        Err(_) => private_server::keep_log(&using),
     };
     let proven = blame(&using, proven).inspect_err(|_| {
         if let Some(log) = &log {
@@ -106,7 +107,7 @@ pub fn verify(ctx: &Context, wanted: &str, options: Options) -> Result<Manifest,
 pub fn plan(ctx: &Context, manifest: &Manifest) -> Result<Plan, SnapshotError> {
     let facts = facts::of_snapshot(ctx, manifest)?;
     Ok(Plan {
-        binary: private::find_binary(ctx, &manifest.server, &facts)?,
+        binary: private_server::find_binary(ctx, &manifest.server, &facts)?,
         facts,
         is_throwaway: true,
     })
@@ -114,7 +115,7 @@ pub fn plan(ctx: &Context, manifest: &Manifest) -> Result<Plan, SnapshotError> {
 
 /// Clones, boots, asks. The time is the cloning's.
 fn prove(
-    using: &mut Use<'_>,
+    using: &mut CloneSession<'_>,
     plan: &Plan,
     options: Options,
     link: Option<Result<Link, String>>,
@@ -140,7 +141,7 @@ fn prove(
 /// With the previous snapshot, when the rows were asked for; without a chain to it, what was proven
 /// until here stands, and why is said.
 fn compare_rows(
-    using: &Use<'_>,
+    using: &CloneSession<'_>,
     stands: &[Stand],
     link: Option<Result<Link, String>>,
     mut proven: Proven,
@@ -171,15 +172,15 @@ fn compare_rows(
 
 /// In the room.
 fn ask(
-    using: &Use<'_>,
+    using: &CloneSession<'_>,
     stands: &[Stand],
     plan: &Plan,
     options: Options,
     sums_too: bool,
 ) -> Result<Proven, Unproven> {
     let ctx = using.ctx;
-    private::arrange(using, stands)?;
-    let (mut booted, session) = private::boot(using, plan)?;
+    private_server::arrange(using, stands)?;
+    let (mut booted, session) = private_server::boot(using, plan)?;
     let target = booted.target().clone();
     let mut proven = Proven {
         boot: booted.boot,
@@ -286,7 +287,7 @@ impl From<CloneFailure> for Failure {
 /// A failure is the snapshot's only if its clone held: a clone whose own area filled up tells
 /// nothing, and a kept volume that overflowed meanwhile explains everything.
 fn blame(
-    using: &Use<'_>,
+    using: &CloneSession<'_>,
     proven: Result<Proven, Unproven>,
 ) -> Result<Result<Proven, Finding>, SnapshotError> {
     let spoilt = |volume: &str, reason: &str| Finding {

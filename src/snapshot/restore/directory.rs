@@ -11,20 +11,19 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::catalog;
-use super::context::Context;
-use super::error::SnapshotError;
-use super::manifest::Manifest;
-use super::mounts;
-use super::pause::ms;
-use super::private::{self, Failure, Plan};
-use super::tables;
-use super::using::{CloneFailure, Use};
-use super::verify;
 use crate::journal::OperationKind;
 use crate::server::flavour::Flavour;
 use crate::server::private::{BinaryLog, BootFacts};
 use crate::server::{Session, replication};
+use crate::snapshot::context::Context;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::keep::catalog;
+use crate::snapshot::manifest::Manifest;
+use crate::snapshot::prove::clone_session::{CloneFailure, CloneSession};
+use crate::snapshot::prove::private_server::{self, Failure, Plan};
+use crate::snapshot::prove::tables;
+use crate::snapshot::prove::verify;
+use crate::snapshot::take::pause::ms;
 use crate::sys::{failpoint, files, room};
 use crate::volume::mirror::{Method, Mirror};
 use crate::volume::mount::{self, Access};
@@ -103,7 +102,7 @@ pub fn restore_to(
     if dry_run {
         return Ok(restored);
     }
-    let mut using = Use::begin(ctx, &manifest, OperationKind::RestoreTo, "restore")?;
+    let mut using = CloneSession::begin(ctx, &manifest, OperationKind::RestoreTo, "restore")?;
     let since = Instant::now();
     if note.as_ref().is_none_or(|note| !note.whole) {
         restored.bytes = copy(&mut using, &plan, &directory)?;
@@ -113,7 +112,7 @@ pub fn restore_to(
     using.end("copied")?;
 
     let since = Instant::now();
-    let mut using = Use::begin(ctx, &manifest, OperationKind::RestoreTo, "settle")?;
+    let mut using = CloneSession::begin(ctx, &manifest, OperationKind::RestoreTo, "settle")?;
     settle(&mut using, &plan, &directory)?;
     restored.boot_ms = ms(since.elapsed());
     using.end("done")?;
@@ -176,13 +175,13 @@ fn look(directory: &Path, manifest: &Manifest) -> Result<Option<Note>, SnapshotE
 }
 
 /// Brings the files across; the bytes of all of them.
-fn copy(using: &mut Use<'_>, plan: &Plan, directory: &Path) -> Result<u64, SnapshotError> {
+fn copy(using: &mut CloneSession<'_>, plan: &Plan, directory: &Path) -> Result<u64, SnapshotError> {
     let note = Note {
         snapshot: using.manifest.id.clone(),
         whole: false,
     };
     write_note(directory, &note)?;
-    let stands = mounts::readable_or_clone(using).map_err(|failure| match failure {
+    let stands = using.readable_or_clone().map_err(|failure| match failure {
         CloneFailure::Spoilt { volume, reason } => SnapshotError::refused(
             format!("{volume} isn't good any more: {reason}"),
             "Choose another snapshot.",
@@ -227,7 +226,7 @@ fn copy(using: &mut Use<'_>, plan: &Plan, directory: &Path) -> Result<u64, Snaps
 
 /// In the room. `seen` maps where a volume was mounted to where it is now.
 fn copy_all(
-    using: &Use<'_>,
+    using: &CloneSession<'_>,
     plan: &Plan,
     seen: &[(PathBuf, PathBuf)],
     directory: &Path,
@@ -354,7 +353,7 @@ fn write_note(directory: &Path, note: &Note) -> Result<(), SnapshotError> {
 
 /// Gives the files their places, and scrubs what would make a server on them an impostor. May be
 /// done again after it was interrupted.
-fn put_together(using: &Use<'_>, directory: &Path) -> Result<(), SnapshotError> {
+fn put_together(using: &CloneSession<'_>, directory: &Path) -> Result<(), SnapshotError> {
     let partials: Vec<PathBuf> = files::list(directory)?
         .into_iter()
         .filter(|path| {
@@ -402,7 +401,11 @@ fn is_identity(name: &str) -> bool {
 }
 
 /// A private server on the copy itself: it recovers, forgets its sources, and ends cleanly.
-fn settle(using: &mut Use<'_>, plan: &Plan, directory: &Path) -> Result<(), SnapshotError> {
+fn settle(
+    using: &mut CloneSession<'_>,
+    plan: &Plan,
+    directory: &Path,
+) -> Result<(), SnapshotError> {
     let plan = Plan {
         facts: facts_of_copy(&plan.facts, directory),
         ..plan.clone()
@@ -419,7 +422,7 @@ fn settle(using: &mut Use<'_>, plan: &Plan, directory: &Path) -> Result<(), Snap
             at: tmp,
         }];
         view::arrange(&stands, &[run, directory.to_owned()])?;
-        let (booted, session) = private::boot(using, &plan)?;
+        let (booted, session) = private_server::boot(using, &plan)?;
         let real = files::real_path(directory).unwrap_or_else(|| directory.to_owned());
         let session = tables::check_files(session, &plan.facts.data_dir, &[&real])?;
         let session = forget(session, booted.target().user.as_str())?;

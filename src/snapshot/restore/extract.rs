@@ -6,17 +6,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::catalog;
-use super::context::Context;
-use super::error::SnapshotError;
-use super::private::{self, Booted, Failure, Plan};
-use super::using::Use;
-use super::verify;
 use crate::config::Address;
 use crate::journal::OperationKind;
 use crate::server::client::{self, Existing};
 use crate::server::flavour::{quote_name, quote_text};
 use crate::server::{Flavour, Session, Target};
+use crate::snapshot::context::Context;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::keep::catalog;
+use crate::snapshot::prove::clone_session::CloneSession;
+use crate::snapshot::prove::private_server::{self, Booted, Failure, Plan};
+use crate::snapshot::prove::verify;
 use crate::sys::exec::Program;
 use crate::sys::stream::{self, Eater, StreamError};
 use crate::sys::{failpoint, files, room};
@@ -69,14 +69,14 @@ pub fn extract(ctx: &Context, wanted: &str, options: &Options) -> Result<Extract
     if let Destination::File(path) = &options.destination {
         refuse_present(path)?;
     }
-    let mut using = Use::begin(ctx, &manifest, OperationKind::Extract, "extract")?;
+    let mut using = CloneSession::begin(ctx, &manifest, OperationKind::Extract, "extract")?;
     // Outside of the room, which has no network.
     let mut sink = Sink::open(ctx, &mut using, options)?;
     let done = (|| -> Result<Extracted, Failure> {
         let stands = using.clone_volumes().map_err(Failure::from)?;
         using.make_missing_directories(&stands)?;
         room::within(|| {
-            private::arrange(&using, &stands)?;
+            private_server::arrange(&using, &stands)?;
             dump_all(&using, &plan, &dump, options, &mut sink)
         })
         .map_err(SnapshotError::from)?
@@ -96,13 +96,13 @@ pub fn extract(ctx: &Context, wanted: &str, options: &Options) -> Result<Extract
 
 /// In the room.
 fn dump_all(
-    using: &Use<'_>,
+    using: &CloneSession<'_>,
     plan: &Plan,
     dump: &Program,
     options: &Options,
     sink: &mut Sink,
 ) -> Result<Extracted, Failure> {
-    let (booted, session) = private::boot(using, plan)?;
+    let (booted, session) = private_server::boot(using, plan)?;
     let (mut session, wanted) = resolve(session, options)?;
     let since = Instant::now();
     let options_file = crate::journal::StateDir::run_place(&using.id).join("client");
@@ -165,7 +165,7 @@ fn end(booted: Booted, ctx: &Context) -> Result<(), Failure> {
 }
 
 fn run_dump(
-    using: &Use<'_>,
+    using: &CloneSession<'_>,
     dump: &Program,
     args: &[OsString],
     sink: &mut Sink,
@@ -298,7 +298,11 @@ enum To {
 }
 
 impl Sink {
-    fn open(ctx: &Context, using: &mut Use<'_>, options: &Options) -> Result<Self, SnapshotError> {
+    fn open(
+        ctx: &Context,
+        using: &mut CloneSession<'_>,
+        options: &Options,
+    ) -> Result<Self, SnapshotError> {
         let to = match &options.destination {
             Destination::Output => To::Output,
             Destination::File(path) => {
@@ -365,7 +369,11 @@ impl Sink {
 }
 
 /// The client program of the target's flavour, with its credentials in a private file.
-fn start_client(ctx: &Context, using: &Use<'_>, name: &str) -> Result<Eater, SnapshotError> {
+fn start_client(
+    ctx: &Context,
+    using: &CloneSession<'_>,
+    name: &str,
+) -> Result<Eater, SnapshotError> {
     let target = ctx.target(ctx.server(name)?)?;
     let flavour = check_target(&target)?;
     let program = client::find_client(&flavour).map_err(|names| {

@@ -3,16 +3,16 @@
 
 use std::path::{Path, PathBuf};
 
-use super::boot_log::Flaw;
-use super::private::Failure;
 use crate::server::Flavour;
 use crate::server::engine_files::Essential;
 use crate::server::private::BootFacts;
+use crate::snapshot::prove::boot_log::Flaw;
 use crate::sys::files;
 use crate::volume::layout;
 
-/// A server would make these anew and come up without what was in them.
-pub fn look_for(flavour: &Flavour, facts: &BootFacts) -> Result<(), Failure> {
+/// The first that is missing or empty, by name: a server would make it anew, and come up without what
+/// was in it.
+pub fn first_flaw(flavour: &Flavour, facts: &BootFacts) -> Option<(Flaw, String)> {
     let home = facts.settings.get("innodb_data_home_dir");
     let home = facts.data_dir.join(home.map_or("", String::as_str));
     let system = facts.settings.get("innodb_data_file_path");
@@ -21,13 +21,9 @@ pub fn look_for(flavour: &Flavour, facts: &BootFacts) -> Result<(), Failure> {
         .into_iter()
         .map(|name| Essential::File(home.join(name)));
     let wanted = system.chain(flavour.essential_files(&facts.data_dir, &facts.settings));
-    match wanted
+    wanted
         .filter_map(|essential| what_is_wrong_with(&essential))
         .next()
-    {
-        Some((flaw, detail)) => Err(Failure::Flaw { flaw, detail }),
-        None => Ok(()),
-    }
 }
 
 /// With its name.
@@ -82,19 +78,19 @@ mod tests {
             data_dir: dir.path().to_owned(),
             ..BootFacts::default()
         };
-        let look = || look_for(&Flavour::of_version("9.7.4"), &facts);
-        let Err(Failure::Flaw { flaw, detail }) = look() else {
+        let look = || first_flaw(&Flavour::of_version("9.7.4"), &facts);
+        let Some((flaw, detail)) = look() else {
             panic!("undo_001 isn't missed");
         };
         assert_eq!(flaw, Flaw::MissingFile);
         assert!(detail.ends_with("/undo_001"), "{detail}");
         touch("undo_1_trunc.log");
-        assert!(look().is_ok());
+        assert_eq!(look(), None);
         std::fs::rename(
             dir.path().join("#innodb_redo/#ib_redo7"),
             dir.path().join("#innodb_redo/#ib_redo7_tmp"),
         )
         .unwrap();
-        assert!(look().is_err(), "a spare log is none");
+        assert!(look().is_some(), "a spare log is none");
     }
 }

@@ -4,12 +4,6 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::context::Context;
-use super::error::SnapshotError;
-use super::manifest::Timing;
-use super::pause::{self, Held, PauseError, Sessions};
-use super::plan;
-use super::ready::Ready;
 use crate::journal::lease::{ChannelBefore, Lease, Purpose};
 use crate::journal::watchdog::Watchdog;
 use crate::journal::{Guard, GuardError};
@@ -17,6 +11,12 @@ use crate::server::durability;
 use crate::server::lock::LockSession;
 use crate::server::replication;
 use crate::server::session::{READ_LIMIT, ServerError, Session, SessionError};
+use crate::snapshot::context::Context;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::manifest::Timing;
+use crate::snapshot::take::pause::{self, Held, PauseError, Sessions};
+use crate::snapshot::take::plan;
+use crate::snapshot::take::preflight::Ready;
 use crate::sys::process::ProcessRef;
 use crate::sys::{clock, failpoint};
 use crate::volume::Prepared;

@@ -2,15 +2,15 @@
 
 use serde::Serialize;
 
-use super::catalog;
-use super::context::Context;
-use super::create::recover_first;
-use super::error::SnapshotError;
-use super::manifest::{Manifest, Proof, State};
-use super::mounts;
-use super::retention::{self, Candidate, ProofRank};
 use crate::journal::log::DELETE_PREFIX;
 use crate::journal::{Log, OperationKind, recover};
+use crate::snapshot::context::Context;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::keep::catalog;
+use crate::snapshot::keep::mount_record;
+use crate::snapshot::keep::retention::{self, Candidate, ProofRank};
+use crate::snapshot::manifest::{Manifest, Proof, State};
+use crate::snapshot::take::create::recover_first;
 use crate::sys::clock;
 use crate::sys::failpoint;
 use crate::sys::files;
@@ -44,7 +44,7 @@ fn refuse_held(manifest: &Manifest) -> Result<(), SnapshotError> {
 }
 
 fn refuse_mounted(ctx: &Context, manifest: &Manifest) -> Result<(), SnapshotError> {
-    let mounts = mounts::of_snapshot(&ctx.state, &manifest.id)?;
+    let mounts = mount_record::of_snapshot(&ctx.state, &manifest.id)?;
     match mounts.first() {
         None => Ok(()),
         Some(record) => Err(SnapshotError::refused(

@@ -6,66 +6,18 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-
-use super::catalog;
-use super::context::Context;
-use super::error::SnapshotError;
-use super::manifest::Manifest;
-use super::using::{CloneFailure, Use};
-use crate::journal::{OperationKind, StateDir};
+use crate::journal::OperationKind;
+use crate::snapshot::context::Context;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::keep::catalog;
+use crate::snapshot::keep::mount_record::{MountRecord, is_mounted, of_snapshot, recorded};
+use crate::snapshot::manifest::Manifest;
+use crate::snapshot::prove::clone_session::{CloneFailure, CloneSession};
 use crate::sys::{clock, failpoint, files};
+use crate::volume;
 use crate::volume::layout::observe_mounts;
 use crate::volume::mount::{self, Access};
 use crate::volume::view::Stand;
-use crate::volume::{self, BackendKind, PlannedVolume};
-
-/// One mount of a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MountRecord {
-    pub use_id: String,
-    pub snapshot: String,
-    pub server: String,
-    /// RFC 3339.
-    pub at: String,
-    pub directory: PathBuf,
-    pub writable: bool,
-    /// Of each volume: the directory itself, or one in it for each of several.
-    pub mount_points: Vec<PathBuf>,
-    /// The server's data directory as it is seen there.
-    pub data_dir: Option<PathBuf>,
-    made: Vec<PathBuf>,
-    backend: BackendKind,
-    clones: Vec<PlannedVolume>,
-}
-
-/// All mounts that are recorded.
-pub fn recorded(state: &StateDir) -> Result<Vec<MountRecord>, SnapshotError> {
-    let mut records = Vec::new();
-    for path in files::list(&state.mounts())? {
-        let text = files::read_text(&path)?.unwrap_or_default();
-        match serde_json::from_str(&text) {
-            Ok(record) => records.push(record),
-            Err(error) => tracing::warn!(path = %path.display(), %error, "no record of a mount"),
-        }
-    }
-    Ok(records)
-}
-
-/// What is mounted of one snapshot.
-pub fn of_snapshot(state: &StateDir, id: &str) -> Result<Vec<MountRecord>, SnapshotError> {
-    let mut records = recorded(state)?;
-    records.retain(|record| record.snapshot == id);
-    Ok(records)
-}
-
-/// Whether it is still mounted: a reboot ends mounts, not clones.
-pub fn is_mounted(record: &MountRecord) -> bool {
-    record
-        .mount_points
-        .iter()
-        .all(|path| mount::is_ours_at(path, &[&record.use_id, &record.snapshot]).unwrap_or(false))
-}
 
 /// Mounts a snapshot on an empty directory. `Ok((record, false))` when it was so already.
 pub fn mount(
@@ -98,7 +50,7 @@ pub fn mount(
             true,
         ));
     }
-    let mut using = Use::begin(ctx, &manifest, OperationKind::Mount, "mount")?;
+    let mut using = CloneSession::begin(ctx, &manifest, OperationKind::Mount, "mount")?;
     let since = Instant::now();
     let (stands, access) = stands(&mut using, writable)?;
     let mut record = planned_record(&using.manifest, &directory, writable, &places);
@@ -198,7 +150,10 @@ fn find_records(
 }
 
 /// What will be mounted, and how.
-fn stands(using: &mut Use<'_>, writable: bool) -> Result<(Vec<Stand>, Access), SnapshotError> {
+fn stands(
+    using: &mut CloneSession<'_>,
+    writable: bool,
+) -> Result<(Vec<Stand>, Access), SnapshotError> {
     let stands = match (writable, using.readable()?) {
         (false, Some(stands)) => using.check_volumes().map(|()| stands),
         // A block device's journal is replayed on a clone, never on what is kept.
@@ -302,46 +257,4 @@ fn data_dir_in(manifest: &Manifest, places: &[PathBuf]) -> Option<PathBuf> {
         })
         .max_by_key(|(depth, _)| *depth)
         .map(|(_, path)| path.components().collect())
-}
-
-impl Use<'_> {
-    /// The kept volumes themselves, where they can be read without any change to them.
-    fn readable(&self) -> Result<Option<Vec<Stand>>, SnapshotError> {
-        let mut stands = Vec::new();
-        for volume in &self.manifest.volumes {
-            let Some(clone) = self.backend.readable(volume)? else {
-                return Ok(None);
-            };
-            stands.push(Stand {
-                clone,
-                at: volume.path.clone(),
-            });
-        }
-        Ok(Some(stands))
-    }
-}
-
-impl MountRecord {
-    /// As a fragment: `/mnt/x (read-only)`.
-    pub fn words(&self) -> String {
-        let how = if self.writable {
-            "writable clone"
-        } else {
-            "read-only"
-        };
-        let now = if is_mounted(self) {
-            ""
-        } else {
-            ", not mounted any more"
-        };
-        format!("{} ({how}{now})", self.directory.display())
-    }
-}
-
-/// Something that can be read without harm.
-pub fn readable_or_clone(using: &mut Use<'_>) -> Result<Vec<Stand>, CloneFailure> {
-    match using.readable()? {
-        Some(stands) => using.check_volumes().map(|()| stands),
-        None => using.clone_volumes(),
-    }
 }

@@ -1,11 +1,11 @@
 //! What a server must be started with to read a snapshot: as recorded, else as its live server says.
 
-use super::context::Context;
-use super::error::SnapshotError;
-use super::manifest::Manifest;
-use super::observe;
 use crate::server::Session;
 use crate::server::private::BootFacts;
+use crate::snapshot::context::Context;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::manifest::Manifest;
+use crate::snapshot::observe;
 
 /// Snapshots of older versions of this tool, and orphans, have no record of it.
 pub fn of_snapshot(ctx: &Context, manifest: &Manifest) -> Result<BootFacts, SnapshotError> {

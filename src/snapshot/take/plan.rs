@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::error::Refusal;
 use crate::config::{Consistency, ServerConfig, ServiceControl};
 use crate::journal::ChannelBefore;
 use crate::server::durability::{COMMIT_FLUSH, FLUSH_TIMEOUT};
@@ -13,6 +12,7 @@ use crate::server::facts::ServerFacts;
 use crate::server::flavour::{LockScope, quote_name};
 use crate::server::globals::{FORGOTTEN, GlobalBefore};
 use crate::server::replication::{Channel, ChannelName, ThreadState};
+use crate::snapshot::error::Refusal;
 use crate::volume::BackendKind;
 use crate::volume::layout::Place;
 

@@ -3,10 +3,11 @@
 
 use super::*;
 
-const MARIADB: &str = include_str!("../../../tests/fixtures/server-log/mariadb-10.11.19.log");
-const MARIADB_OLD: &str = include_str!("../../../tests/fixtures/server-log/mariadb-10.11.14.log");
-const MYSQL_97: &str = include_str!("../../../tests/fixtures/server-log/mysql-9.7.4.log");
-const MYSQL_56: &str = include_str!("../../../tests/fixtures/server-log/mysql-5.6.24.log");
+const MARIADB: &str = include_str!("../../../../tests/fixtures/server-log/mariadb-10.11.19.log");
+const MARIADB_OLD: &str =
+    include_str!("../../../../tests/fixtures/server-log/mariadb-10.11.14.log");
+const MYSQL_97: &str = include_str!("../../../../tests/fixtures/server-log/mysql-9.7.4.log");
+const MYSQL_56: &str = include_str!("../../../../tests/fixtures/server-log/mysql-5.6.24.log");
 
 fn parse_cause(word: &str) -> Cause {
     match word {

@@ -7,12 +7,12 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::catalog;
-use super::context::Context;
-use super::error::SnapshotError;
-use super::id;
-use super::manifest::{Manifest, State};
 use crate::journal::{Log, OperationKind, StateDir, recover};
+use crate::snapshot::context::Context;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::id;
+use crate::snapshot::keep::catalog;
+use crate::snapshot::manifest::{Manifest, State};
 use crate::sys::lock::FileLock;
 use crate::sys::{failpoint, files};
 use crate::volume::kept;
@@ -26,7 +26,7 @@ const STORAGE_LIMIT: Duration = Duration::from_secs(300);
 const FULL_BYTES: u64 = 64 << 10;
 
 /// A use that has begun.
-pub struct Use<'a> {
+pub struct CloneSession<'a> {
     pub ctx: &'a Context,
     pub manifest: Manifest,
     /// `verify-db2-20261122T020000Z-7f3a-x1y2`
@@ -56,7 +56,7 @@ impl From<SnapshotError> for CloneFailure {
     }
 }
 
-impl<'a> Use<'a> {
+impl<'a> CloneSession<'a> {
     /// Holds the snapshot and begins the journal. `word` names the use: `verify`.
     pub fn begin(
         ctx: &'a Context,
@@ -164,6 +164,29 @@ impl<'a> Use<'a> {
         failpoint::hit("cloned");
         self.ctx.progress.step("clone", self.clone_words(), since);
         Ok(stands)
+    }
+
+    /// The kept volumes themselves, where they can be read without any change to them.
+    pub fn readable(&self) -> Result<Option<Vec<Stand>>, SnapshotError> {
+        let mut stands = Vec::new();
+        for volume in &self.manifest.volumes {
+            let Some(clone) = self.backend.readable(volume)? else {
+                return Ok(None);
+            };
+            stands.push(Stand {
+                clone,
+                at: volume.path.clone(),
+            });
+        }
+        Ok(Some(stands))
+    }
+
+    /// Something that can be read without harm.
+    pub fn readable_or_clone(&mut self) -> Result<Vec<Stand>, CloneFailure> {
+        match self.readable()? {
+            Some(stands) => self.check_volumes().map(|()| stands),
+            None => self.clone_volumes(),
+        }
     }
 
     /// Why the clones themselves don't hold what was written to them, if so, or the private server's
@@ -301,7 +324,7 @@ impl<'a> Use<'a> {
     }
 }
 
-impl Drop for Use<'_> {
+impl Drop for CloneSession<'_> {
     /// After an error: what can't be removed is left to `recover`.
     fn drop(&mut self) {
         if let Err(error) = self.clear("failed") {

@@ -6,19 +6,29 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::context::Context;
-use super::create::Options;
-use super::error::SnapshotError;
-use super::observe;
-use super::plan::{self, Observed, Plan};
-use crate::config::{Consistency, ServerConfig, SnapshotConfig};
+use crate::config::{Consistency, CowSize, ServerConfig, SnapshotConfig};
 use crate::server::facts::ServerFacts;
 use crate::server::private::BootFacts;
 use crate::server::replication;
 use crate::server::session::Session;
 use crate::server::{Identity, Target};
+use crate::snapshot::context::Context;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::observe;
+use crate::snapshot::take::plan::{self, Observed, Plan};
 use crate::volume::layout::{Layout, Mount, Place, Role};
 use crate::volume::{self, Backend, Stillness, TakeRequest};
+
+/// What the user may say about one snapshot.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    pub label: Option<String>,
+    pub tags: std::collections::BTreeMap<String, String>,
+    pub hold: bool,
+    pub allow_source: bool,
+    /// Instead of the configured one.
+    pub cow_size: Option<CowSize>,
+}
 
 /// What stands before anything is changed.
 pub struct Ready {

@@ -14,16 +14,6 @@ use serde::Serialize;
 
 use judge::{Observed, Source};
 
-use super::catalog;
-use super::context::Context;
-use super::create;
-use super::error::{Refusal, SnapshotError};
-use super::id;
-use super::keep::lock_recovered;
-use super::manifest::{Level, Manifest, Proof};
-use super::observe;
-use super::pause::ms;
-use super::verify;
 use crate::config::{ServerConfig, ServiceControl};
 use crate::journal::log::PUT_STEP;
 use crate::journal::putting::{self, Putting, PuttingError};
@@ -32,6 +22,16 @@ use crate::server::facts;
 use crate::server::globals::{self, GlobalBefore};
 use crate::server::replication;
 use crate::server::{Session, Target};
+use crate::snapshot::context::Context;
+use crate::snapshot::error::{Refusal, SnapshotError};
+use crate::snapshot::id;
+use crate::snapshot::keep::catalog;
+use crate::snapshot::keep::lifecycle::lock_recovered;
+use crate::snapshot::manifest::{Level, Manifest, Proof};
+use crate::snapshot::observe;
+use crate::snapshot::prove::verify;
+use crate::snapshot::take::pause::ms;
+use crate::snapshot::take::{create, preflight};
 use crate::sys::failpoint;
 use crate::volume;
 use crate::volume::layout::Place;
@@ -375,7 +375,7 @@ fn observe_source(ctx: &Context, server: &str) -> Result<Source, String> {
 
 /// The undo: an ordinary snapshot, held.
 fn keep_present(ctx: &Context, plan: &Plan, operation: &str) -> Result<String, SnapshotError> {
-    let options = create::Options {
+    let options = preflight::Options {
         tags: [(putting::UNDO_TAG.to_owned(), operation.to_owned())].into(),
         label: Some(format!("before restoring {}", plan.manifest.id)),
         hold: true,
