@@ -256,3 +256,120 @@ fn the_process_set_up_stays_short() {
         .unwrap();
     assert!(main.text.lines().count() < 40);
 }
+
+/// What a path of the source can begin with; anything else is another crate's, or a name in the file.
+const STARTS: [&str; 3] = ["crate", "super", "self"];
+
+/// The words of a source file's module, from the root: `["snapshot", "take", "plan"]`.
+fn module_of(name: &str) -> Vec<String> {
+    let name = name.trim_end_matches(".rs").trim_end_matches("/mod");
+    name.split('/').map(str::to_owned).collect()
+}
+
+/// The single paths of `a::{b, c::{d, e}}`.
+fn spread(path: &str) -> Vec<String> {
+    let Some((front, rest)) = path.split_once('{') else {
+        return vec![path.to_owned()];
+    };
+    let inside = rest.rsplit_once('}').unwrap().0;
+    let (mut parts, mut depth) = (vec![String::new()], 0);
+    for c in inside.chars() {
+        match c {
+            ',' if depth == 0 => parts.push(String::new()),
+            _ => {
+                depth += i32::from(c == '{') - i32::from(c == '}');
+                parts.last_mut().unwrap().push(c);
+            }
+        }
+    }
+    let parts = parts.iter().filter(|part| !part.is_empty());
+    parts
+        .flat_map(|part| spread(&format!("{front}{part}")))
+        .collect()
+}
+
+/// Every path in the code that leads to a module of ours: those of `use`, and those written out.
+fn paths_in(source: &Source) -> Vec<String> {
+    let code: Vec<&str> = source.lines().map(|(_, line)| line).collect();
+    let code = code.join("\n");
+    let mut paths = Vec::new();
+    for start in STARTS {
+        for (at, _) in code.match_indices(&format!("{start}::")) {
+            if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
+                continue;
+            }
+            let is_use = code[..at].trim_end().ends_with("use");
+            let end = match is_use {
+                true => code[at..].find(';').unwrap(),
+                false => code[at..]
+                    .find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':')
+                    .unwrap_or(code.len() - at),
+            };
+            let path: String = code[at..at + end].split_whitespace().collect();
+            paths.extend(spread(&path));
+        }
+    }
+    paths
+}
+
+/// The module that a path in `own` leads to: the deepest one that there is.
+fn resolve(own: &[String], path: &str, all: &BTreeSet<Vec<String>>) -> Option<Vec<String>> {
+    let mut words: Vec<String> = path.split("::").map(str::to_owned).collect();
+    let mut base = match words[0].as_str() {
+        "crate" => Vec::new(),
+        _ => own.to_vec(),
+    };
+    while words.first().is_some_and(|word| STARTS.contains(&&**word)) {
+        if words.remove(0) == "super" {
+            base.pop();
+        }
+    }
+    base.extend(words);
+    (1..=base.len())
+        .rev()
+        .map(|count| base[..count].to_vec())
+        .find(|module| all.contains(module))
+}
+
+/// A file that can be read without one that needs it in turn. A module and its own children are one.
+#[test]
+fn files_of_a_room_go_in_no_circle() {
+    let sources = sources();
+    let all: BTreeSet<Vec<String>> = sources.iter().map(|s| module_of(&s.name)).collect();
+    let uses: std::collections::BTreeMap<Vec<String>, BTreeSet<Vec<String>>> = sources
+        .iter()
+        .map(|source| {
+            let own = module_of(&source.name);
+            let used = paths_in(source)
+                .iter()
+                .filter_map(|path| resolve(&own, path, &all))
+                .filter(|used| !used.starts_with(&own) && !own.starts_with(used))
+                .collect();
+            (own, used)
+        })
+        .collect();
+    let arrows: usize = uses.values().map(BTreeSet::len).sum();
+    assert!(arrows > 500, "only {arrows} arrows were found");
+    let mut circles = Vec::new();
+    for start in &all {
+        // By the shortest way back, so that it can be read.
+        let mut ways = std::collections::VecDeque::from([vec![start.clone()]]);
+        let mut seen = BTreeSet::new();
+        'ways: while let Some(way) = ways.pop_front() {
+            for next in &uses[way.last().unwrap()] {
+                if next == start {
+                    let words: Vec<String> = way.iter().map(|module| module.join("::")).collect();
+                    // Once, from its first by name.
+                    if way.iter().min() == Some(start) {
+                        circles.push(words.join(" -> "));
+                    }
+                    break 'ways;
+                }
+                if seen.insert(next.clone()) {
+                    ways.push_back([way.clone(), vec![next.clone()]].concat());
+                }
+            }
+        }
+    }
+    assert!(circles.is_empty(), "circles:\n{}", circles.join("\n"));
+}

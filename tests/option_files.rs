@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use understudy::config::credentials::parse_options;
+use understudy::config::option_file::parse_options;
 
 const GROUPS: [&str; 2] = ["client", "understudy"];
 

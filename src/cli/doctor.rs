@@ -10,7 +10,8 @@ use super::session::with_plain_context;
 use super::status;
 use super::ui::{self, Ui};
 use crate::health::Severity;
-use crate::health::doctor::{self, Check, Options, Status};
+use crate::health::check::{Check, Status};
+use crate::health::doctor::{self, Options};
 
 /// Say everything that would stop a snapshot or a failover, each with its cure
 ///

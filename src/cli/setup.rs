@@ -9,7 +9,8 @@ use super::failure::Failure;
 use super::session::with_context;
 use super::ui::{self, Ui};
 use crate::replication::plan::{Provision, Wish};
-use crate::replication::setup::{self, Report, Request};
+use crate::replication::request::Request;
+use crate::replication::setup::{self, Report};
 
 /// Make replicas follow their source: checked, provisioned, linked, proven
 ///

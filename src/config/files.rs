@@ -8,6 +8,7 @@ use std::path::Path;
 use super::credentials;
 use super::issue::{Complaint, ConfigIssue};
 use super::model::{Config, ServerConfig, ServiceControl};
+use super::option_file::CredentialsError;
 use super::parse::locate;
 
 /// Checks the files that a configuration names: credentials (there, private, well-formed), tls_ca
@@ -44,9 +45,8 @@ fn check_server(server: &ServerConfig) -> Vec<Finding> {
     };
     if let Some(path) = &server.credentials {
         let loaded = credentials::load(path).map(drop);
-        let complaint = |error: credentials::CredentialsError| {
-            Complaint::new(error.to_string()).hint(error.hint())
-        };
+        let complaint =
+            |error: CredentialsError| Complaint::new(error.to_string()).hint(error.hint());
         check(vec!["credentials"], loaded.map_err(complaint));
     }
     if let Some(path) = &server.tls_ca {

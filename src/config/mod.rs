@@ -8,7 +8,7 @@ mod files;
 mod issue;
 mod load;
 pub mod model;
-mod option_file;
+pub mod option_file;
 mod parse;
 pub mod secret;
 mod server_table;
@@ -16,11 +16,12 @@ mod snapshot_table;
 mod table;
 pub mod values;
 
-pub use credentials::{Credentials, CredentialsError};
+pub use credentials::Credentials;
 pub use example::example;
 pub use files::validate_files;
 pub use issue::{Complaint, ConfigError, ConfigErrors, ConfigIssue};
 pub use load::{CONFIG_PATHS, CONFIG_VARIABLE, load};
+pub use option_file::CredentialsError;
 
 pub use model::{
     Address, BackendChoice, Config, Consistency, CowSize, KeepRules, PairConfig, ServerConfig,

@@ -8,11 +8,9 @@
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-
-use super::credentials::CredentialsError;
 
 /// An option's name as written, and its value; `None` when there is no `=`.
 pub type RawOption = (String, Option<String>);
@@ -42,6 +40,75 @@ pub fn parse_options(path: &Path, groups: &[&str]) -> Result<Vec<RawOption>, Cre
         false => Err(CredentialsError::Missing {
             path: path.to_owned(),
         }),
+    }
+}
+
+/// Why an option file gives no credentials; always exit 3.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// The file isn't there.
+    #[error("no option file {}", path.display())]
+    Missing { path: PathBuf },
+    /// The system doesn't let us read it, or an included one.
+    #[error("cannot read the option file {}: {source}", path.display())]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// A directory, a pipe or the like.
+    #[error("the option file {} is no regular file", path.display())]
+    NotAFile { path: PathBuf },
+    /// Readable or writable for the group or others.
+    #[error("the option file {} is open to others (mode {mode:04o})", path.display())]
+    NotPrivate { path: PathBuf, mode: u32 },
+    /// Whoever owns it could change it.
+    #[error("the option file {} belongs to user {owner}, neither to root nor to you", path.display())]
+    WrongOwner { path: PathBuf, owner: u32 },
+    /// Larger than any option file, or including more files than any does.
+    #[error("the option file {} is too large: {what}", path.display())]
+    TooLarge { path: PathBuf, what: String },
+    /// A line that is no line of an option file.
+    #[error("{}:{line}: {what}", path.display())]
+    Syntax {
+        path: PathBuf,
+        line: usize,
+        what: &'static str,
+    },
+    /// A client would ask on the terminal; nobody sits at ours.
+    #[error("the option file {} gives {option} no value", path.display())]
+    NoValue { path: PathBuf, option: &'static str },
+}
+
+impl CredentialsError {
+    /// What to do about it, with the exact command where there is one.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Missing { path } => format!(
+                "Write it: [client], user = …, password = …; then chmod 600 {}",
+                path.display()
+            ),
+            Self::Unreadable { path, .. } | Self::NotAFile { path } => {
+                format!("Check it with: ls -l {}", path.display())
+            }
+            Self::NotPrivate { path, .. } => {
+                format!("Take the others' rights away: chmod 600 {}", path.display())
+            }
+            Self::WrongOwner { path, .. } => {
+                format!(
+                    "Give it to who runs understudy: chown root {}",
+                    path.display()
+                )
+            }
+            Self::TooLarge { .. } => "Is it the right file?".to_owned(),
+            Self::Syntax { .. } => {
+                "An option file has [group] lines, and lines like user = name below them."
+                    .to_owned()
+            }
+            Self::NoValue { option, .. } => {
+                format!("Nobody is there to be asked for it: write {option} = …")
+            }
+        }
     }
 }
 

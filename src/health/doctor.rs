@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Serialize;
-
+use super::check::{Check, Status};
 use super::failover::{self, Side};
 use super::finding::Severity;
 use super::observe::{Look, observe};
@@ -18,44 +17,6 @@ use crate::snapshot::keep::catalog::Storage;
 use crate::snapshot::take::{create, preflight};
 use crate::snapshot::{Context, SnapshotError};
 use crate::sys::files;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Status {
-    Ok,
-    Unknown,
-    Warn,
-    Fail,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Check {
-    /// A rule's name, or one of docs/STATUS.md.
-    pub id: String,
-    pub server: Option<String>,
-    pub status: Status,
-    pub message: String,
-    /// Empty when there is nothing to do.
-    pub hint: String,
-}
-
-impl Check {
-    pub fn new(
-        id: &str,
-        server: &str,
-        status: Status,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Self {
-        Self {
-            id: id.to_owned(),
-            server: Some(server.to_owned()),
-            status,
-            message: message.into(),
-            hint: hint.into(),
-        }
-    }
-}
 
 #[derive(Debug, Clone, Copy)]
 pub struct Options {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::doctor::{Check, Status};
+use super::check::{Check, Status};
 use crate::server::condition::Condition;
 use crate::server::gtid::GtidSet;
 use crate::server::parity::Parity;

@@ -3,6 +3,7 @@
 //! `observe` asks, everything else here is pure: a `PairView` becomes a `Picture` (roles, lag,
 //! errant transactions), the rules make findings of it.
 
+pub mod check;
 pub mod doctor;
 pub mod errant;
 pub mod failover;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::putting::Putting;
+use super::putting::{PutStage, Putting};
 use super::state::StateDir;
 use super::undo::Undo;
 use crate::sys::clock;
@@ -332,15 +332,6 @@ pub struct Unfinished {
     pub undone: BTreeSet<usize>,
     /// A set-up that is done; only what it moved aside is still there.
     pub is_set_up: bool,
-}
-
-/// How far putting a snapshot in place had come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PutStage {
-    /// The storage wasn't touched.
-    Stopping,
-    Putting,
-    Put,
 }
 
 /// The step whose outcome says that a set-up stays.

@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::log::PutStage;
-use super::recover::RecoverError;
 use super::state::StateDir;
 use crate::config::ServiceControl;
 use crate::server::globals::{self, GlobalBefore};
@@ -47,6 +45,15 @@ pub struct Putting {
 pub struct Resume {
     pub channel: String,
     pub statements: Vec<String>,
+}
+
+/// How far putting a snapshot in place had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutStage {
+    /// The storage wasn't touched.
+    Stopping,
+    Putting,
+    Put,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -216,39 +223,32 @@ pub fn carry_through(
     operation: &str,
     putting: &Putting,
     stage: PutStage,
-) -> Result<Vec<String>, RecoverError> {
+) -> Result<Vec<String>, PuttingError> {
     let name = &target.server;
     let mut actions = Vec::new();
-    let done = (|| -> Result<(), PuttingError> {
-        if stage == PutStage::Putting {
-            put_all(state, putting, &mut |_, _| {})?;
-            actions.push("put the snapshot in place to the end".to_owned());
+    if stage == PutStage::Putting {
+        put_all(state, putting, &mut |_, _| {})?;
+        actions.push("put the snapshot in place to the end".to_owned());
+    }
+    let session = start(putting, target)?;
+    let session = resume(session, &putting.resume)?;
+    if stage == PutStage::Stopping && putting.closed {
+        open_writes(session)?;
+    }
+    match stage {
+        PutStage::Stopping => actions.extend(drop_undo(state, operation)?),
+        PutStage::Putting | PutStage::Put => {
+            let undo = undo_of(state, operation)?;
+            actions.extend(undo.and_then(|(_, manifest)| {
+                let id = manifest["id"].as_str()?;
+                Some(format!("the state before is kept as {id}, held"))
+            }));
         }
-        let session = start(putting, target)?;
-        let session = resume(session, &putting.resume)?;
-        if stage == PutStage::Stopping && putting.closed {
-            open_writes(session)?;
-        }
-        match stage {
-            PutStage::Stopping => actions.extend(drop_undo(state, operation)?),
-            PutStage::Putting | PutStage::Put => {
-                let undo = undo_of(state, operation)?;
-                actions.extend(undo.and_then(|(_, manifest)| {
-                    let id = manifest["id"].as_str()?;
-                    Some(format!("the state before is kept as {id}, held"))
-                }));
-            }
-        }
-        actions.push(match stage {
-            PutStage::Stopping => format!("{name} runs on its data as it was before"),
-            PutStage::Putting | PutStage::Put => format!("{name} runs on the restored data"),
-        });
-        Ok(())
-    })();
-    done.map_err(|source| RecoverError::Putting {
-        server: name.clone(),
-        source: Box::new(source),
-    })?;
+    }
+    actions.push(match stage {
+        PutStage::Stopping => format!("{name} runs on its data as it was before"),
+        PutStage::Putting | PutStage::Put => format!("{name} runs on the restored data"),
+    });
     Ok(actions)
 }
 

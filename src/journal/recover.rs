@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::lease::{self, Found, Lease, Purpose};
-use super::log::{self, Log, OperationKind, PutStage, Unfinished};
+use super::log::{self, Log, OperationKind, Unfinished};
 use super::putback::{self, PutBackError};
-use super::putting::{self, PuttingError};
+use super::putting::{self, PutStage, PuttingError};
 use super::state::StateDir;
 use super::undo::{self, UndoError};
 use crate::server::session::Target;
@@ -105,7 +105,11 @@ pub fn recover(
             (Some((putting, stage)), false) => {
                 let actions = {
                     let name = &operation.operation;
-                    putting::carry_through(state, target, name, putting, *stage)?
+                    let done = putting::carry_through(state, target, name, putting, *stage);
+                    done.map_err(|source| RecoverError::Putting {
+                        server: target.server.clone(),
+                        source: Box::new(source),
+                    })?
                 };
                 end_recovered(state, &operation, actions, &mut recovered)?;
             }

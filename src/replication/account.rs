@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::SetupError;
-use super::plan::Warning;
+use super::warning::Warning;
 use super::work::{Outcome, Who, Work};
 use crate::config::{Secret, credentials};
 use crate::journal::StateDir;

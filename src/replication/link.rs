@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use super::account;
 use super::error::SetupError;
 use super::observe::compact;
-use super::plan::{Linked, Warning};
-use super::setup::Ready;
+use super::plan::Linked;
+use super::request::Prepared;
+use super::warning::Warning;
 use super::work::{Outcome, Who, Work, interrupted};
 use crate::config::Secret;
 use crate::server::channel::ChannelName;
@@ -34,7 +35,7 @@ const ACCESS_DENIED: u32 = 1045;
 const HOPELESS: [u32; 7] = [ACCESS_DENIED, 1130, 1227, 1236, 1593, 2026, 3159];
 
 /// The channel that setup makes.
-fn channel(ready: &Ready) -> ChannelName {
+fn channel(ready: &Prepared) -> ChannelName {
     match (&ready.plan.linked, ready.plan.erases.is_empty()) {
         (Linked::AsWanted(link), true) => link.name.clone(),
         (Linked::AsWanted(_) | Linked::No | Linked::Otherwise, _) => ChannelName::default(),
@@ -42,7 +43,11 @@ fn channel(ready: &Ready) -> ChannelName {
 }
 
 /// Points the replica at the source by GTID, unless it is.
-pub fn point(work: &mut Work<'_>, ready: &Ready, password: &Secret) -> Result<Outcome, SetupError> {
+pub fn point(
+    work: &mut Work<'_>,
+    ready: &Prepared,
+    password: &Secret,
+) -> Result<Outcome, SetupError> {
     let channel = channel(ready);
     let (host, port) = &ready.endpoint;
     let (session, links) = observe_channels(work.session(Who::Replica)?)?;
@@ -183,7 +188,11 @@ pub fn close(work: &mut Work<'_>) -> Result<Outcome, SetupError> {
 }
 
 /// Starts both threads and waits until the replica has reached the right source.
-pub fn start(work: &mut Work<'_>, ready: &Ready, password: &Secret) -> Result<Outcome, SetupError> {
+pub fn start(
+    work: &mut Work<'_>,
+    ready: &Prepared,
+    password: &Secret,
+) -> Result<Outcome, SetupError> {
     let channel = channel(ready);
     let (mut session, link) = observe_link(work.session(Who::Replica)?, &channel)?;
     if link.runs() && matches!(ready.plan.linked, Linked::AsWanted(_)) {
@@ -269,7 +278,7 @@ fn check_source(work: &Work<'_>, link: &Channel) -> Result<(), SetupError> {
 /// Errors that stop a thread, or that waiting doesn't cure.
 fn check_errors(
     work: &Work<'_>,
-    ready: &Ready,
+    ready: &Prepared,
     link: &Channel,
     is_late: bool,
 ) -> Result<(), SetupError> {
@@ -318,7 +327,7 @@ fn check_errors(
 /// Waits until the replica has all that the source has now.
 pub fn catch_up(
     work: &mut Work<'_>,
-    ready: &Ready,
+    ready: &Prepared,
     limit: Duration,
 ) -> Result<Outcome, SetupError> {
     let channel = channel(ready);

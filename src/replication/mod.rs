@@ -9,7 +9,9 @@ pub mod marker;
 pub mod observe;
 pub mod plan;
 pub mod provision;
+pub mod request;
 pub mod setup;
+pub mod warning;
 mod work;
 
 pub use error::SetupError;

@@ -8,10 +8,9 @@ mod provision;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
-
 pub use dumpable::Stumbles;
 
+use super::warning::Warning;
 use crate::config::TlsMode;
 use crate::server::pair::{Account, Schema};
 use crate::server::replication::Channel;
@@ -128,13 +127,6 @@ impl Side {
 
 /// Where replicas find the source, or why that can't be told.
 pub type Endpoint = Fact<(String, u16)>;
-
-/// Something that doesn't stop a set-up but should be known.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Warning {
-    pub rule: &'static str,
-    pub message: String,
-}
 
 /// How the replica is linked now.
 #[derive(Debug, Clone, PartialEq, Eq)]

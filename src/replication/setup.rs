@@ -4,7 +4,6 @@
 //! back when one of them fails.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Serialize;
 
@@ -13,8 +12,10 @@ use super::error::SetupError;
 use super::link;
 use super::marker;
 use super::observe;
-use super::plan::{self, Linked, Plan, Provision, Side, Warning, Wish};
+use super::plan::{self, Linked, Provision, Side};
 use super::provision;
+use super::request::{Prepared, Request};
+use super::warning::Warning;
 use super::work::{Party, Step, Work};
 use crate::config::{PairConfig, ServerConfig, TlsMode};
 use crate::server::pair::Account;
@@ -23,37 +24,6 @@ use crate::snapshot::Context;
 use crate::snapshot::keep::lifecycle::lock_recovered;
 use crate::sys::fact::Fact;
 use crate::sys::lock::FileLock;
-
-/// What the user asked for.
-#[derive(Debug, Clone)]
-pub struct Request {
-    pub pair: String,
-    /// Only this replica of the pair.
-    pub replica: Option<String>,
-    pub wish: Wish,
-    /// The host part of the replication account.
-    pub account_host: Option<String>,
-    /// How long the replica may take to catch up.
-    pub catch_up: Duration,
-}
-
-/// A replica that was looked at, with what would be done to it.
-#[derive(Debug, Clone)]
-pub struct Ready {
-    pub pair: String,
-    pub source: ServerConfig,
-    pub replica: ServerConfig,
-    pub source_side: Side,
-    pub replica_side: Side,
-    pub endpoint: (String, u16),
-    pub account: Account,
-    pub account_seen: account::Seen,
-    pub marker_seen: bool,
-    pub plan: Plan,
-    /// Views (schema, name) that a dump passes over.
-    pub left_out: Vec<(String, String)>,
-    pub tools: provision::Tools,
-}
 
 /// What was done, or would be, for one replica.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -108,7 +78,7 @@ pub fn look(
     pair: &PairConfig,
     replica: &str,
     request: &Request,
-) -> Result<Ready, SetupError> {
+) -> Result<Prepared, SetupError> {
     let source = ctx.server(&pair.source)?.clone();
     let replica = ctx.server(replica)?.clone();
     let source_side = observe::side(ctx, &source)?;
@@ -150,7 +120,7 @@ pub fn look(
         (&source, &source_side),
         (&replica, &replica_side),
     )?;
-    Ok(Ready {
+    Ok(Prepared {
         pair: pair.name.clone(),
         source,
         replica,
@@ -179,7 +149,7 @@ fn account_host(
     )
 }
 
-impl Ready {
+impl Prepared {
     fn tls(&self) -> bool {
         self.source.tls != TlsMode::Disabled
     }
@@ -285,7 +255,7 @@ impl Ready {
 
 /// Holds both servers, source and replica in the order of their names, with nothing left over from
 /// before.
-fn lock(ctx: &Context, ready: &Ready) -> Result<Vec<FileLock>, SetupError> {
+fn lock(ctx: &Context, ready: &Prepared) -> Result<Vec<FileLock>, SetupError> {
     let mut names = [&ready.source.name, &ready.replica.name];
     names.sort();
     names
@@ -295,7 +265,7 @@ fn lock(ctx: &Context, ready: &Ready) -> Result<Vec<FileLock>, SetupError> {
 }
 
 /// Does what `look` decided, or puts everything back.
-pub fn perform(ctx: &Context, request: &Request, seen: &Ready) -> Result<Report, SetupError> {
+pub fn perform(ctx: &Context, request: &Request, seen: &Prepared) -> Result<Report, SetupError> {
     ctx.state.create()?;
     let _locks = lock(ctx, seen)?;
     // Again, now that nobody else of ours changes them.
@@ -325,7 +295,7 @@ pub fn perform(ctx: &Context, request: &Request, seen: &Ready) -> Result<Report,
     }
 }
 
-fn steps(work: &mut Work<'_>, ready: &Ready, request: &Request) -> Result<(), SetupError> {
+fn steps(work: &mut Work<'_>, ready: &Prepared, request: &Request) -> Result<(), SetupError> {
     let file = account::password_file(&work.ctx.state, &ready.pair);
     let tls = ready.tls();
     work.step("account", |work| {

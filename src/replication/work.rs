@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::error::SetupError;
-use super::plan::Warning;
+use super::warning::Warning;
 use crate::config::ServerConfig;
 use crate::journal::log::SET_UP_STEP;
 use crate::journal::undo::{self, Reach, Undo, UndoError};

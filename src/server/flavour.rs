@@ -4,7 +4,7 @@
 //! tried in turn by `replication`, since versions rename them.
 
 use super::channel::ChannelName;
-use super::replication::Position;
+use super::position::Position;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -619,7 +619,7 @@ mod tests {
 
     #[test]
     fn a_restored_server_is_told_where_to_go_on() {
-        let channel = crate::server::replication::ChannelPosition {
+        let channel = crate::server::position::ChannelPosition {
             name: "east".to_owned(),
             source_host: "db1".to_owned(),
             source_port: 3306,

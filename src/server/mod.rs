@@ -18,6 +18,7 @@ pub mod identity;
 pub mod lock;
 pub mod pair;
 pub mod parity;
+pub mod position;
 pub mod private;
 pub mod replication;
 pub mod row;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{reopen, swap};
 use crate::replication::error::SetupError;
-use crate::replication::setup::Ready;
+use crate::replication::request::Prepared;
 use crate::replication::work::{Outcome, Who, Work, interrupted};
 use crate::server::{client, pair};
 use crate::sys::exec::Program;
@@ -39,7 +39,7 @@ pub fn programs() -> Result<(Program, Program), SetupError> {
     ))
 }
 
-pub fn bring(work: &mut Work<'_>, ready: &Ready) -> Result<Outcome, SetupError> {
+pub fn bring(work: &mut Work<'_>, ready: &Prepared) -> Result<Outcome, SetupError> {
     let Some((backup, unpack)) = &ready.tools.backup else {
         return Err(SetupError::failed(
             "backup",
@@ -90,7 +90,7 @@ pub fn bring(work: &mut Work<'_>, ready: &Ready) -> Result<Outcome, SetupError> 
 
 fn stream(
     work: &Work<'_>,
-    ready: &Ready,
+    ready: &Prepared,
     (backup, options): (&Program, &Path),
     (unpack, to): (&Program, &Path),
     place: &Path,

@@ -13,7 +13,7 @@ use crate::replication::account;
 use crate::replication::error::SetupError;
 use crate::replication::observe;
 use crate::replication::plan;
-use crate::replication::setup::Ready;
+use crate::replication::request::Prepared;
 use crate::replication::work::{Outcome, Who, Work, interrupted};
 use crate::server::flavour::{quote_name, quote_text};
 use crate::server::pair::{Account, OWN_SCHEMA, PLUGIN_IN_USE, is_undone_already};
@@ -38,7 +38,7 @@ const NOT_SUPERVISED: u16 = 3707;
 /// The account with which the replica's server fetches; it lives as long as the step.
 const DONOR_USER: &str = "understudy_clone";
 
-pub fn bring(work: &mut Work<'_>, ready: &Ready) -> Result<Outcome, SetupError> {
+pub fn bring(work: &mut Work<'_>, ready: &Prepared) -> Result<Outcome, SetupError> {
     note_undo(work, ready)?;
     let had_plugin = (
         ensure_plugin(work, Who::Source)?,
@@ -88,7 +88,7 @@ pub fn bring(work: &mut Work<'_>, ready: &Ready) -> Result<Outcome, SetupError> 
 }
 
 /// What came is dropped again.
-fn note_undo(work: &mut Work<'_>, ready: &Ready) -> Result<(), SetupError> {
+fn note_undo(work: &mut Work<'_>, ready: &Prepared) -> Result<(), SetupError> {
     let (_, theirs) = observe::accounts(work.session(Who::Source)?)?;
     let (_, own) = observe::accounts(work.session(Who::Replica)?)?;
     let flavour = work.replica.flavour.clone();
@@ -218,7 +218,7 @@ fn make_donor(work: &mut Work<'_>, host: &str) -> Result<(Account, Secret), Setu
 
 /// Runs CLONE on a connection of its own, watches it from another one, and waits until the server
 /// is back.
-fn clone(work: &Work<'_>, ready: &Ready, statement: &str) -> Result<u64, SetupError> {
+fn clone(work: &Work<'_>, ready: &Prepared, statement: &str) -> Result<u64, SetupError> {
     let session = work.session(Who::Replica)?;
     let (sender, receiver) = mpsc::channel();
     let shown = format!("CLONE INSTANCE FROM {DONOR_USER}@…");

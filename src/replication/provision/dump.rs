@@ -15,7 +15,7 @@ use crate::replication::account;
 use crate::replication::error::SetupError;
 use crate::replication::observe;
 use crate::replication::plan::{self, Side};
-use crate::replication::setup::{Ready, Request};
+use crate::replication::request::{Prepared, Request};
 use crate::replication::work::{Outcome, Who, Work, interrupted};
 use crate::server::client::{self, DumpPosition};
 use crate::server::flavour::quote_name;
@@ -50,7 +50,11 @@ pub fn programs(
     Ok((dump, load))
 }
 
-pub fn bring(work: &mut Work<'_>, ready: &Ready, request: &Request) -> Result<Outcome, SetupError> {
+pub fn bring(
+    work: &mut Work<'_>,
+    ready: &Prepared,
+    request: &Request,
+) -> Result<Outcome, SetupError> {
     let Some((dump, load)) = &ready.tools.dump else {
         return Err(SetupError::failed(
             "dump",
@@ -105,7 +109,7 @@ pub fn bring(work: &mut Work<'_>, ready: &Ready, request: &Request) -> Result<Ou
 }
 
 /// Ours is there by now.
-fn schemas(ready: &Ready) -> Vec<String> {
+fn schemas(ready: &Prepared) -> Vec<String> {
     let mut schemas: Vec<String> = ready
         .source_side
         .schemas
@@ -117,7 +121,7 @@ fn schemas(ready: &Ready) -> Vec<String> {
 }
 
 /// Half a load goes again, and so does the position.
-fn note_undo(work: &mut Work<'_>, ready: &Ready, schemas: &[String]) -> Result<(), SetupError> {
+fn note_undo(work: &mut Work<'_>, ready: &Prepared, schemas: &[String]) -> Result<(), SetupError> {
     let mut statements: Vec<String> = schemas
         .iter()
         .map(|schema| format!("DROP DATABASE IF EXISTS {}", quote_name(schema)))

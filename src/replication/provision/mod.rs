@@ -5,29 +5,22 @@ mod clone;
 mod dump;
 mod snapshot;
 mod swap;
+pub mod tools;
 
+use self::tools::Tools;
 use super::error::SetupError;
 use super::plan::{Plan, Provision, Side};
-use super::setup::{Ready, Request};
+use super::request::{Prepared, Request};
 use super::work::{Outcome, Who, Work};
 use crate::config::ServerConfig;
 use crate::journal::undo::Undo;
 use crate::server::flavour::{quote_name, quote_text};
 use crate::server::session::{READ_LIMIT, Session, Target};
-use crate::snapshot::{Context, Manifest};
-use crate::sys::exec::Program;
+use crate::snapshot::Context;
 use crate::sys::failpoint;
 use std::time::Duration;
 
 const STATEMENT_LIMIT: Duration = Duration::from_secs(900);
-
-/// What a provisioning needs, found before anything is changed.
-#[derive(Debug, Clone, Default)]
-pub struct Tools {
-    pub dump: Option<(Program, Program)>,
-    pub backup: Option<(Program, Program)>,
-    pub snapshot: Option<Manifest>,
-}
 
 /// Finds it, or refuses.
 pub fn find_tools(
@@ -134,7 +127,7 @@ pub fn open(work: &mut Work<'_>) -> Result<Outcome, SetupError> {
 }
 
 /// Drops what the replica has of its own, as the user said it may be.
-pub fn erase(work: &mut Work<'_>, ready: &Ready) -> Result<Outcome, SetupError> {
+pub fn erase(work: &mut Work<'_>, ready: &Prepared) -> Result<Outcome, SetupError> {
     let name = work.replica.name.clone();
     work.note(Undo::Lost {
         words: format!(
@@ -179,7 +172,11 @@ fn attempt(session: Session, statement: &str) -> Result<Session, SetupError> {
 }
 
 /// Brings the data, and makes the replica go on from exactly its position.
-pub fn bring(work: &mut Work<'_>, ready: &Ready, request: &Request) -> Result<Outcome, SetupError> {
+pub fn bring(
+    work: &mut Work<'_>,
+    ready: &Prepared,
+    request: &Request,
+) -> Result<Outcome, SetupError> {
     match &ready.plan.provision {
         Provision::Nothing => Ok(Outcome::AlreadySo(ready.plan.why.clone())),
         Provision::Dump => dump::bring(work, ready, request),

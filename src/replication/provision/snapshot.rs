@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{reopen, swap};
 use crate::replication::error::SetupError;
 use crate::replication::plan::Side;
-use crate::replication::setup::Ready;
+use crate::replication::request::Prepared;
 use crate::replication::work::{Outcome, Who, Work};
 use crate::server::pair;
 use crate::snapshot::keep::catalog;
@@ -57,7 +57,7 @@ pub fn find(ctx: &Context, wanted: &str, source: &Side) -> Result<Manifest, Setu
     Ok(manifest)
 }
 
-pub fn bring(work: &mut Work<'_>, ready: &Ready) -> Result<Outcome, SetupError> {
+pub fn bring(work: &mut Work<'_>, ready: &Prepared) -> Result<Outcome, SetupError> {
     let Some(manifest) = &ready.tools.snapshot else {
         return Err(SetupError::failed(
             "restore",

@@ -8,7 +8,7 @@ use crate::config::ServiceControl;
 use crate::journal::putting;
 use crate::journal::undo::Undo;
 use crate::replication::error::SetupError;
-use crate::replication::setup::Ready;
+use crate::replication::request::Prepared;
 use crate::replication::work::{Who, Work};
 use crate::server::session::SessionError;
 use crate::sys::{failpoint, files};
@@ -28,7 +28,7 @@ pub struct Places {
 }
 
 /// Refused where the directory can't be exchanged by renaming.
-pub fn places(ready: &Ready) -> Result<Places, SetupError> {
+pub fn places(ready: &Prepared) -> Result<Places, SetupError> {
     let data_dir: PathBuf = Path::new(&ready.replica_side.identity.data_dir)
         .components()
         .collect();

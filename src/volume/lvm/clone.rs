@@ -20,8 +20,6 @@ use crate::volume::{
     clone_name, is_clone_name,
 };
 
-pub(super) const SECTOR_BYTES: u64 = 512;
-
 impl Lvm {
     pub(super) fn plan_clone_of(
         &self,
@@ -180,7 +178,7 @@ impl Lvm {
     }
 
     fn area_extents(&self, kept: &Lv) -> Result<u64, VolumeError> {
-        let size_bytes = sectors(kept)? * SECTOR_BYTES;
+        let size_bytes = sectors(kept)? * overlay::SECTOR_BYTES;
         let groups = self.vgs()?;
         let group = groups.iter().find(|group| group.name == kept.vg);
         let group = group.ok_or_else(|| VolumeError::NotFound {

@@ -5,8 +5,9 @@
 //! exceptions are kept in memory (`N`): a restart of the machine ends the overlay. argv builders and
 //! parsers, without effects.
 
-use super::clone::SECTOR_BYTES;
 use crate::volume::{VolumeError, VolumeState};
+
+pub(super) const SECTOR_BYTES: u64 = 512;
 
 /// 4 KiB: what filesystems write at least, so that no write needs a chunk to be copied first.
 const CHUNK_SECTORS: u32 = 8;

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use super::commands::{self, ORIGIN_TAG};
 use super::report::{BEFORE_TAG, Lv, MOUNT_TAG, PUT_TAG, USE_TAG, render_tag};
-use super::{CHANGE_LIMIT, Lvm, blocks, clone, plan};
+use super::{CHANGE_LIMIT, Lvm, blocks, clone, overlay, plan};
 use crate::sys::{failpoint, ioctl};
 use crate::volume::layout::Mount;
 use crate::volume::remount::{
@@ -297,7 +297,7 @@ impl<'a> Put<'a> {
         self.change_tags(self.origin_name, &marks, &[])?;
         self.take_down(origin)?;
         failpoint::hit("put-unmounted");
-        self.copy_blocks(&kept, origin, sectors * clone::SECTOR_BYTES, progress)?;
+        self.copy_blocks(&kept, origin, sectors * overlay::SECTOR_BYTES, progress)?;
         failpoint::hit("put-copied");
         // Had its area overflowed meanwhile, what was read is nothing.
         self.lvm.find_recorded(&request.id, &request.volume)?;

@@ -1,0 +1,10 @@
+//! What a set-up says beside doing it.
+
+use serde::Serialize;
+
+/// Something that doesn't stop a set-up but should be known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    pub rule: &'static str,
+    pub message: String,
+}
