@@ -288,6 +288,19 @@ fn spread(path: &str) -> Vec<String> {
         .collect()
 }
 
+/// In one word, and without the names that `as` gives.
+fn without_names(path: &str) -> String {
+    let mut plain = String::new();
+    let mut words = path.split_whitespace();
+    while let Some(word) = words.next() {
+        match word {
+            "as" => plain.extend(words.next().unwrap().matches([',', '}'])),
+            word => plain.push_str(word),
+        }
+    }
+    plain
+}
+
 /// Every path in the code that leads to a module of ours: those of `use`, and those written out.
 fn paths_in(source: &Source) -> Vec<String> {
     let code: Vec<&str> = source.lines().map(|(_, line)| line).collect();
@@ -305,8 +318,7 @@ fn paths_in(source: &Source) -> Vec<String> {
                     .find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':')
                     .unwrap_or(code.len() - at),
             };
-            let path: String = code[at..at + end].split_whitespace().collect();
-            paths.extend(spread(&path));
+            paths.extend(spread(&without_names(&code[at..at + end])));
         }
     }
     paths
