@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::putting::{PutStage, Putting};
+use super::in_place::{InPlaceRestore, PutStage};
 use super::state::StateDir;
 use super::undo::Undo;
 use crate::sys::clock;
@@ -73,7 +73,7 @@ pub enum Entry {
     /// The server is about to be stopped, to put a snapshot in place of its data.
     Stopping {
         at: String,
-        putting: Box<Putting>,
+        putting: Box<InPlaceRestore>,
     },
     /// From now on it is carried through.
     Putting {
@@ -184,7 +184,7 @@ impl Log {
     }
 
     /// Says, before the server is stopped, what will be put in place.
-    pub fn stopping(&mut self, putting: &Putting) -> Result<(), FileError> {
+    pub fn stopping(&mut self, putting: &InPlaceRestore) -> Result<(), FileError> {
         self.append(&Entry::Stopping {
             at: now(),
             putting: Box::new(putting.clone()),
@@ -325,7 +325,7 @@ pub struct Unfinished {
     pub files: Vec<PathBuf>,
     pub mount_points: Vec<PathBuf>,
     /// What was to be put in place, and how far that had come.
-    pub putting: Option<(Box<Putting>, PutStage)>,
+    pub putting: Option<(Box<InPlaceRestore>, PutStage)>,
     /// In the order of the steps.
     pub undos: Vec<Undo>,
     /// Those of them, by number, that are undone already.

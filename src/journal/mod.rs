@@ -4,11 +4,12 @@
 //! Knows how to put things back, not how to take a snapshot.
 
 pub mod guard;
+pub mod in_place;
 pub mod lease;
 pub mod log;
 pub mod putback;
-pub mod putting;
 pub mod recover;
+pub mod service;
 pub mod state;
 pub mod undo;
 pub mod watchdog;

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::in_place::{self, InPlaceError, PutStage};
 use super::lease::{self, Found, Lease, Purpose};
 use super::log::{self, Log, OperationKind, Unfinished};
 use super::putback::{self, PutBackError};
-use super::putting::{self, PutStage, PuttingError};
 use super::state::StateDir;
 use super::undo::{self, UndoError};
 use crate::server::session::Target;
@@ -51,7 +51,7 @@ pub enum RecoverError {
     Putting {
         server: String,
         #[source]
-        source: Box<PuttingError>,
+        source: Box<InPlaceError>,
     },
     #[error("put back what {operation} changed: {source}")]
     Undo {
@@ -105,7 +105,7 @@ pub fn recover(
             (Some((putting, stage)), false) => {
                 let actions = {
                     let name = &operation.operation;
-                    let done = putting::carry_through(state, target, name, putting, *stage);
+                    let done = in_place::carry_through(state, target, name, putting, *stage);
                     done.map_err(|source| RecoverError::Putting {
                         server: target.server.clone(),
                         source: Box::new(source),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::putting::{self, PuttingError};
+use super::service::{self, ServiceError};
 use crate::config::{Address, ServiceControl, TlsMode, credentials};
 use crate::server::flavour::quote_text;
 use crate::server::pair::{PLUGIN_IN_USE, is_undone_already};
@@ -109,7 +109,7 @@ pub enum UndoError {
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
-    Service(#[from] PuttingError),
+    Service(#[from] ServiceError),
     #[error("{0}")]
     Several(String),
     /// Everything else is back.
@@ -372,7 +372,7 @@ pub fn unlogged(flavour: &Flavour, statements: Vec<String>) -> Vec<String> {
 /// Stops the server, puts its own directory back in its place, starts it.
 fn put_data_dir_back(
     on: &Reach,
-    service: &ServiceControl,
+    control: &ServiceControl,
     data_dir: &std::path::Path,
     aside: &std::path::Path,
 ) -> Result<Option<String>, UndoError> {
@@ -380,13 +380,13 @@ fn put_data_dir_back(
     let moved = aside.exists();
     if moved {
         if process::runs_in(data_dir) || Session::connect(&target).is_ok() {
-            putting::stop(service, &target, data_dir)?;
+            service::stop(control, &target, data_dir)?;
         }
         files::remove_tree(data_dir)?;
         files::rename(aside, data_dir)?;
     }
     if Session::connect(&target).is_err() {
-        putting::start_service(service)?;
+        service::start(control)?;
         reach(on, START_FOR)?;
     }
     Ok(moved.then(|| format!("put {} back as it was", data_dir.display())))
@@ -400,7 +400,7 @@ fn put_data_dir_back(
 /// plugin in use for five minutes.
 fn end_clone(
     on: &Reach,
-    service: Option<&ServiceControl>,
+    control: Option<&ServiceControl>,
     donor: &Reach,
     user: &str,
 ) -> Result<(), UndoError> {
@@ -434,10 +434,10 @@ fn end_clone(
             }
             Err(_) => {
                 let data_dir = std::path::Path::new(&on.identity.data_dir);
-                if let Some(service) = service
+                if let Some(control) = control
                     && !process::runs_in(data_dir)
                 {
-                    putting::start_service(service)?;
+                    service::start(control)?;
                 }
             }
         }

@@ -240,7 +240,7 @@ fn clone(work: &Work<'_>, ready: &Prepared, statement: &str) -> Result<u64, Setu
             let control = ready.replica.service.as_ref();
             if let Some(control) = control.and_then(|service| service.control.as_ref()) {
                 wait_down(work)?;
-                crate::journal::putting::start_service(control)
+                crate::journal::service::start(control)
                     .map_err(|error| SetupError::failed("clone", error.to_string()))?;
             }
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::config::ServiceControl;
-use crate::journal::putting;
+use crate::journal::service::{self, ServiceError};
 use crate::journal::undo::Undo;
 use crate::replication::error::SetupError;
 use crate::replication::request::Prepared;
@@ -80,7 +80,7 @@ pub fn make_new(work: &mut Work<'_>, places: &Places) -> Result<(), SetupError> 
 
 /// Stops the server, exchanges the directories, starts it.
 pub fn exchange(work: &mut Work<'_>, places: &Places) -> Result<(), SetupError> {
-    let failed = |error: putting::PuttingError| SetupError::failed("provision", error.to_string());
+    let failed = |error: ServiceError| SetupError::failed("provision", error.to_string());
     let owner = files::owner_of(&places.data_dir)?;
     files::own_tree(&places.new, owner)?;
     files::copy_mode(&places.data_dir, &places.new)?;
@@ -95,13 +95,13 @@ pub fn exchange(work: &mut Work<'_>, places: &Places) -> Result<(), SetupError> 
         data_dir: places.data_dir.clone(),
         aside: places.aside.clone(),
     })?;
-    putting::stop(&places.service, &work.replica.target, &places.data_dir).map_err(failed)?;
+    service::stop(&places.service, &work.replica.target, &places.data_dir).map_err(failed)?;
     failpoint::hit("setup-stopped");
     files::rename(&places.data_dir, &places.aside)?;
     failpoint::hit("setup-aside");
     files::rename(&places.new, &places.data_dir)?;
     failpoint::hit("setup-exchanged");
-    putting::start_service(&places.service).map_err(failed)?;
+    service::start(&places.service).map_err(failed)?;
     let until = Instant::now() + START_LIMIT;
     loop {
         match work.session(Who::Replica) {

@@ -15,8 +15,9 @@ use serde::Serialize;
 use judge::{Observed, Source};
 
 use crate::config::{ServerConfig, ServiceControl};
+use crate::journal::in_place::{self, InPlaceError, InPlaceRestore};
 use crate::journal::log::PUT_STEP;
-use crate::journal::putting::{self, Putting, PuttingError};
+use crate::journal::service;
 use crate::journal::{Log, OperationKind};
 use crate::server::facts;
 use crate::server::globals::{self, GlobalBefore};
@@ -167,7 +168,7 @@ pub fn restore(ctx: &Context, wanted: &str, options: Options) -> Result<RolledBa
             // The journal stays open if even that fails: `recover` starts the server.
             let back = as_before(&plan, &putting, error);
             if !matches!(back, SnapshotError::NeedsOperator { .. }) {
-                if let Err(error) = putting::drop_undo(&ctx.state, &use_id) {
+                if let Err(error) = in_place::drop_undo(&ctx.state, &use_id) {
                     tracing::warn!(%error, "the undo snapshot, which wasn't needed, is still there");
                 }
                 log.end("as before")?;
@@ -189,8 +190,8 @@ pub fn restore(ctx: &Context, wanted: &str, options: Options) -> Result<RolledBa
 }
 
 /// All that will have to be carried through; refuses what the storage can't do.
-fn putting(plan: &Plan, use_id: &str) -> Result<Putting, SnapshotError> {
-    let putting = Putting {
+fn putting(plan: &Plan, use_id: &str) -> Result<InPlaceRestore, SnapshotError> {
+    let putting = InPlaceRestore {
         identity: plan.before.identity.clone(),
         data_dir: data_dir(plan)?,
         service: plan.service.clone(),
@@ -212,7 +213,7 @@ enum Stage {
     /// The storage wasn't touched.
     Before(SnapshotError),
     Begun {
-        error: PuttingError,
+        error: InPlaceError,
         undo: String,
     },
 }
@@ -226,7 +227,7 @@ impl<E: Into<SnapshotError>> From<E> for Stage {
 fn go(
     ctx: &Context,
     plan: &Plan,
-    putting: &Putting,
+    putting: &InPlaceRestore,
     use_id: &str,
     log: &mut Log,
 ) -> Result<RolledBack, Stage> {
@@ -235,12 +236,13 @@ fn go(
     failpoint::hit("inplace-begun");
     if putting.closed {
         let session = Session::connect_to(&plan.target, &plan.before.identity)?;
-        putting::close_writes(session).map_err(|error| failed("close the server", &error))?;
+        in_place::close_writes(session).map_err(|error| failed("close the server", &error))?;
     }
     let undo = keep_present(ctx, plan, use_id)?;
     failpoint::hit("inplace-kept");
     let stopped = Instant::now();
-    putting::stop(&putting.service, &plan.target, &putting.data_dir)
+    service::stop(&putting.service, &plan.target, &putting.data_dir)
+        .map_err(InPlaceError::from)
         .map_err(|error| failed("stop the server", &error))?;
     ctx.progress
         .step("stop", format!("{name} is down"), stopped);
@@ -250,12 +252,12 @@ fn go(
     let since = Instant::now();
     log.putting()?;
     failpoint::hit("inplace-putting");
-    let begun = |error: PuttingError| Stage::Begun {
+    let begun = |error: InPlaceError| Stage::Begun {
         error,
         undo: undo.clone(),
     };
     let progress = &mut |done, total| ctx.progress.bytes(done, total);
-    putting::put_all(&ctx.state, putting, progress).map_err(begun)?;
+    in_place::put_all(&ctx.state, putting, progress).map_err(begun)?;
     log.outcome(PUT_STEP, "done")
         .map_err(|error| begun(error.into()))?;
     ctx.progress
@@ -263,11 +265,11 @@ fn go(
     failpoint::hit("inplace-put");
 
     let since = Instant::now();
-    let session = putting::start(putting, &plan.target).map_err(begun)?;
+    let session = in_place::start(putting, &plan.target).map_err(begun)?;
     let stopped_ms = ms(stopped.elapsed());
     ctx.progress.step("start", format!("{name} answers"), since);
     failpoint::hit("inplace-started");
-    let session = putting::resume(session, &putting.resume).map_err(begun)?;
+    let session = in_place::resume(session, &putting.resume).map_err(begun)?;
     let (caught_up, gtid) = watch(ctx, plan, session).map_err(begun)?;
     Ok(RolledBack {
         snapshot: plan.manifest.id.clone(),
@@ -376,7 +378,7 @@ fn observe_source(ctx: &Context, server: &str) -> Result<Source, String> {
 /// The undo: an ordinary snapshot, held.
 fn keep_present(ctx: &Context, plan: &Plan, operation: &str) -> Result<String, SnapshotError> {
     let options = preflight::Options {
-        tags: [(putting::UNDO_TAG.to_owned(), operation.to_owned())].into(),
+        tags: [(in_place::UNDO_TAG.to_owned(), operation.to_owned())].into(),
         label: Some(format!("before restoring {}", plan.manifest.id)),
         hold: true,
         allow_source: true,
@@ -400,7 +402,7 @@ fn data_dir(plan: &Plan) -> Result<std::path::PathBuf, SnapshotError> {
         })
 }
 
-fn failed(step: &'static str, error: &PuttingError) -> SnapshotError {
+fn failed(step: &'static str, error: &InPlaceError) -> SnapshotError {
     SnapshotError::Failed {
         step,
         reason: error.to_string(),
@@ -409,11 +411,11 @@ fn failed(step: &'static str, error: &PuttingError) -> SnapshotError {
 }
 
 /// The storage wasn't touched: the server runs again as before.
-fn as_before(plan: &Plan, putting: &Putting, error: SnapshotError) -> SnapshotError {
-    let back = putting::start(putting, &plan.target)
-        .and_then(|session| putting::resume(session, &putting.resume))
+fn as_before(plan: &Plan, putting: &InPlaceRestore, error: SnapshotError) -> SnapshotError {
+    let back = in_place::start(putting, &plan.target)
+        .and_then(|session| in_place::resume(session, &putting.resume))
         .and_then(|session| match putting.closed {
-            true => putting::open_writes(session),
+            true => in_place::open_writes(session),
             false => Ok(session),
         });
     match back {
@@ -436,7 +438,7 @@ fn watch(
     ctx: &Context,
     plan: &Plan,
     mut session: Session,
-) -> Result<(Option<bool>, String), PuttingError> {
+) -> Result<(Option<bool>, String), InPlaceError> {
     let is_replica = !plan.before.channels.is_empty();
     let since = Instant::now();
     loop {

@@ -7,17 +7,15 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::service::{self, SERVICE_LIMIT, ServiceError};
 use super::state::StateDir;
 use crate::config::ServiceControl;
 use crate::server::globals::{self, GlobalBefore};
 use crate::server::session::{Session, SessionError, Target};
 use crate::server::{Identity, replication};
-use crate::sys::exec::Program;
 use crate::sys::{failpoint, files, process};
 use crate::volume::{self, BackendKind, PlannedVolume, PutRequest, Renamed};
 
-/// Crash recovery of a large server is long.
-const SERVICE_LIMIT: Duration = Duration::from_secs(900);
 const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A server that was read-only is writable from its start until we are there.
@@ -25,7 +23,7 @@ const LOOK_SOON: Duration = Duration::from_millis(5);
 
 /// All that is needed to carry it through, as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Putting {
+pub struct InPlaceRestore {
     pub identity: Identity,
     pub data_dir: std::path::PathBuf,
     pub service: ServiceControl,
@@ -57,15 +55,13 @@ pub enum PutStage {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum PuttingError {
-    #[error("the server still runs in {0}")]
-    StillUp(std::path::PathBuf),
+pub enum InPlaceError {
     #[error(transparent)]
     Volume(#[from] volume::VolumeError),
     #[error(transparent)]
     File(#[from] files::FileError),
-    #[error("start the server: {0}")]
-    Service(#[source] crate::sys::exec::ExecError),
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     #[error("the server doesn't answer after its start: {0}")]
     Unreachable(#[source] SessionError),
     #[error(transparent)]
@@ -77,11 +73,11 @@ pub enum PuttingError {
 /// Puts all volumes in place. May be called again after it was interrupted anywhere.
 pub fn put_all(
     state: &StateDir,
-    putting: &Putting,
+    putting: &InPlaceRestore,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<(), PuttingError> {
+) -> Result<(), InPlaceError> {
     if process::runs_in(&putting.data_dir) {
-        return Err(PuttingError::StillUp(putting.data_dir.clone()));
+        return Err(ServiceError::StillUp(putting.data_dir.clone()).into());
     }
     let backend = volume::open(putting.backend)?;
     for request in &putting.requests {
@@ -93,7 +89,7 @@ pub fn put_all(
 }
 
 /// What the storage calls a kept volume now goes into its manifest.
-fn rename_records(state: &StateDir, renamed: &[Renamed]) -> Result<(), PuttingError> {
+fn rename_records(state: &StateDir, renamed: &[Renamed]) -> Result<(), InPlaceError> {
     for Renamed { id, record } in renamed {
         let path = state.manifest(id);
         let Some(text) = files::read_text(&path)? else {
@@ -120,55 +116,25 @@ fn rename_records(state: &StateDir, renamed: &[Renamed]) -> Result<(), PuttingEr
     Ok(())
 }
 
-/// Stops the server through its service and waits until no process works in its directory.
-pub fn stop(
-    service: &ServiceControl,
-    target: &Target,
-    data_dir: &std::path::Path,
-) -> Result<(), PuttingError> {
-    run(&service.stop_argv())?;
-    let until = Instant::now() + SERVICE_LIMIT;
-    while Session::connect(target).is_ok() || process::runs_in(data_dir) {
-        if Instant::now() >= until {
-            return Err(PuttingError::StillUp(data_dir.to_owned()));
-        }
-        sleep(LOOK_EVERY);
-    }
-    Ok(())
-}
-
 /// Starts the server unless it answers, waits until the right one does, and sets back at once what
 /// its restart forgot.
-pub fn start(putting: &Putting, target: &Target) -> Result<Session, PuttingError> {
+pub fn start(putting: &InPlaceRestore, target: &Target) -> Result<Session, InPlaceError> {
     if Session::connect(target).is_err() {
-        run(&putting.service.start_argv())?;
+        service::start(&putting.service)?;
     }
     let until = Instant::now() + SERVICE_LIMIT;
     loop {
         match Session::connect_to(target, &putting.identity) {
             Ok(session) => return Ok(globals::restore(session, &putting.globals)?.0),
             Err(error @ SessionError::WrongServer { .. }) => return Err(error.into()),
-            Err(error) if Instant::now() >= until => return Err(PuttingError::Unreachable(error)),
+            Err(error) if Instant::now() >= until => return Err(InPlaceError::Unreachable(error)),
             Err(_) => sleep(LOOK_SOON),
         }
     }
 }
 
-/// Starts it without waiting until it answers.
-pub fn start_service(service: &ServiceControl) -> Result<(), PuttingError> {
-    run(&service.start_argv())
-}
-
-fn run(argv: &[String]) -> Result<(), PuttingError> {
-    let (program, args) = argv.split_first().expect("checked when configured");
-    Program::at(program)
-        .run(args, SERVICE_LIMIT)
-        .map_err(PuttingError::Service)?;
-    Ok(())
-}
-
 /// Makes the channels that ran before go on, where the server's own start didn't.
-pub fn resume(mut session: Session, channels: &[Resume]) -> Result<Session, PuttingError> {
+pub fn resume(mut session: Session, channels: &[Resume]) -> Result<Session, InPlaceError> {
     for wanted in channels {
         let (back, running) = is_running(session, &wanted.channel)?;
         session = back;
@@ -194,7 +160,7 @@ pub fn resume(mut session: Session, channels: &[Resume]) -> Result<Session, Putt
                     .find(|channel| channel.name.as_str() == wanted.channel)
                     .map(|channel| format!("{} {}", channel.io_error, channel.sql_error))
                     .unwrap_or_default();
-                return Err(PuttingError::NotRunning {
+                return Err(InPlaceError::NotRunning {
                     channel: wanted.channel.clone(),
                     reason: reason.trim().to_owned(),
                 });
@@ -205,7 +171,7 @@ pub fn resume(mut session: Session, channels: &[Resume]) -> Result<Session, Putt
     Ok(session)
 }
 
-fn is_running(session: Session, channel: &str) -> Result<(Session, bool), PuttingError> {
+fn is_running(session: Session, channel: &str) -> Result<(Session, bool), InPlaceError> {
     use replication::ThreadState;
     let (session, channels) = replication::observe_channels(session)?;
     let running = channels.iter().any(|own| {
@@ -221,9 +187,9 @@ pub fn carry_through(
     state: &StateDir,
     target: &Target,
     operation: &str,
-    putting: &Putting,
+    putting: &InPlaceRestore,
     stage: PutStage,
-) -> Result<Vec<String>, PuttingError> {
+) -> Result<Vec<String>, InPlaceError> {
     let name = &target.server;
     let mut actions = Vec::new();
     if stage == PutStage::Putting {
@@ -259,7 +225,7 @@ pub const UNDO_TAG: &str = "undo-of";
 fn undo_of(
     state: &StateDir,
     operation: &str,
-) -> Result<Option<(PathBuf, serde_json::Value)>, PuttingError> {
+) -> Result<Option<(PathBuf, serde_json::Value)>, InPlaceError> {
     for path in files::list(&state.manifests())? {
         let text = files::read_text(&path).ok().flatten().unwrap_or_default();
         let Ok(manifest) = serde_json::from_str::<serde_json::Value>(&text) else {
@@ -273,7 +239,7 @@ fn undo_of(
 }
 
 /// Removes the undo snapshot of an operation that changed nothing; what was done.
-pub fn drop_undo(state: &StateDir, operation: &str) -> Result<Option<String>, PuttingError> {
+pub fn drop_undo(state: &StateDir, operation: &str) -> Result<Option<String>, InPlaceError> {
     let Some((path, manifest)) = undo_of(state, operation)? else {
         return Ok(None);
     };
@@ -297,12 +263,12 @@ pub fn drop_undo(state: &StateDir, operation: &str) -> Result<Option<String>, Pu
 }
 
 /// Ends what `close_writes` did, where the server's restart didn't.
-pub fn open_writes(session: Session) -> Result<Session, PuttingError> {
+pub fn open_writes(session: Session) -> Result<Session, InPlaceError> {
     Ok(session.execute("SET GLOBAL read_only = OFF", STATEMENT_LIMIT)?)
 }
 
 /// On a server that is nobody's replica: nothing may be written between the undo snapshot and the
 /// stop.
-pub fn close_writes(session: Session) -> Result<Session, PuttingError> {
+pub fn close_writes(session: Session) -> Result<Session, InPlaceError> {
     Ok(session.execute("SET GLOBAL read_only = ON", STATEMENT_LIMIT)?)
 }
