@@ -75,6 +75,20 @@ fn main() -> ExitCode {
             }
         }
     }
+    // The main job once more on another 10.11.
+    if runner::storages().contains(&Storage::Btrfs) {
+        for cases in [
+            cases![false restores_a_copy_that_becomes_a_replica],
+            cases![false puts_a_snapshot_in_place_and_the_undo_back],
+        ] {
+            groups.push(Group {
+                flavour: Flavour::MariadbOther,
+                storage: Storage::Btrfs,
+                special: special(),
+                cases,
+            });
+        }
+    }
     runner::main(groups)
 }
 
@@ -307,7 +321,7 @@ fn restores_a_copy_that_becomes_a_replica(pair: &mut Pair) {
                 "SOURCE_AUTO_POSITION",
                 "GET_SOURCE_PUBLIC_KEY = 1, SOURCE_AUTO_POSITION",
             ),
-            Flavour::Mariadb | Flavour::Mysql56 => statement,
+            Flavour::Mariadb | Flavour::MariadbOther | Flavour::Mysql56 => statement,
         };
         server.execute(&statement);
     }
@@ -691,7 +705,9 @@ fn ends_a_killed_restore_as_before_or_as_restored(pair: &mut Pair) {
 fn run_time_variables(pair: &Pair) -> &'static [&'static str] {
     match pair.flavour {
         Flavour::Mysql97 => &["super_read_only", "offline_mode"],
-        Flavour::Mariadb | Flavour::Mysql56 => &["event_scheduler", "rpl_semi_sync_master_enabled"],
+        Flavour::Mariadb | Flavour::MariadbOther | Flavour::Mysql56 => {
+            &["event_scheduler", "rpl_semi_sync_master_enabled"]
+        }
     }
 }
 

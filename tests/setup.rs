@@ -490,7 +490,9 @@ fn clones_and_puts_a_killed_clone_back() {
         let before = both(&couple);
         let places: Vec<&str> = match flavour {
             Flavour::Mysql97 => SETUP_CLONE_PLACES.to_vec(),
-            Flavour::Mariadb | Flavour::Mysql56 => SETUP_EXCHANGE_PLACES.to_vec(),
+            Flavour::Mariadb | Flavour::MariadbOther | Flavour::Mysql56 => {
+                SETUP_EXCHANGE_PLACES.to_vec()
+            }
         };
         for place in places
             .iter()
