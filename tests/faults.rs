@@ -18,12 +18,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-use lab::left::Footprint;
+use lab::left::{Footprint, half_written, names_below};
 use lab::pair::{Pair, Special};
 use lab::runner::{self, Case, Group};
 use lab::server::Flavour;
 use lab::small_state::SmallState;
 use lab::storage::Storage;
+use lab::strikes::{self, Strikes};
 use lab::tool::{Run, Running};
 use lab::{eventually, in_guest, limit, sh, try_sh};
 use mysql::prelude::Queryable;
@@ -559,66 +560,63 @@ fn finishes_a_deletion_that_was_killed(pair: &mut Pair) {
     }
 }
 
-/// Between any two system calls that change something; every one of them with
-/// UNDERSTUDY_TEST_CALLS=all, a sample otherwise.
+/// Between any two system calls that change something.
 fn leaves_nothing_when_killed_inside_a_step(pair: &mut Pair) {
-    const CALLS: [&str; 6] = ["rename", "unlink", "fsync", "ioctl", "mkdir", "mount"];
-    let all = std::env::var("UNDERSTUDY_TEST_CALLS").is_ok_and(|word| word == "all");
-    let next = |number: u32| match all {
-        true => number + 1,
-        false => 2 * number + 1,
-    };
     let before = Footprint::of(pair);
     let name = pair.name();
     let to = pair.base().join("to");
-    let mut kills = 0;
+    let directory = to.display().to_string();
     // What a server is asked differs by flavour; what is done to files doesn't.
-    let commands: &[&str] = match all || pair.flavour.is_mariadb() {
-        true => &["create", "delete", "verify", "hold", "restore"],
+    let commands: &[&str] = match strikes::every_one() || pair.flavour.is_mariadb() {
+        true => &["create", "delete", "verify", "hold", "restore", "prune"],
         false => &["create"],
     };
     for command in commands {
-        for call in CALLS {
-            let mut number = 1;
-            loop {
-                let what = format!("{command}, {call} {number}");
-                let snapshot = (*command != "create").then(|| pair.create(&[]));
-                let id = snapshot
-                    .as_ref()
-                    .map_or("", |one| one["id"].as_str().unwrap());
-                let directory = to.display().to_string();
-                let more: &[&str] = match *command {
-                    "create" => &[&name],
-                    "delete" => &[id, "--yes"],
-                    "restore" => {
-                        sh(&["install", "-d", "-m", "0700", &directory]);
-                        &[id, "--to", &directory]
-                    }
-                    _ => &[id],
-                };
-                let args = [&["snapshot", command][..], more].concat();
-                let run = pair.tool.run_killed_at(call, number, &args);
-                recover(pair);
-                before.assert_nothing_left(pair);
-                for one in pair.list() {
-                    assert_eq!(one["state"], "complete", "{what}: {one}");
-                    assert_ne!(one["proof"], "failed", "{what}: {one}");
+        let strikes = Strikes {
+            sample: 3,
+            alone: false,
+        };
+        pair.configure(|settings| settings.snapshot = "keep = { last = 1 }".to_owned());
+        let kills = strikes.walk(|strike| {
+            let what = format!("{command}, {}", strike.what());
+            let snapshot = (*command != "create").then(|| pair.create(&[]));
+            let id = snapshot
+                .as_ref()
+                .map_or("", |one| one["id"].as_str().unwrap());
+            // What retention keeps, whatever happens to the others.
+            let newer = (*command == "prune").then(|| pair.create(&[]));
+            let more: &[&str] = match *command {
+                "create" => &[&name],
+                "delete" => &[id, "--yes"],
+                "prune" => &[&name, "--yes"],
+                "restore" => {
+                    sh(&["install", "-d", "-m", "0700", &directory]);
+                    &[id, "--to", &directory]
                 }
-                drop(std::fs::remove_dir_all(&to));
-                pair.delete_all();
-                assert_nothing_half_written(pair, &what);
-                if run.code() == 0 {
-                    break;
-                }
-                kills += 1;
-                number = next(number);
+                _ => &[id],
+            };
+            let run = strike.run(&pair.tool, &[&["snapshot", command][..], more].concat());
+            recover(pair);
+            before.assert_nothing_left(pair);
+            let listed = pair.list();
+            for one in &listed {
+                assert_eq!(one["state"], "complete", "{what}: {one}");
+                assert_ne!(one["proof"], "failed", "{what}: {one}");
             }
-        }
+            if let Some(newer) = newer {
+                let first = listed.first().map(|one| &one["id"]);
+                assert_eq!(first, Some(&newer["id"]), "{what}: the newest is gone");
+                let pruned = listed.len() == 1;
+                assert!(pruned || run.code() != 0, "{what}: nothing was pruned");
+            }
+            drop(std::fs::remove_dir_all(&to));
+            pair.delete_all();
+            assert_nothing_half_written(pair, &what);
+            run
+        });
+        println!("{} {command}: killed {kills} times", pair.flavour.name());
     }
-    assert!(
-        kills >= 6 * commands.len(),
-        "only {kills} kills: is something wrong with strace?"
-    );
+    pair.configure_plain();
 }
 
 /// What a killed command left, `recover` swept and `delete` called deleted is really gone.
@@ -627,20 +625,8 @@ fn assert_nothing_half_written(pair: &Pair, what: &str) {
     assert_eq!(pair.list(), Vec::<Value>::new(), "{what}");
     let kept = pair.volume.kept_dir().map(names_below).unwrap_or_default();
     assert_eq!(kept, Vec::<String>::new(), "{what}");
-    let mut half = names_below(pair.state_dir());
-    half.retain(|name| name.ends_with(".new"));
+    let half = half_written(pair.state_dir());
     assert_eq!(half, Vec::<String>::new(), "{what}");
-}
-
-fn names_below(dir: std::path::PathBuf) -> Vec<String> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        names.push(entry.path().display().to_string());
-        if entry.file_type().unwrap().is_dir() {
-            names.extend(names_below(entry.path()));
-        }
-    }
-    names
 }
 
 fn survives_a_server_crash_in_the_pause(pair: &mut Pair) {

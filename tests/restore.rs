@@ -14,12 +14,13 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
 
-use lab::left::Footprint;
+use lab::left::{Footprint, half_written};
 use lab::load::{Load, Progress};
 use lab::pair::{Pair, Special};
 use lab::runner::{self, Group};
 use lab::server::{Flavour, Server, Start, sequence};
 use lab::storage::Storage;
+use lab::strikes::Strikes;
 use lab::{eventually, in_guest, limit};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -58,6 +59,9 @@ fn main() -> ExitCode {
             let mut cases = cases![true puts_a_snapshot_in_place_and_the_undo_back];
             if !in_guest() && (flavour.is_mariadb() || storage == Storage::Copy) {
                 cases.extend(cases![false ends_a_killed_restore_as_before_or_as_restored]);
+            }
+            if !in_guest() && flavour.is_mariadb() && storage == Storage::Btrfs {
+                cases.extend(cases![false ends_so_when_killed_inside_a_step]);
             }
             if !in_guest() && storage == Storage::Btrfs {
                 cases.extend(cases![
@@ -695,6 +699,66 @@ fn ends_a_killed_restore_as_before_or_as_restored(pair: &mut Pair) {
         .execute_unlogged(&["DROP TABLE lab.mark".to_owned()]);
     for one in pair.list() {
         pair.tool.run(&["snapshot", "release", &id(&one)]).ok();
+    }
+    pair.delete_all();
+    before.assert_nothing_new(pair);
+    pair.configure(|settings| settings.more = String::new());
+}
+
+/// The same between any two system calls that change something.
+fn ends_so_when_killed_inside_a_step(pair: &mut Pair) {
+    under_a_service(pair);
+    let before = Footprint::of(pair);
+    let chosen = id(&pair.create(&[]));
+    // Else only the first one would prove it.
+    pair.tool.run(&["snapshot", "verify", &chosen]).ok();
+    let args = ["snapshot", "restore", &chosen, "--in-place", "--yes"];
+    let on_the_volume = || {
+        let entries = std::fs::read_dir(&pair.volume.mount).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let there = on_the_volume();
+    let strikes = Strikes {
+        sample: 2,
+        alone: true,
+    };
+    let kills = strikes.walk(|strike| {
+        let what = strike.what();
+        if !is_marked(pair) {
+            mark(pair);
+        }
+        let run = strike.run(&pair.tool, &args);
+        let recovered = pair.tool.run(&["recover"]).ok().stdout;
+        before.assert_nothing_left(pair);
+        assert_equal_to_source(pair);
+        let restored = !is_marked(pair);
+        assert!(restored || run.code() != 0, "{what}: nothing was restored");
+        let listed = pair.list();
+        for one in &listed {
+            assert_eq!(one["state"], "complete", "{what}: {one}");
+        }
+        let undo: Vec<String> = listed.iter().map(id).filter(|one| *one != chosen).collect();
+        assert_eq!(undo.len(), usize::from(restored), "{what}: {recovered}");
+        assert_eq!(undo.len() + 1, listed.len(), "{what}: {chosen} is gone");
+        for one in undo {
+            pair.tool.run(&["snapshot", "release", &one]).ok();
+            pair.tool.run(&["snapshot", "delete", &one, "--yes"]).ok();
+        }
+        assert_eq!(leavings(pair), Vec::<String>::new(), "{what}");
+        assert_eq!(on_the_volume(), there, "{what}");
+        let half = half_written(pair.state_dir());
+        assert_eq!(half, Vec::<String>::new(), "{what}");
+        run
+    });
+    println!(
+        "{} restore in place: killed {kills} times",
+        pair.flavour.name()
+    );
+    if is_marked(pair) {
+        pair.replica
+            .execute_unlogged(&["DROP TABLE lab.mark".to_owned()]);
     }
     pair.delete_all();
     before.assert_nothing_new(pair);

@@ -10,9 +10,11 @@ mod lab;
 use std::time::Duration;
 
 use lab::couple::{Couple, content};
+use lab::left::half_written;
 use lab::load::Load;
 use lab::server::Flavour;
 use lab::small_state::SmallState;
+use lab::strikes::{self, Strikes};
 use lab::{eventually, limit};
 use understudy::sys::failpoint::{SETUP_CLONE_PLACES, SETUP_EXCHANGE_PLACES, SETUP_PLACES};
 
@@ -299,6 +301,52 @@ fn a_killed_or_failed_set_up_is_put_back() {
         couple.setup(&["--provision", "dump"]).ok();
         wait_equal(&couple);
         couple.assert_equal();
+    }
+}
+
+/// Between any two system calls that change something: as before, or done.
+#[test]
+fn a_set_up_killed_inside_a_step_is_put_back_or_done() {
+    for flavour in flavours() {
+        // What the servers are told differs by flavour; how it is put back doesn't.
+        if flavour == Flavour::Mysql97 && !strikes::every_one() {
+            continue;
+        }
+        let mut couple = filled(flavour);
+        let mut before = both(&couple);
+        let strikes = Strikes {
+            sample: 2,
+            alone: true,
+        };
+        let kills = strikes.walk(|strike| {
+            let what = strike.what();
+            let run = strike.run(&couple.tool, &["setup", "lab", "--provision", "dump"]);
+            couple.tool.run(&["recover"]).ok();
+            couple.assert_nothing_in_hand();
+            let half = half_written(couple.state_dir());
+            assert_eq!(half, Vec::<String>::new(), "{what}");
+            if couple.replica.channels().is_empty() {
+                assert_ne!(run.code(), 0, "{what}: nothing was set up");
+                let after = both(&couple);
+                assert_eq!(after.0, before.0, "{what}: the source");
+                assert_eq!(after.1, before.1, "{what}: the replica");
+                assert!(!couple.password_file().exists(), "{what}: the password");
+            } else {
+                assert_read_only(&couple);
+                let again = couple.setup(&[]).ok().json();
+                let steps = Couple::steps(&again);
+                assert!(
+                    !format!("{steps:?}").contains("changed"),
+                    "{what}: {steps:?}"
+                );
+                wait_equal(&couple);
+                couple.assert_equal();
+                couple = filled(flavour);
+                before = both(&couple);
+            }
+            run
+        });
+        println!("{} setup: killed {kills} times", flavour.name());
     }
 }
 
