@@ -84,11 +84,11 @@ fn native_groups() -> Vec<Group> {
             false fails_without_pausing_when_the_state_directory_is_read_only,
             false resumes_when_the_state_directory_fills_up_in_the_pause,
             false finishes_a_deletion_that_was_killed,
-            false leaves_nothing_when_killed_inside_a_step,
             false survives_a_server_crash_in_the_pause,
             false gives_up_on_a_transaction_that_outlasts_the_pause,
             false starts_the_server_when_killed_while_it_is_stopped,
         ]);
+        cases.extend(killed_inside(flavour));
         groups.push(group(flavour, Storage::Btrfs, cases));
         let mut cases =
             killed_at(["warmed-up", "leased", "positioned", "taken", "sealed"].into_iter());
@@ -201,6 +201,22 @@ fn killed_at(places: impl Iterator<Item = &'static str>) -> Vec<Case> {
             name: format!("resumes_when_killed_at_{place}"),
             body: Box::new(move |pair| resumes_when_killed_at(pair, place)),
             in_guest: true,
+        })
+        .collect()
+}
+
+/// What a server is asked differs by flavour; what is done to files doesn't.
+fn killed_inside(flavour: Flavour) -> Vec<Case> {
+    let commands: &[&str] = match strikes::every_one() || flavour.is_mariadb() {
+        true => &["create", "delete", "verify", "hold", "restore", "prune"],
+        false => &["create"],
+    };
+    commands
+        .iter()
+        .map(|command| Case {
+            name: format!("leaves_nothing_when_killed_inside_{command}"),
+            body: Box::new(move |pair| leaves_nothing_when_killed_inside(pair, command)),
+            in_guest: false,
         })
         .collect()
 }
@@ -561,61 +577,55 @@ fn finishes_a_deletion_that_was_killed(pair: &mut Pair) {
 }
 
 /// Between any two system calls that change something.
-fn leaves_nothing_when_killed_inside_a_step(pair: &mut Pair) {
+fn leaves_nothing_when_killed_inside(pair: &mut Pair, command: &str) {
     let before = Footprint::of(pair);
     let name = pair.name();
     let to = pair.base().join("to");
     let directory = to.display().to_string();
-    // What a server is asked differs by flavour; what is done to files doesn't.
-    let commands: &[&str] = match strikes::every_one() || pair.flavour.is_mariadb() {
-        true => &["create", "delete", "verify", "hold", "restore", "prune"],
-        false => &["create"],
+    pair.configure(|settings| settings.snapshot = "keep = { last = 1 }".to_owned());
+    let strikes = Strikes {
+        sample: 3,
+        alone: false,
     };
-    for command in commands {
-        let strikes = Strikes {
-            sample: 3,
-            alone: false,
+    let kills = strikes.walk(|strike| {
+        let what = strike.what();
+        let snapshot = (command != "create").then(|| pair.create(&[]));
+        let id = snapshot
+            .as_ref()
+            .map_or("", |one| one["id"].as_str().unwrap());
+        // What retention keeps, whatever happens to the others.
+        let newer = (command == "prune").then(|| pair.create(&[]));
+        let more: &[&str] = match command {
+            "create" => &[&name],
+            "delete" => &[id, "--yes"],
+            "prune" => &[&name, "--yes"],
+            "restore" => {
+                sh(&["install", "-d", "-m", "0700", &directory]);
+                &[id, "--to", &directory]
+            }
+            _ => &[id],
         };
-        pair.configure(|settings| settings.snapshot = "keep = { last = 1 }".to_owned());
-        let kills = strikes.walk(|strike| {
-            let what = format!("{command}, {}", strike.what());
-            let snapshot = (*command != "create").then(|| pair.create(&[]));
-            let id = snapshot
-                .as_ref()
-                .map_or("", |one| one["id"].as_str().unwrap());
-            // What retention keeps, whatever happens to the others.
-            let newer = (*command == "prune").then(|| pair.create(&[]));
-            let more: &[&str] = match *command {
-                "create" => &[&name],
-                "delete" => &[id, "--yes"],
-                "prune" => &[&name, "--yes"],
-                "restore" => {
-                    sh(&["install", "-d", "-m", "0700", &directory]);
-                    &[id, "--to", &directory]
-                }
-                _ => &[id],
-            };
-            let run = strike.run(&pair.tool, &[&["snapshot", command][..], more].concat());
-            recover(pair);
-            before.assert_nothing_left(pair);
-            let listed = pair.list();
-            for one in &listed {
-                assert_eq!(one["state"], "complete", "{what}: {one}");
-                assert_ne!(one["proof"], "failed", "{what}: {one}");
-            }
-            if let Some(newer) = newer {
-                let first = listed.first().map(|one| &one["id"]);
-                assert_eq!(first, Some(&newer["id"]), "{what}: the newest is gone");
-                let pruned = listed.len() == 1;
-                assert!(pruned || run.code() != 0, "{what}: nothing was pruned");
-            }
-            drop(std::fs::remove_dir_all(&to));
-            pair.delete_all();
-            assert_nothing_half_written(pair, &what);
-            run
-        });
-        println!("{} {command}: killed {kills} times", pair.flavour.name());
-    }
+        let args = [&["snapshot", command][..], more].concat();
+        let run = strike.run(&pair.tool, &args);
+        recover(pair);
+        before.assert_nothing_left(pair);
+        let listed = pair.list();
+        for one in &listed {
+            assert_eq!(one["state"], "complete", "{what}: {one}");
+            assert_ne!(one["proof"], "failed", "{what}: {one}");
+        }
+        if let Some(newer) = newer {
+            let first = listed.first().map(|one| &one["id"]);
+            assert_eq!(first, Some(&newer["id"]), "{what}: the newest is gone");
+            let pruned = listed.len() == 1;
+            assert!(pruned || run.code() != 0, "{what}: nothing was pruned");
+        }
+        drop(std::fs::remove_dir_all(&to));
+        pair.delete_all();
+        assert_nothing_half_written(pair, &what);
+        run
+    });
+    println!("{command}: killed {kills} times");
     pair.configure_plain();
 }
 

@@ -752,10 +752,7 @@ fn ends_so_when_killed_inside_a_step(pair: &mut Pair) {
         assert_eq!(half, Vec::<String>::new(), "{what}");
         run
     });
-    println!(
-        "{} restore in place: killed {kills} times",
-        pair.flavour.name()
-    );
+    println!("restore in place: killed {kills} times");
     if is_marked(pair) {
         pair.replica
             .execute_unlogged(&["DROP TABLE lab.mark".to_owned()]);
