@@ -15,7 +15,6 @@ use serde::Serialize;
 use judge::{Observed, Source};
 
 use crate::config::{ServerConfig, ServiceControl};
-use crate::journal::log::PUT_STEP;
 use crate::journal::putting::{self, Putting, PuttingError};
 use crate::journal::{Log, OperationKind};
 use crate::server::facts;
@@ -256,8 +255,7 @@ fn go(
     };
     let progress = &mut |done, total| ctx.progress.bytes(done, total);
     putting::put_all(&ctx.state, putting, progress).map_err(begun)?;
-    log.outcome(PUT_STEP, "done")
-        .map_err(|error| begun(error.into()))?;
+    log.put().map_err(|error| begun(error.into()))?;
     ctx.progress
         .step("put", "the data is the snapshot's", since);
     failpoint::hit("inplace-put");
