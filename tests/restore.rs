@@ -705,7 +705,7 @@ fn ends_a_killed_restore_as_before_or_as_restored(pair: &mut Pair) {
     pair.configure(|settings| settings.more = String::new());
 }
 
-/// The same between any two system calls that change something.
+/// The same between any two system calls that change something, of it and of the recovery after it.
 fn ends_so_when_killed_inside_a_step(pair: &mut Pair) {
     under_a_service(pair);
     let before = Footprint::of(pair);
@@ -720,39 +720,56 @@ fn ends_so_when_killed_inside_a_step(pair: &mut Pair) {
         names
     };
     let there = on_the_volume();
-    let strikes = Strikes {
-        sample: 2,
-        alone: true,
-    };
-    let kills = strikes.walk(|strike| {
-        let what = strike.what();
-        if !is_marked(pair) {
-            mark(pair);
-        }
-        let run = strike.run(&pair.tool, &args);
-        let recovered = pair.tool.run(&["recover"]).ok().stdout;
-        before.assert_nothing_left(pair);
-        assert_equal_to_source(pair);
-        let restored = !is_marked(pair);
-        assert!(restored || run.code() != 0, "{what}: nothing was restored");
-        let listed = pair.list();
-        for one in &listed {
-            assert_eq!(one["state"], "complete", "{what}: {one}");
-        }
-        let undo: Vec<String> = listed.iter().map(id).filter(|one| *one != chosen).collect();
-        assert_eq!(undo.len(), usize::from(restored), "{what}: {recovered}");
-        assert_eq!(undo.len() + 1, listed.len(), "{what}: {chosen} is gone");
-        for one in undo {
-            pair.tool.run(&["snapshot", "release", &one]).ok();
-            pair.tool.run(&["snapshot", "delete", &one, "--yes"]).ok();
-        }
-        assert_eq!(leavings(pair), Vec::<String>::new(), "{what}");
-        assert_eq!(on_the_volume(), there, "{what}");
-        let half = half_written(pair.state_dir());
-        assert_eq!(half, Vec::<String>::new(), "{what}");
-        run
-    });
-    println!("restore in place: killed {kills} times");
+    // Where it was killed, when the recovery is, and how that has to end.
+    for recovery in [
+        None,
+        Some(("inplace-stopped", false)),
+        Some(("put-one", true)),
+    ] {
+        let strikes = Strikes {
+            sample: if recovery.is_none() { 2 } else { 1 },
+            alone: true,
+        };
+        let kills = strikes.walk(|strike| {
+            let what = format!("{recovery:?}, {}", strike.what());
+            if !is_marked(pair) {
+                mark(pair);
+            }
+            let run = match recovery {
+                None => strike.run(&pair.tool, &args),
+                Some((place, _)) => {
+                    let restore = pair.tool.run_at(&format!("{place}=kill"), &args);
+                    restore.expect_code(-1);
+                    strike.run(&pair.tool, &["recover"])
+                }
+            };
+            let recovered = pair.tool.run(&["recover"]).ok().stdout;
+            before.assert_nothing_left(pair);
+            assert_equal_to_source(pair);
+            let restored = !is_marked(pair);
+            match recovery {
+                None => assert!(restored || run.code() != 0, "{what}: nothing was restored"),
+                Some((_, wanted)) => assert_eq!(restored, wanted, "{what}: {recovered}"),
+            }
+            let listed = pair.list();
+            for one in &listed {
+                assert_eq!(one["state"], "complete", "{what}: {one}");
+            }
+            let undo: Vec<String> = listed.iter().map(id).filter(|one| *one != chosen).collect();
+            assert_eq!(undo.len(), usize::from(restored), "{what}: {recovered}");
+            assert_eq!(undo.len() + 1, listed.len(), "{what}: {chosen} is gone");
+            for one in undo {
+                pair.tool.run(&["snapshot", "release", &one]).ok();
+                pair.tool.run(&["snapshot", "delete", &one, "--yes"]).ok();
+            }
+            assert_eq!(leavings(pair), Vec::<String>::new(), "{what}");
+            assert_eq!(on_the_volume(), there, "{what}");
+            let half = half_written(pair.state_dir());
+            assert_eq!(half, Vec::<String>::new(), "{what}");
+            run
+        });
+        println!("restore in place, {recovery:?}: killed {kills} times");
+    }
     if is_marked(pair) {
         pair.replica
             .execute_unlogged(&["DROP TABLE lab.mark".to_owned()]);

@@ -304,9 +304,11 @@ fn a_killed_or_failed_set_up_is_put_back() {
     }
 }
 
-/// Between any two system calls that change something: as before, or done.
+/// Between any two system calls that change something, of it and of the recovery after it: as
+/// before, or done.
 #[test]
 fn a_set_up_killed_inside_a_step_is_put_back_or_done() {
+    const SETUP: [&str; 4] = ["setup", "lab", "--provision", "dump"];
     for flavour in flavours() {
         // What the servers are told differs by flavour; how it is put back doesn't.
         if flavour == Flavour::Mysql97 && !strikes::every_one() {
@@ -314,39 +316,44 @@ fn a_set_up_killed_inside_a_step_is_put_back_or_done() {
         }
         let mut couple = filled(flavour);
         let mut before = both(&couple);
-        let strikes = Strikes {
-            sample: 2,
-            alone: true,
-        };
-        let kills = strikes.walk(|strike| {
-            let what = strike.what();
-            let run = strike.run(&couple.tool, &["setup", "lab", "--provision", "dump"]);
-            couple.tool.run(&["recover"]).ok();
-            couple.assert_nothing_in_hand();
-            let half = half_written(couple.state_dir());
-            assert_eq!(half, Vec::<String>::new(), "{what}");
-            if couple.replica.channels().is_empty() {
-                assert_ne!(run.code(), 0, "{what}: nothing was set up");
-                let after = both(&couple);
-                assert_eq!(after.0, before.0, "{what}: the source");
-                assert_eq!(after.1, before.1, "{what}: the replica");
-                assert!(!couple.password_file().exists(), "{what}: the password");
-            } else {
-                assert_read_only(&couple);
-                let again = couple.setup(&[]).ok().json();
-                let steps = Couple::steps(&again);
-                assert!(
-                    !format!("{steps:?}").contains("changed"),
-                    "{what}: {steps:?}"
-                );
-                wait_equal(&couple);
-                couple.assert_equal();
-                couple = filled(flavour);
-                before = both(&couple);
-            }
-            run
-        });
-        println!("{} setup: killed {kills} times", flavour.name());
+        for killed in [None, Some("setup-linked=kill")] {
+            let strikes = Strikes {
+                sample: if killed.is_none() { 2 } else { 1 },
+                alone: true,
+            };
+            let kills = strikes.walk(|strike| {
+                let what = format!("{killed:?}, {}", strike.what());
+                let run = match killed {
+                    None => strike.run(&couple.tool, &SETUP),
+                    Some(place) => {
+                        couple.tool.run_at(place, &SETUP).expect_code(-1);
+                        strike.run(&couple.tool, &["recover"])
+                    }
+                };
+                couple.tool.run(&["recover"]).ok();
+                couple.assert_nothing_in_hand();
+                let half = half_written(couple.state_dir());
+                assert_eq!(half, Vec::<String>::new(), "{what}");
+                if killed.is_some() || couple.replica.channels().is_empty() {
+                    let after = both(&couple);
+                    assert_eq!(after.0, before.0, "{what}: the source");
+                    assert_eq!(after.1, before.1, "{what}: the replica");
+                    assert!(!couple.password_file().exists(), "{what}: the password");
+                    assert!(killed.is_some() || run.code() != 0, "{what}: not set up");
+                } else {
+                    assert_read_only(&couple);
+                    let again = couple.setup(&[]).ok().json();
+                    let steps = format!("{:?}", Couple::steps(&again));
+                    assert!(!steps.contains("changed"), "{what}: {steps}");
+                    wait_equal(&couple);
+                    couple.assert_equal();
+                    couple = filled(flavour);
+                    before = both(&couple);
+                }
+                run
+            });
+            println!("{} setup, {killed:?}: killed {kills} times", flavour.name());
+        }
     }
 }
 
