@@ -88,8 +88,8 @@ fn native_groups() -> Vec<Group> {
             false gives_up_on_a_transaction_that_outlasts_the_pause,
             false starts_the_server_when_killed_while_it_is_stopped,
         ]);
-        cases.extend(killed_inside(flavour));
         groups.push(group(flavour, Storage::Btrfs, cases));
+        groups.push(group(flavour, Storage::Btrfs, killed_inside(flavour)));
         let mut cases =
             killed_at(["warmed-up", "leased", "positioned", "taken", "sealed"].into_iter());
         cases.extend(interrupted_at(["warmed-up", "positioned"]));
