@@ -18,12 +18,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-use lab::left::Footprint;
+use lab::left::{Footprint, half_written, names_below};
 use lab::pair::{Pair, Special};
 use lab::runner::{self, Case, Group};
 use lab::server::Flavour;
 use lab::small_state::SmallState;
 use lab::storage::Storage;
+use lab::strikes::{self, Strikes};
 use lab::tool::{Run, Running};
 use lab::{eventually, in_guest, limit, sh, try_sh};
 use mysql::prelude::Queryable;
@@ -83,12 +84,12 @@ fn native_groups() -> Vec<Group> {
             false fails_without_pausing_when_the_state_directory_is_read_only,
             false resumes_when_the_state_directory_fills_up_in_the_pause,
             false finishes_a_deletion_that_was_killed,
-            false leaves_nothing_when_killed_inside_a_step,
             false survives_a_server_crash_in_the_pause,
             false gives_up_on_a_transaction_that_outlasts_the_pause,
             false starts_the_server_when_killed_while_it_is_stopped,
         ]);
         groups.push(group(flavour, Storage::Btrfs, cases));
+        groups.push(group(flavour, Storage::Btrfs, killed_inside(flavour)));
         let mut cases =
             killed_at(["warmed-up", "leased", "positioned", "taken", "sealed"].into_iter());
         cases.extend(interrupted_at(["warmed-up", "positioned"]));
@@ -97,25 +98,33 @@ fn native_groups() -> Vec<Group> {
             false finishes_a_deletion_that_was_killed,
         ]);
         groups.push(group(flavour, Storage::Copy, cases));
-        groups.push(Group {
-            special: Special {
-                size_mb: Some(1400),
-                replica_args: vec!["--relay-log-space-limit=2M".to_owned()],
-                ..Special::default()
-            },
-            ..group(
-                flavour,
-                Storage::Reflink,
-                cases![
-                    false refuses_when_space_is_short,
-                    false thaws_before_anything_else,
-                    false resumes_when_the_volume_fills_up_in_the_pause,
-                    false resumes_when_relay_space_is_full_in_the_pause,
-                ],
-            )
-        });
+        groups.push(small_reflink(
+            flavour,
+            cases![
+                false refuses_when_space_is_short,
+                false thaws_before_anything_else,
+                false resumes_when_the_volume_fills_up_in_the_pause,
+                false resumes_when_relay_space_is_full_in_the_pause,
+            ],
+        ));
     }
+    // What a server does on a full disk differs within 10.11.
+    groups.push(small_reflink(
+        Flavour::MariadbOther,
+        cases![false resumes_when_the_volume_fills_up_in_the_pause],
+    ));
     groups
+}
+
+fn small_reflink(flavour: Flavour, cases: Vec<Case>) -> Group {
+    Group {
+        special: Special {
+            size_mb: Some(1400),
+            replica_args: vec!["--relay-log-space-limit=2M".to_owned()],
+            ..Special::default()
+        },
+        ..group(flavour, Storage::Reflink, cases)
+    }
 }
 
 /// One flavour each: what differs here is the storage.
@@ -192,6 +201,22 @@ fn killed_at(places: impl Iterator<Item = &'static str>) -> Vec<Case> {
             name: format!("resumes_when_killed_at_{place}"),
             body: Box::new(move |pair| resumes_when_killed_at(pair, place)),
             in_guest: true,
+        })
+        .collect()
+}
+
+/// What a server is asked differs by flavour; what is done to files doesn't.
+fn killed_inside(flavour: Flavour) -> Vec<Case> {
+    let commands: &[&str] = match strikes::every_one() || flavour.is_mariadb() {
+        true => &["create", "delete", "verify", "hold", "restore", "prune"],
+        false => &["create"],
+    };
+    commands
+        .iter()
+        .map(|command| Case {
+            name: format!("leaves_nothing_when_killed_inside_{command}"),
+            body: Box::new(move |pair| leaves_nothing_when_killed_inside(pair, command)),
+            in_guest: false,
         })
         .collect()
 }
@@ -551,66 +576,57 @@ fn finishes_a_deletion_that_was_killed(pair: &mut Pair) {
     }
 }
 
-/// Between any two system calls that change something; every one of them with
-/// UNDERSTUDY_TEST_CALLS=all, a sample otherwise.
-fn leaves_nothing_when_killed_inside_a_step(pair: &mut Pair) {
-    const CALLS: [&str; 6] = ["rename", "unlink", "fsync", "ioctl", "mkdir", "mount"];
-    let all = std::env::var("UNDERSTUDY_TEST_CALLS").is_ok_and(|word| word == "all");
-    let next = |number: u32| match all {
-        true => number + 1,
-        false => 2 * number + 1,
-    };
+/// Between any two system calls that change something.
+fn leaves_nothing_when_killed_inside(pair: &mut Pair, command: &str) {
     let before = Footprint::of(pair);
     let name = pair.name();
     let to = pair.base().join("to");
-    let mut kills = 0;
-    // What a server is asked differs by flavour; what is done to files doesn't.
-    let commands: &[&str] = match all || pair.flavour.is_mariadb() {
-        true => &["create", "delete", "verify", "hold", "restore"],
-        false => &["create"],
+    let directory = to.display().to_string();
+    pair.configure(|settings| settings.snapshot = "keep = { last = 1 }".to_owned());
+    let strikes = Strikes {
+        sample: 3,
+        alone: false,
     };
-    for command in commands {
-        for call in CALLS {
-            let mut number = 1;
-            loop {
-                let what = format!("{command}, {call} {number}");
-                let snapshot = (*command != "create").then(|| pair.create(&[]));
-                let id = snapshot
-                    .as_ref()
-                    .map_or("", |one| one["id"].as_str().unwrap());
-                let directory = to.display().to_string();
-                let more: &[&str] = match *command {
-                    "create" => &[&name],
-                    "delete" => &[id, "--yes"],
-                    "restore" => {
-                        sh(&["install", "-d", "-m", "0700", &directory]);
-                        &[id, "--to", &directory]
-                    }
-                    _ => &[id],
-                };
-                let args = [&["snapshot", command][..], more].concat();
-                let run = pair.tool.run_killed_at(call, number, &args);
-                recover(pair);
-                before.assert_nothing_left(pair);
-                for one in pair.list() {
-                    assert_eq!(one["state"], "complete", "{what}: {one}");
-                    assert_ne!(one["proof"], "failed", "{what}: {one}");
-                }
-                drop(std::fs::remove_dir_all(&to));
-                pair.delete_all();
-                assert_nothing_half_written(pair, &what);
-                if run.code() == 0 {
-                    break;
-                }
-                kills += 1;
-                number = next(number);
+    let kills = strikes.walk(|strike| {
+        let what = strike.what();
+        let snapshot = (command != "create").then(|| pair.create(&[]));
+        let id = snapshot
+            .as_ref()
+            .map_or("", |one| one["id"].as_str().unwrap());
+        // What retention keeps, whatever happens to the others.
+        let newer = (command == "prune").then(|| pair.create(&[]));
+        let more: &[&str] = match command {
+            "create" => &[&name],
+            "delete" => &[id, "--yes"],
+            "prune" => &[&name, "--yes"],
+            "restore" => {
+                sh(&["install", "-d", "-m", "0700", &directory]);
+                &[id, "--to", &directory]
             }
+            _ => &[id],
+        };
+        let args = [&["snapshot", command][..], more].concat();
+        let run = strike.run(&pair.tool, &args);
+        recover(pair);
+        before.assert_nothing_left(pair);
+        let listed = pair.list();
+        for one in &listed {
+            assert_eq!(one["state"], "complete", "{what}: {one}");
+            assert_ne!(one["proof"], "failed", "{what}: {one}");
         }
-    }
-    assert!(
-        kills >= 6 * commands.len(),
-        "only {kills} kills: is something wrong with strace?"
-    );
+        if let Some(newer) = newer {
+            let first = listed.first().map(|one| &one["id"]);
+            assert_eq!(first, Some(&newer["id"]), "{what}: the newest is gone");
+            let pruned = listed.len() == 1;
+            assert!(pruned || run.code() != 0, "{what}: nothing was pruned");
+        }
+        drop(std::fs::remove_dir_all(&to));
+        pair.delete_all();
+        assert_nothing_half_written(pair, &what);
+        run
+    });
+    println!("{command}: killed {kills} times");
+    pair.configure_plain();
 }
 
 /// What a killed command left, `recover` swept and `delete` called deleted is really gone.
@@ -619,20 +635,8 @@ fn assert_nothing_half_written(pair: &Pair, what: &str) {
     assert_eq!(pair.list(), Vec::<Value>::new(), "{what}");
     let kept = pair.volume.kept_dir().map(names_below).unwrap_or_default();
     assert_eq!(kept, Vec::<String>::new(), "{what}");
-    let mut half = names_below(pair.state_dir());
-    half.retain(|name| name.ends_with(".new"));
+    let half = half_written(pair.state_dir());
     assert_eq!(half, Vec::<String>::new(), "{what}");
-}
-
-fn names_below(dir: std::path::PathBuf) -> Vec<String> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        names.push(entry.path().display().to_string());
-        if entry.file_type().unwrap().is_dir() {
-            names.extend(names_below(entry.path()));
-        }
-    }
-    names
 }
 
 fn survives_a_server_crash_in_the_pause(pair: &mut Pair) {

@@ -14,12 +14,13 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
 
-use lab::left::Footprint;
+use lab::left::{Footprint, half_written};
 use lab::load::{Load, Progress};
 use lab::pair::{Pair, Special};
 use lab::runner::{self, Group};
 use lab::server::{Flavour, Server, Start, sequence};
 use lab::storage::Storage;
+use lab::strikes::Strikes;
 use lab::{eventually, in_guest, limit};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -59,6 +60,9 @@ fn main() -> ExitCode {
             if !in_guest() && (flavour.is_mariadb() || storage == Storage::Copy) {
                 cases.extend(cases![false ends_a_killed_restore_as_before_or_as_restored]);
             }
+            if !in_guest() && flavour.is_mariadb() && storage == Storage::Btrfs {
+                cases.extend(cases![false ends_so_when_killed_inside_a_step]);
+            }
             if !in_guest() && storage == Storage::Btrfs {
                 cases.extend(cases![
                     false refuses_to_lose_what_is_nowhere_else,
@@ -73,6 +77,20 @@ fn main() -> ExitCode {
                     cases,
                 });
             }
+        }
+    }
+    // The main job once more on another 10.11.
+    if runner::storages().contains(&Storage::Btrfs) {
+        for cases in [
+            cases![false restores_a_copy_that_becomes_a_replica],
+            cases![false puts_a_snapshot_in_place_and_the_undo_back],
+        ] {
+            groups.push(Group {
+                flavour: Flavour::MariadbOther,
+                storage: Storage::Btrfs,
+                special: special(),
+                cases,
+            });
         }
     }
     runner::main(groups)
@@ -307,7 +325,7 @@ fn restores_a_copy_that_becomes_a_replica(pair: &mut Pair) {
                 "SOURCE_AUTO_POSITION",
                 "GET_SOURCE_PUBLIC_KEY = 1, SOURCE_AUTO_POSITION",
             ),
-            Flavour::Mariadb | Flavour::Mysql56 => statement,
+            Flavour::Mariadb | Flavour::MariadbOther | Flavour::Mysql56 => statement,
         };
         server.execute(&statement);
     }
@@ -687,11 +705,87 @@ fn ends_a_killed_restore_as_before_or_as_restored(pair: &mut Pair) {
     pair.configure(|settings| settings.more = String::new());
 }
 
+/// The same between any two system calls that change something, of it and of the recovery after it.
+fn ends_so_when_killed_inside_a_step(pair: &mut Pair) {
+    under_a_service(pair);
+    let before = Footprint::of(pair);
+    let chosen = id(&pair.create(&[]));
+    // Else only the first one would prove it.
+    pair.tool.run(&["snapshot", "verify", &chosen]).ok();
+    let args = ["snapshot", "restore", &chosen, "--in-place", "--yes"];
+    let on_the_volume = || {
+        let entries = std::fs::read_dir(&pair.volume.mount).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let there = on_the_volume();
+    // Where it was killed, when the recovery is, and how that has to end.
+    for recovery in [
+        None,
+        Some(("inplace-stopped", false)),
+        Some(("put-one", true)),
+    ] {
+        let strikes = Strikes {
+            sample: if recovery.is_none() { 2 } else { 1 },
+            alone: true,
+        };
+        let kills = strikes.walk(|strike| {
+            let what = format!("{recovery:?}, {}", strike.what());
+            if !is_marked(pair) {
+                mark(pair);
+            }
+            let run = match recovery {
+                None => strike.run(&pair.tool, &args),
+                Some((place, _)) => {
+                    let restore = pair.tool.run_at(&format!("{place}=kill"), &args);
+                    restore.expect_code(-1);
+                    strike.run(&pair.tool, &["recover"])
+                }
+            };
+            let recovered = pair.tool.run(&["recover"]).ok().stdout;
+            before.assert_nothing_left(pair);
+            assert_equal_to_source(pair);
+            let restored = !is_marked(pair);
+            match recovery {
+                None => assert!(restored || run.code() != 0, "{what}: nothing was restored"),
+                Some((_, wanted)) => assert_eq!(restored, wanted, "{what}: {recovered}"),
+            }
+            let listed = pair.list();
+            for one in &listed {
+                assert_eq!(one["state"], "complete", "{what}: {one}");
+            }
+            let undo: Vec<String> = listed.iter().map(id).filter(|one| *one != chosen).collect();
+            assert_eq!(undo.len(), usize::from(restored), "{what}: {recovered}");
+            assert_eq!(undo.len() + 1, listed.len(), "{what}: {chosen} is gone");
+            for one in undo {
+                pair.tool.run(&["snapshot", "release", &one]).ok();
+                pair.tool.run(&["snapshot", "delete", &one, "--yes"]).ok();
+            }
+            assert_eq!(leavings(pair), Vec::<String>::new(), "{what}");
+            assert_eq!(on_the_volume(), there, "{what}");
+            let half = half_written(pair.state_dir());
+            assert_eq!(half, Vec::<String>::new(), "{what}");
+            run
+        });
+        println!("restore in place, {recovery:?}: killed {kills} times");
+    }
+    if is_marked(pair) {
+        pair.replica
+            .execute_unlogged(&["DROP TABLE lab.mark".to_owned()]);
+    }
+    pair.delete_all();
+    before.assert_nothing_new(pair);
+    pair.configure(|settings| settings.more = String::new());
+}
+
 /// What a restart forgets: as these servers are started, each is off.
 fn run_time_variables(pair: &Pair) -> &'static [&'static str] {
     match pair.flavour {
         Flavour::Mysql97 => &["super_read_only", "offline_mode"],
-        Flavour::Mariadb | Flavour::Mysql56 => &["event_scheduler", "rpl_semi_sync_master_enabled"],
+        Flavour::Mariadb | Flavour::MariadbOther | Flavour::Mysql56 => {
+            &["event_scheduler", "rpl_semi_sync_master_enabled"]
+        }
     }
 }
 

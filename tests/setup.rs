@@ -10,9 +10,11 @@ mod lab;
 use std::time::Duration;
 
 use lab::couple::{Couple, content};
+use lab::left::half_written;
 use lab::load::Load;
 use lab::server::Flavour;
 use lab::small_state::SmallState;
+use lab::strikes::{self, Strikes};
 use lab::{eventually, limit};
 use understudy::sys::failpoint::{SETUP_CLONE_PLACES, SETUP_EXCHANGE_PLACES, SETUP_PLACES};
 
@@ -302,6 +304,59 @@ fn a_killed_or_failed_set_up_is_put_back() {
     }
 }
 
+/// Between any two system calls that change something, of it and of the recovery after it: as
+/// before, or done.
+#[test]
+fn a_set_up_killed_inside_a_step_is_put_back_or_done() {
+    const SETUP: [&str; 4] = ["setup", "lab", "--provision", "dump"];
+    for flavour in flavours() {
+        // What the servers are told differs by flavour; how it is put back doesn't.
+        if flavour == Flavour::Mysql97 && !strikes::every_one() {
+            continue;
+        }
+        let mut couple = filled(flavour);
+        let mut before = both(&couple);
+        for killed in [None, Some("setup-linked=kill")] {
+            let strikes = Strikes {
+                sample: if killed.is_none() { 2 } else { 1 },
+                alone: true,
+            };
+            let kills = strikes.walk(|strike| {
+                let what = format!("{killed:?}, {}", strike.what());
+                let run = match killed {
+                    None => strike.run(&couple.tool, &SETUP),
+                    Some(place) => {
+                        couple.tool.run_at(place, &SETUP).expect_code(-1);
+                        strike.run(&couple.tool, &["recover"])
+                    }
+                };
+                couple.tool.run(&["recover"]).ok();
+                couple.assert_nothing_in_hand();
+                let half = half_written(couple.state_dir());
+                assert_eq!(half, Vec::<String>::new(), "{what}");
+                if killed.is_some() || couple.replica.channels().is_empty() {
+                    let after = both(&couple);
+                    assert_eq!(after.0, before.0, "{what}: the source");
+                    assert_eq!(after.1, before.1, "{what}: the replica");
+                    assert!(!couple.password_file().exists(), "{what}: the password");
+                    assert!(killed.is_some() || run.code() != 0, "{what}: not set up");
+                } else {
+                    assert_read_only(&couple);
+                    let again = couple.setup(&[]).ok().json();
+                    let steps = format!("{:?}", Couple::steps(&again));
+                    assert!(!steps.contains("changed"), "{what}: {steps}");
+                    wait_equal(&couple);
+                    couple.assert_equal();
+                    couple = filled(flavour);
+                    before = both(&couple);
+                }
+                run
+            });
+            println!("{} setup, {killed:?}: killed {kills} times", flavour.name());
+        }
+    }
+}
+
 #[test]
 fn refuses_what_could_not_replicate_and_changes_nothing() {
     for flavour in flavours() {
@@ -490,7 +545,9 @@ fn clones_and_puts_a_killed_clone_back() {
         let before = both(&couple);
         let places: Vec<&str> = match flavour {
             Flavour::Mysql97 => SETUP_CLONE_PLACES.to_vec(),
-            Flavour::Mariadb | Flavour::Mysql56 => SETUP_EXCHANGE_PLACES.to_vec(),
+            Flavour::Mariadb | Flavour::MariadbOther | Flavour::Mysql56 => {
+                SETUP_EXCHANGE_PLACES.to_vec()
+            }
         };
         for place in places
             .iter()

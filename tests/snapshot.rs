@@ -97,7 +97,7 @@ fn native_only() -> Vec<Group> {
     // what is written here, which an intermediate server's doesn't.
     for flavour in [Flavour::Mariadb, Flavour::Mysql97] {
         let updates = match flavour {
-            Flavour::Mariadb | Flavour::Mysql56 => "--log-slave-updates=0",
+            Flavour::Mariadb | Flavour::MariadbOther | Flavour::Mysql56 => "--log-slave-updates=0",
             Flavour::Mysql97 => "--log-replica-updates=0",
         };
         for args in [&["--skip-log-bin", updates][..], &[updates]] {
@@ -870,7 +870,9 @@ fn locks_a_source_for_its_moment(pair: &mut Pair) {
         let recorded = recorded.replace(char::is_whitespace, "");
         // It has no position of a replica, and another server_id than the one that wrote its log.
         let own = match pair.flavour {
-            Flavour::Mariadb => restored.server.value("SELECT @@GLOBAL.gtid_binlog_pos"),
+            Flavour::Mariadb | Flavour::MariadbOther => {
+                restored.server.value("SELECT @@GLOBAL.gtid_binlog_pos")
+            }
             Flavour::Mysql97 | Flavour::Mysql56 => restored.server.gtid(),
         };
         assert_eq!(own, recorded);
@@ -888,7 +890,7 @@ fn counts_no_delay_on_purpose_as_lag(pair: &mut Pair) {
     let set_delay = |seconds: u32| {
         let change = match pair.flavour {
             Flavour::Mysql97 => format!("CHANGE REPLICATION SOURCE TO SOURCE_DELAY = {seconds}"),
-            Flavour::Mariadb | Flavour::Mysql56 => {
+            Flavour::Mariadb | Flavour::MariadbOther | Flavour::Mysql56 => {
                 format!("CHANGE MASTER TO MASTER_DELAY = {seconds}")
             }
         };

@@ -31,6 +31,11 @@ debian_mirror() {
     printf '%s\n' "$mirror"
 }
 
+# Its security archive as the machine's sources name it, or nothing.
+debian_security_mirror() {
+    machine_sources | awk '$4 == "Debian" && $1 ~ /security/ { print $1; exit }'
+}
+
 debian_keyring() {
     local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     [[ -r $keyring ]] || die "$keyring is missing" "apt-get install debian-archive-keyring"
@@ -38,16 +43,18 @@ debian_keyring() {
 }
 
 # private_apt NAME COMMAND…: apt-get with the sources of $LAB/apt/NAME/sources.list only.
-private_apt() {
+private_apt() { with_private_apt "$1" apt-get -q -y "${@:2}"; }
+
+# with_private_apt NAME PROGRAM…: one of apt's programs so.
+with_private_apt() {
     local root=$LAB/apt/$1
     shift
-    apt-get -q -y \
+    "$@" \
         -o Dir::Etc::sourcelist="$root/sources.list" -o Dir::Etc::sourceparts=- \
         -o Dir::State::lists="$root/lists" -o Dir::Cache::archives="$root/archives" \
         -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= \
         -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false \
-        -o APT::Sandbox::User=root -o Acquire::Retries=3 -o APT::Get::AllowUnauthenticated=false \
-        "$@"
+        -o APT::Sandbox::User=root -o Acquire::Retries=3 -o APT::Get::AllowUnauthenticated=false
 }
 
 # private_apt_prepare NAME: reads "deb …" lines on stdin and fetches their signed indexes.
@@ -58,6 +65,9 @@ private_apt_prepare() {
     private_apt "$1" --error-on=any update >"$root/update.log" 2>&1 ||
         { cat "$root/update.log" >&2; die "failed to update the indexes of $1"; }
 }
+
+# package_versions NAME PACKAGE: those on offer, the newest first.
+package_versions() { with_private_apt "$1" apt-cache madison "$2" | awk '{ print $3 }' | uniq; }
 
 # resolve_packages NAME PACKAGE…: what an installation onto an empty machine would take, by name.
 resolve_packages() {

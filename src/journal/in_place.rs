@@ -182,18 +182,22 @@ fn is_running(session: Session, channel: &str) -> Result<(Session, bool), InPlac
     Ok((session, running))
 }
 
-/// For `recover`: carries through what was begun, and starts the server.
+/// For `recover`: carries through what was begun, and starts the server. `note_put` says durably that
+/// the storage needs nothing more: whatever ends this after the start, the next one finds the server
+/// running on the restored data, which isn't to be put there again.
 pub fn carry_through(
     state: &StateDir,
     target: &Target,
     operation: &str,
     putting: &InPlaceRestore,
     stage: PutStage,
+    note_put: impl FnOnce() -> Result<(), files::FileError>,
 ) -> Result<Vec<String>, InPlaceError> {
     let name = &target.server;
     let mut actions = Vec::new();
     if stage == PutStage::Putting {
         put_all(state, putting, &mut |_, _| {})?;
+        note_put()?;
         actions.push("put the snapshot in place to the end".to_owned());
     }
     let session = start(putting, target)?;

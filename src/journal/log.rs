@@ -196,6 +196,11 @@ impl Log {
         self.append(&Entry::Putting { at: now() })
     }
 
+    /// Says that all volumes are in place: nothing more is done to the storage.
+    pub fn put(&mut self) -> Result<(), FileError> {
+        self.outcome(PUT_STEP, "done")
+    }
+
     /// Says where something is about to be mounted.
     pub fn mount_point(&mut self, path: &Path) -> Result<(), FileError> {
         self.append(&Entry::MountPoint {
@@ -338,7 +343,7 @@ pub struct Unfinished {
 pub const SET_UP_STEP: &str = "set-up";
 
 /// The step whose outcome says that all volumes are in place.
-pub const PUT_STEP: &str = "put";
+const PUT_STEP: &str = "put";
 
 /// All unfinished operations, of one server or of all. A torn last line is passed over: what it
 /// announced was never begun, since the append hadn't returned.

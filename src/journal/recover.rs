@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::in_place::{self, InPlaceError, PutStage};
+use super::in_place::{self, InPlaceError, InPlaceRestore, PutStage};
 use super::lease::{self, Found, Lease, Purpose};
 use super::log::{self, Log, OperationKind, Unfinished};
 use super::putback::{self, PutBackError};
@@ -103,14 +103,7 @@ pub fn recover(
         match (&operation.putting, of_pause) {
             (_, true) => {}
             (Some((putting, stage)), false) => {
-                let actions = {
-                    let name = &operation.operation;
-                    let done = in_place::carry_through(state, target, name, putting, *stage);
-                    done.map_err(|source| RecoverError::Putting {
-                        server: target.server.clone(),
-                        source: Box::new(source),
-                    })?
-                };
+                let actions = carry_through(state, target, &operation, putting, *stage)?;
                 end_recovered(state, &operation, actions, &mut recovered)?;
             }
             (None, false) if operation.kind == OperationKind::Setup => {
@@ -121,6 +114,24 @@ pub fn recover(
         }
     }
     Ok((recovered, paused))
+}
+
+fn carry_through(
+    state: &StateDir,
+    target: &Target,
+    operation: &Unfinished,
+    restore: &InPlaceRestore,
+    stage: PutStage,
+) -> Result<Vec<String>, RecoverError> {
+    let mut log = Log::reopen(state, &operation.path)?;
+    let name = &operation.operation;
+    let note_put = || log.put();
+    in_place::carry_through(state, target, name, restore, stage, note_put).map_err(|source| {
+        RecoverError::Putting {
+            server: target.server.clone(),
+            source: Box::new(source),
+        }
+    })
 }
 
 /// Undoes a set-up, or ends one that was done already. What is lost for good is told once, and not

@@ -196,7 +196,7 @@ fn too_many_connections_are_unknown(pair: &mut Pair) {
 
 fn tls_that_isnt_offered_is_unknown(pair: &mut Pair) {
     let offers = match pair.flavour {
-        Flavour::Mariadb => pair.source.value("SELECT @@have_ssl") == "YES",
+        Flavour::Mariadb | Flavour::MariadbOther => pair.source.value("SELECT @@have_ssl") == "YES",
         // Makes its own certificate.
         Flavour::Mysql97 | Flavour::Mysql56 => true,
     };

@@ -269,7 +269,7 @@ fn a_pause_is_no_fault_until_its_deadline(pair: &mut Pair) {
 
 fn gaps_can_be_left(pair: &mut Pair) {
     let statements: (&[&str], &[&str]) = match pair.flavour {
-        Flavour::Mariadb => (
+        Flavour::Mariadb | Flavour::MariadbOther => (
             &[
                 "STOP SLAVE",
                 "CHANGE MASTER TO MASTER_USE_GTID=no",
@@ -309,7 +309,7 @@ fn gaps_can_be_left(pair: &mut Pair) {
 
 fn semi_sync_that_nobody_answers_is_seen(pair: &mut Pair) {
     let (on, off): (&[&str], &[&str]) = match pair.flavour {
-        Flavour::Mariadb => (
+        Flavour::Mariadb | Flavour::MariadbOther => (
             &["SET GLOBAL rpl_semi_sync_master_enabled = 1"],
             &["SET GLOBAL rpl_semi_sync_master_enabled = 0"],
         ),
@@ -370,7 +370,7 @@ fn a_write_on_the_replica_is_errant(pair: &mut Pair) {
         .unwrap()
         .to_owned();
     let own = match pair.flavour {
-        Flavour::Mariadb => "-12-".to_owned(),
+        Flavour::Mariadb | Flavour::MariadbOther => "-12-".to_owned(),
         Flavour::Mysql97 | Flavour::Mysql56 => pair.replica.value("SELECT @@server_uuid"),
     };
     assert!(errant.contains(&own), "{errant} isn't of {own}");

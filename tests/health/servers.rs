@@ -91,7 +91,9 @@ fn another_server_under_the_name_is_seen(pair: &mut Pair) {
     is_silent(pair);
     let name = pair.name();
     match pair.flavour {
-        Flavour::Mariadb => pair.replica.execute("SET GLOBAL server_id = 77"),
+        Flavour::Mariadb | Flavour::MariadbOther => {
+            pair.replica.execute("SET GLOBAL server_id = 77")
+        }
         Flavour::Mysql97 | Flavour::Mysql56 => {
             pair.replica.shut_down();
             std::fs::remove_file(pair.volume.data_dir().join("auto.cnf")).unwrap();

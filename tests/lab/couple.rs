@@ -195,7 +195,9 @@ impl Couple {
             self.source.execute(statement);
         }
         self.source.execute(match self.flavour {
-            Flavour::Mariadb => "SET DEFAULT ROLE zookeeper FOR 'apprentice'@'localhost'",
+            Flavour::Mariadb | Flavour::MariadbOther => {
+                "SET DEFAULT ROLE zookeeper FOR 'apprentice'@'localhost'"
+            }
             Flavour::Mysql97 | Flavour::Mysql56 => {
                 "SET DEFAULT ROLE zookeeper TO 'apprentice'@'localhost'"
             }
@@ -240,7 +242,7 @@ impl Couple {
         state.push(format!("{:?}", server.channels()));
         let mut variables = vec!["read_only", "event_scheduler"];
         let gtid = match self.flavour {
-            Flavour::Mariadb => "SELECT @@GLOBAL.gtid_slave_pos",
+            Flavour::Mariadb | Flavour::MariadbOther => "SELECT @@GLOBAL.gtid_slave_pos",
             Flavour::Mysql97 | Flavour::Mysql56 => "SELECT @@GLOBAL.gtid_executed",
         };
         if self.flavour == Flavour::Mysql97 {

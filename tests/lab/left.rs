@@ -139,6 +139,25 @@ fn assert_only_catalogued(pair: &Pair) {
     }
 }
 
+/// Everything in a directory and below it.
+pub fn names_below(dir: PathBuf) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        names.push(entry.path().display().to_string());
+        if entry.file_type().unwrap().is_dir() {
+            names.extend(names_below(entry.path()));
+        }
+    }
+    names
+}
+
+/// Files of a state directory that were to replace others.
+pub fn half_written(state_dir: PathBuf) -> Vec<String> {
+    let mut names = names_below(state_dir);
+    names.retain(|name| name.ends_with(".new"));
+    names
+}
+
 fn catalogue(pair: &Pair) -> BTreeSet<String> {
     names_in(&pair.state_dir().join("snapshots"))
         .into_iter()

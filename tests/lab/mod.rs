@@ -15,6 +15,7 @@ pub mod scratch;
 pub mod server;
 pub mod small_state;
 pub mod storage;
+pub mod strikes;
 pub mod tool;
 
 use std::process::Command;

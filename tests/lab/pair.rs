@@ -188,7 +188,7 @@ impl Pair {
         let number = u32::try_from(self.others.len()).unwrap() + 1;
         let place = self.base().join(format!("s{number}"));
         let extra = match self.flavour {
-            Flavour::Mariadb => vec![format!("--gtid-domain-id={number}")],
+            Flavour::Mariadb | Flavour::MariadbOther => vec![format!("--gtid-domain-id={number}")],
             Flavour::Mysql97 | Flavour::Mysql56 => Vec::new(),
         };
         let start = Start {
@@ -209,7 +209,7 @@ impl Pair {
     /// Points `replica` at `source` and starts both threads.
     pub fn follow(&self, replica: &Server, source: &Server, channel: &str) {
         let statement = match self.flavour {
-            Flavour::Mariadb => format!(
+            Flavour::Mariadb | Flavour::MariadbOther => format!(
                 "CHANGE MASTER '{channel}' TO MASTER_HOST='127.0.0.1', MASTER_PORT={}, \
                  MASTER_USER='repl', MASTER_PASSWORD='repl', MASTER_CONNECT_RETRY=1, \
                  MASTER_USE_GTID=slave_pos",

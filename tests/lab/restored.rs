@@ -53,7 +53,9 @@ impl<'a> Restored<'a> {
         let recorded = snapshot["position"]["gtid"].as_str().unwrap();
         let recorded = recorded.replace(char::is_whitespace, "");
         let own = match self.pair.flavour {
-            Flavour::Mariadb => self.server.value("SELECT @@GLOBAL.gtid_slave_pos"),
+            Flavour::Mariadb | Flavour::MariadbOther => {
+                self.server.value("SELECT @@GLOBAL.gtid_slave_pos")
+            }
             Flavour::Mysql97 | Flavour::Mysql56 => {
                 self.server.value("SELECT @@GLOBAL.gtid_executed")
             }
@@ -90,7 +92,7 @@ impl<'a> Restored<'a> {
         let since = std::time::Instant::now();
         let forget = match self.pair.flavour {
             Flavour::Mysql97 => "RESET REPLICA ALL",
-            Flavour::Mariadb | Flavour::Mysql56 => "RESET SLAVE ALL",
+            Flavour::Mariadb | Flavour::MariadbOther | Flavour::Mysql56 => "RESET SLAVE ALL",
         };
         self.server.execute(forget);
         self.pair.follow(&self.server, &self.pair.source, "");

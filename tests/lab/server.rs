@@ -20,6 +20,8 @@ pub type Row = BTreeMap<String, String>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flavour {
     Mariadb,
+    /// 10.11 of another version than the machine's own.
+    MariadbOther,
     Mysql97,
     Mysql56,
 }
@@ -28,13 +30,14 @@ impl Flavour {
     pub fn name(self) -> &'static str {
         match self {
             Self::Mariadb => "mariadb",
+            Self::MariadbOther => "mariadb-other",
             Self::Mysql97 => "mysql-9.7",
             Self::Mysql56 => "mysql-5.6",
         }
     }
 
     pub fn is_mariadb(self) -> bool {
-        self == Self::Mariadb
+        matches!(self, Self::Mariadb | Self::MariadbOther)
     }
 
     pub fn home(self) -> PathBuf {
@@ -46,6 +49,7 @@ impl Flavour {
     pub fn program(self) -> PathBuf {
         match self {
             Self::Mariadb => PathBuf::from("/usr/sbin/mariadbd"),
+            Self::MariadbOther => self.home().join("bin/mariadbd"),
             Self::Mysql97 | Self::Mysql56 => self.home().join("bin/mysqld"),
         }
     }
@@ -62,7 +66,7 @@ impl Flavour {
     /// SHOW … STATUS of a replica, its word for replica, and how it names a channel.
     pub fn replica_status(self) -> &'static str {
         match self {
-            Self::Mariadb => "SHOW ALL SLAVES STATUS",
+            Self::Mariadb | Self::MariadbOther => "SHOW ALL SLAVES STATUS",
             Self::Mysql97 => "SHOW REPLICA STATUS",
             Self::Mysql56 => "SHOW SLAVE STATUS",
         }
@@ -71,7 +75,7 @@ impl Flavour {
     /// `verb` (START or STOP) of a whole channel or one of its threads.
     pub fn replica_statement(self, verb: &str, thread: &str, channel: &str) -> String {
         match self {
-            Self::Mariadb => format!("{verb} SLAVE '{channel}' {thread}"),
+            Self::Mariadb | Self::MariadbOther => format!("{verb} SLAVE '{channel}' {thread}"),
             Self::Mysql97 => format!("{verb} REPLICA {thread} FOR CHANNEL '{channel}'"),
             Self::Mysql56 => format!("{verb} SLAVE {thread}"),
         }
@@ -156,7 +160,7 @@ impl Server {
             "--max-connections=60".to_owned(),
         ];
         let own: &[&str] = match self.flavour {
-            Flavour::Mariadb => &[
+            Flavour::Mariadb | Flavour::MariadbOther => &[
                 "--log-slave-updates=1",
                 "--innodb-log-file-size=16M",
                 "--report-host=lab",
@@ -176,9 +180,11 @@ impl Server {
             ],
         };
         argv.extend(own.iter().map(|&arg| arg.to_owned()));
-        if self.flavour == Flavour::Mysql56 {
-            let home = self.flavour.home();
+        let home = self.flavour.home();
+        if matches!(self.flavour, Flavour::MariadbOther | Flavour::Mysql56) {
             argv.push(format!("--basedir={}", home.display()));
+        }
+        if self.flavour == Flavour::Mysql56 {
             argv.push(format!("--lc-messages-dir={}/share", home.display()));
         }
         if in_guest() {
@@ -187,7 +193,7 @@ impl Server {
         if self.start.aloof {
             let skip = match self.flavour {
                 Flavour::Mysql97 => "--skip-replica-start",
-                Flavour::Mariadb | Flavour::Mysql56 => "--skip-slave-start",
+                Flavour::Mariadb | Flavour::MariadbOther | Flavour::Mysql56 => "--skip-slave-start",
             };
             argv.extend([skip, "--skip-networking", "--event-scheduler=OFF"].map(str::to_owned));
         }
@@ -350,8 +356,8 @@ impl Server {
     pub fn gtid(&self) -> String {
         let is_replica = !self.rows(self.flavour.replica_status()).is_empty();
         let statement = match (self.flavour, is_replica) {
-            (Flavour::Mariadb, true) => "SELECT @@GLOBAL.gtid_slave_pos",
-            (Flavour::Mariadb, false) => "SELECT @@GLOBAL.gtid_current_pos",
+            (Flavour::Mariadb | Flavour::MariadbOther, true) => "SELECT @@GLOBAL.gtid_slave_pos",
+            (Flavour::Mariadb | Flavour::MariadbOther, false) => "SELECT @@GLOBAL.gtid_current_pos",
             (Flavour::Mysql97 | Flavour::Mysql56, _) => "SELECT @@GLOBAL.gtid_executed",
         };
         self.value(statement).replace(char::is_whitespace, "")

@@ -137,15 +137,11 @@ impl Tool {
         self.start(command, args, env)
     }
 
-    /// Killed at its `number`th system call of this name; each thread and child counts for itself.
-    pub fn run_killed_at(&self, call: &str, number: u32, args: &[&str]) -> Run {
-        let mut command = Command::new("/usr/bin/strace");
-        command.args(["-f", "-qq", "-o", "/dev/null", "-e"]);
-        command.arg(format!("trace={call}")).arg("-e");
-        command.arg(format!("inject={call}:signal=KILL:when={number}"));
-        command.arg(binary()).args(["--output", "json", "--config"]);
-        command.arg(self.base.join("understudy.toml")).args(args);
-        self.start(command, args, &[]).wait()
+    /// By another program, which gets its command line as arguments.
+    pub fn run_under(&self, mut other: Command, args: &[&str]) -> Run {
+        other.arg(binary()).args(["--output", "json", "--config"]);
+        other.arg(self.base.join("understudy.toml")).args(args);
+        self.start(other, args, &[]).wait()
     }
 
     fn start(&self, mut command: Command, args: &[&str], env: &[(&str, &str)]) -> Running {

@@ -16,7 +16,6 @@ use judge::{Observed, Source};
 
 use crate::config::{ServerConfig, ServiceControl};
 use crate::journal::in_place::{self, InPlaceError, InPlaceRestore};
-use crate::journal::log::PUT_STEP;
 use crate::journal::service;
 use crate::journal::{Log, OperationKind};
 use crate::server::facts;
@@ -258,8 +257,7 @@ fn go(
     };
     let progress = &mut |done, total| ctx.progress.bytes(done, total);
     in_place::put_all(&ctx.state, putting, progress).map_err(begun)?;
-    log.outcome(PUT_STEP, "done")
-        .map_err(|error| begun(error.into()))?;
+    log.put().map_err(|error| begun(error.into()))?;
     ctx.progress
         .step("put", "the data is the snapshot's", since);
     failpoint::hit("inplace-put");
