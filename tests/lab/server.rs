@@ -291,13 +291,18 @@ impl Server {
             drop(conn.query_drop("SHUTDOWN"));
         }
         let until = Instant::now() + limit(20);
-        while let Some(child) = &mut self.child
-            && Instant::now() < until
-            && matches!(child.try_wait(), Ok(None))
-        {
+        while self.is_there() && Instant::now() < until {
             sleep(Duration::from_millis(20));
         }
         self.kill();
+    }
+
+    /// Whether our child runs, or one that a service started on the same files: a new server would
+    /// meet the old one's locks.
+    fn is_there(&mut self) -> bool {
+        let child = self.child.as_mut();
+        child.is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+            || understudy::sys::process::runs_in(&self.data_dir)
     }
 
     pub fn try_connect(&self, user: &str) -> Option<Conn> {
