@@ -290,7 +290,7 @@ fn put_away(state: &StateDir, path: &Path) {
 /// What was killed between its last line and that.
 pub fn put_away_ended(state: &StateDir) -> Result<(), FileError> {
     for path in open_logs(state)? {
-        let text = files::read_text(&path)?.unwrap_or_default();
+        let text = files::read_lossy(&path)?.unwrap_or_default();
         let is_end = |line: &str| matches!(serde_json::from_str(line), Ok(Entry::End { .. }));
         if text.lines().any(is_end) {
             put_away(state, &path);
@@ -350,7 +350,7 @@ const PUT_STEP: &str = "put";
 pub fn unfinished(state: &StateDir, server: Option<&str>) -> Result<Vec<Unfinished>, FileError> {
     let mut found = Vec::new();
     for path in open_logs(state)? {
-        let text = files::read_text(&path)?.unwrap_or_default();
+        let text = files::read_lossy(&path)?.unwrap_or_default();
         if let Some(operation) = parse_unfinished(&path, &text)
             && server.is_none_or(|server| server == operation.server)
         {
@@ -466,6 +466,27 @@ mod tests {
         log.end("done").unwrap();
         assert!(unfinished(&state, None).unwrap().is_empty());
         assert_eq!(files::list(&state.journal_done()).unwrap().len(), 1);
+    }
+
+    /// A full disk or a power cut can end a line anywhere, in the middle of a letter too.
+    #[test]
+    fn a_torn_line_costs_itself_alone() {
+        let (_dir, state) = state();
+        let mut log = Log::begin(&state, "db2-1", OperationKind::Setup, "db2").unwrap();
+        let path = log.path.clone();
+        log.file("/ä".as_ref()).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let line = whole.split(|byte| *byte == b'\n').nth(1).unwrap();
+        let letter = line.iter().position(|byte| !byte.is_ascii()).unwrap();
+        let torn = [&whole[..], &line[..=letter]].concat();
+        std::fs::write(&path, torn).unwrap();
+        assert_eq!(unfinished(&state, None).unwrap()[0].files.len(), 1);
+
+        let mut log = Log::reopen(&state, &path).unwrap();
+        log.file("/b".as_ref()).unwrap();
+        assert_eq!(unfinished(&state, None).unwrap()[0].files.len(), 2);
+        log.end("done").unwrap();
+        assert!(unfinished(&state, None).unwrap().is_empty());
     }
 
     #[test]

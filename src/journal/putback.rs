@@ -7,10 +7,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::lease::{ChannelBefore, Lease};
+use super::service::{self, ServiceError};
 use crate::server::globals;
 use crate::server::replication::{self, ThreadState};
 use crate::server::session::{READ_LIMIT, ServerError, Session, SessionError, Target};
-use crate::sys::exec::Program;
 use crate::volume::freeze;
 
 /// Between two looks at a thread that should be running.
@@ -25,9 +25,6 @@ const CONNECT_SOON: Duration = Duration::from_millis(10);
 /// How long one START may take before we look at the threads again.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a service may take to start: crash recovery of a large server is long.
-const SERVICE_LIMIT: Duration = Duration::from_secs(900);
-
 /// Why things aren't back.
 #[derive(Debug, thiserror::Error)]
 pub enum PutBackError {
@@ -35,8 +32,8 @@ pub enum PutBackError {
     Unreachable(#[source] SessionError),
     #[error(transparent)]
     Session(#[from] SessionError),
-    #[error("start the server: {0}")]
-    Service(#[source] crate::sys::exec::ExecError),
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     #[error("thaw {}: {reason}", path.display())]
     Thaw {
         path: std::path::PathBuf,
@@ -90,17 +87,13 @@ fn start_service(
     lease: &Lease,
     actions: &mut Vec<String>,
 ) -> Result<(), PutBackError> {
-    let Some(service) = &lease.service else {
+    let Some(control) = &lease.service else {
         return Ok(());
     };
     if Session::connect(target).is_ok() {
         return Ok(());
     }
-    let argv = service.start_argv();
-    let (program, args) = argv.split_first().expect("checked when configured");
-    Program::at(program)
-        .run(args, SERVICE_LIMIT)
-        .map_err(PutBackError::Service)?;
+    service::start(control)?;
     actions.push(format!("started {}", lease.server));
     Ok(())
 }

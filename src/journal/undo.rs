@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::service::{self, ServiceError};
+use super::service::{self, SERVICE_LIMIT, ServiceError};
 use crate::config::{Address, ServiceControl, TlsMode, credentials};
 use crate::server::flavour::quote_text;
 use crate::server::pair::{PLUGIN_IN_USE, is_undone_already};
@@ -380,7 +380,7 @@ fn put_data_dir_back(
     let moved = aside.exists();
     if moved {
         if process::runs_in(data_dir) || Session::connect(&target).is_ok() {
-            service::stop(control, &target, data_dir)?;
+            service::stop(control, &target, data_dir, SERVICE_LIMIT)?;
         }
         files::remove_tree(data_dir)?;
         files::rename(aside, data_dir)?;

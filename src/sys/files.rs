@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// A file operation that failed, with the path it failed on.
@@ -223,6 +223,7 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
 /// Opens a log that is only ever appended to, mode 0600.
 pub fn open_append(path: &Path) -> Result<File, FileError> {
     let file = OpenOptions::new()
+        .read(true)
         .append(true)
         .create(true)
         .mode(0o600)
@@ -235,9 +236,13 @@ pub fn open_append(path: &Path) -> Result<File, FileError> {
     Ok(file)
 }
 
-/// Appends one line and waits until it is on disk.
+/// Appends one line and waits until it is on disk. A torn one before it (a full disk, a power cut) is
+/// ended first, or this one would be a part of it, and lost.
 pub fn append_line(file: &mut File, path: &Path, line: &str) -> Result<(), FileError> {
-    let mut bytes = Vec::with_capacity(line.len() + 1);
+    let mut bytes = Vec::with_capacity(line.len() + 2);
+    if is_torn(file).map_err(failed("read the end of", path))? {
+        bytes.push(b'\n');
+    }
     bytes.extend_from_slice(line.as_bytes());
     bytes.push(b'\n');
     file.write_all(&bytes)
@@ -245,10 +250,28 @@ pub fn append_line(file: &mut File, path: &Path, line: &str) -> Result<(), FileE
         .map_err(failed("append to", path))
 }
 
+fn is_torn(file: &File) -> io::Result<bool> {
+    let length = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if length > 0 {
+        file.read_exact_at(&mut last, length - 1)?;
+    }
+    Ok(last != [b'\n'])
+}
+
 /// The whole file as text; `Ok(None)` when it isn't there.
 pub fn read_text(path: &Path) -> Result<Option<String>, FileError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", path)(error)),
+    }
+}
+
+/// As `read_text`, what isn't UTF-8 replaced.
+pub fn read_lossy(path: &Path) -> Result<Option<String>, FileError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed("read", path)(error)),
     }
@@ -323,6 +346,18 @@ mod tests {
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(list(dir.path()).unwrap(), vec![path]);
+    }
+
+    #[test]
+    fn a_line_after_a_torn_one_stands_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.jsonl");
+        std::fs::write(&path, "{\"whole\":1}\n{\"to").unwrap();
+        let mut file = open_append(&path).unwrap();
+        append_line(&mut file, &path, "{\"next\":1}").unwrap();
+        append_line(&mut file, &path, "{\"last\":1}").unwrap();
+        let text = read_text(&path).unwrap().unwrap();
+        assert_eq!(text, "{\"whole\":1}\n{\"to\n{\"next\":1}\n{\"last\":1}\n");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::config::ServiceControl;
-use crate::journal::service::{self, ServiceError};
+use crate::journal::service::{self, SERVICE_LIMIT, ServiceError};
 use crate::journal::undo::Undo;
 use crate::replication::error::SetupError;
 use crate::replication::request::Prepared;
@@ -95,7 +95,13 @@ pub fn exchange(work: &mut Work<'_>, places: &Places) -> Result<(), SetupError> 
         data_dir: places.data_dir.clone(),
         aside: places.aside.clone(),
     })?;
-    service::stop(&places.service, &work.replica.target, &places.data_dir).map_err(failed)?;
+    service::stop(
+        &places.service,
+        &work.replica.target,
+        &places.data_dir,
+        SERVICE_LIMIT,
+    )
+    .map_err(failed)?;
     failpoint::hit("setup-stopped");
     files::rename(&places.data_dir, &places.aside)?;
     failpoint::hit("setup-aside");

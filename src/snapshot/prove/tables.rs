@@ -1,7 +1,7 @@
 //! Every table of a private server looked at: its files are there, and CHECK TABLE says OK.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -67,12 +67,17 @@ impl Table {
 
 /// Every file that InnoDB's dictionary names is there and has something in it: a lost one shows in no
 /// log line until its table is opened. And it lies in one of the `places`: through a link that leads
-/// elsewhere the server would have read, and would write to, files that aren't the snapshot's.
+/// elsewhere the server would have read, and would write to, files that aren't the snapshot's. The
+/// `places` may be called by a link themselves.
 pub fn check_files(
     session: Session,
     data_dir: &Path,
     places: &[&Path],
 ) -> Result<Session, Failure> {
+    let places: Vec<PathBuf> = places
+        .iter()
+        .filter_map(|place| files::real_path(place))
+        .collect();
     let statement = session.flavour().table_files_query();
     let (session, rows) = session.query(statement, CATALOGUE_LIMIT)?;
     let (mut missing, mut empty, mut outside) = (Vec::new(), Vec::new(), Vec::new());
@@ -83,7 +88,7 @@ pub fn check_files(
             None if path.with_extension("isl").exists() => {}
             None => missing.push(file),
             Some(0) => empty.push(file),
-            Some(_) if is_within(&path, places) => {}
+            Some(_) if is_within(&path, &places) => {}
             Some(_) => outside.push(file),
         }
     }
@@ -112,7 +117,7 @@ pub fn check_files(
 }
 
 /// What can't be told is in none.
-fn is_within(path: &Path, places: &[&Path]) -> bool {
+fn is_within(path: &Path, places: &[PathBuf]) -> bool {
     let real = files::real_path(path);
     real.is_some_and(|real| places.iter().any(|place| real.starts_with(place)))
 }

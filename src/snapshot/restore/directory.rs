@@ -423,8 +423,7 @@ fn settle(
         }];
         view::arrange(&stands, &[run, directory.to_owned()])?;
         let (booted, session) = private_server::boot(using, &plan)?;
-        let real = files::real_path(directory).unwrap_or_else(|| directory.to_owned());
-        let session = tables::check_files(session, &plan.facts.data_dir, &[&real])?;
+        let session = tables::check_files(session, &plan.facts.data_dir, &[directory])?;
         let session = forget(session, booted.target().user.as_str())?;
         drop(session);
         booted.shut_down(using.ctx)?;

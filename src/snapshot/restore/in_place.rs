@@ -16,7 +16,7 @@ use judge::{Observed, Source};
 
 use crate::config::{ServerConfig, ServiceControl};
 use crate::journal::in_place::{self, InPlaceError, InPlaceRestore};
-use crate::journal::service;
+use crate::journal::service::{self, SERVICE_LIMIT};
 use crate::journal::{Log, OperationKind};
 use crate::server::facts;
 use crate::server::globals::{self, GlobalBefore};
@@ -240,9 +240,14 @@ fn go(
     let undo = keep_present(ctx, plan, use_id)?;
     failpoint::hit("inplace-kept");
     let stopped = Instant::now();
-    service::stop(&putting.service, &plan.target, &putting.data_dir)
-        .map_err(InPlaceError::from)
-        .map_err(|error| failed("stop the server", &error))?;
+    service::stop(
+        &putting.service,
+        &plan.target,
+        &putting.data_dir,
+        SERVICE_LIMIT,
+    )
+    .map_err(InPlaceError::from)
+    .map_err(|error| failed("stop the server", &error))?;
     ctx.progress
         .step("stop", format!("{name} is down"), stopped);
     failpoint::hit("inplace-stopped");

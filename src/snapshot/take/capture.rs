@@ -318,7 +318,7 @@ fn explain(ready: &Ready, error: PauseError) -> SnapshotError {
         PauseError::LeaseBroken => {
             "The operation was held up past max_pause; run it again.".to_owned()
         }
-        PauseError::Service(_) | PauseError::StillUp => {
+        PauseError::Service(_) => {
             format!("Look at the service of {name}: its stop command must end the server.")
         }
     };

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::config::ServiceControl;
 use crate::journal::Guard;
+use crate::journal::service::{self, ServiceError};
 use crate::server::durability;
 use crate::server::lock::{BackupLock, LockSession};
 use crate::server::replication::{self, Channel, Position, ThreadState};
@@ -21,16 +21,12 @@ use crate::snapshot::progress::Progress;
 use crate::snapshot::take::plan::Plan;
 use crate::snapshot::take::quiet;
 use crate::sys::clock::now;
-use crate::sys::exec::{ExecError, Program};
-use crate::sys::{failpoint, process};
+use crate::sys::failpoint;
 use crate::volume::freeze::Freezer;
 use crate::volume::{Prepared, VolumeError};
 
 /// Between two looks at something that takes its time.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-
-/// How long a service may take to stop; a large buffer pool takes long to write.
-const STOP_SERVER_LIMIT: Duration = Duration::from_secs(900);
 
 /// How long a stop command that returned early is given until the server is really gone.
 const DOWN_LIMIT: Duration = Duration::from_secs(60);
@@ -65,10 +61,8 @@ pub enum PauseError {
     NotRunning { channel: String, reason: String },
     #[error("the lease was broken by another keeper")]
     LeaseBroken,
-    #[error("stop the server: {0}")]
-    Service(#[from] ExecError),
-    #[error("the server still runs after its service was stopped")]
-    StillUp,
+    #[error(transparent)]
+    Service(#[from] ServiceError),
 }
 
 /// The connections of the pause, made before it.
@@ -117,9 +111,13 @@ pub fn hold(mut hands: Hands, sessions: Sessions) -> Result<Held, PauseError> {
     let at = now();
     let settled = Instant::now();
     let taken;
-    if let Some(service) = &hands.plan.service {
+    if let Some(its_service) = &hands.plan.service {
         refuse_temp_tables(temp_tables)?;
-        stop_server(service, control)?;
+        let target = control.target().clone();
+        let data_dir = PathBuf::from(&control.identity().data_dir);
+        drop(control);
+        // Files of a live server would be torn. It is started by putting the lease back.
+        service::stop(its_service, &target, &data_dir, DOWN_LIMIT)?;
         take_frozen(&mut hands)?;
         clock.left("taking the snapshot", hands.cancel)?;
         taken = Instant::now();
@@ -154,25 +152,6 @@ pub fn hold(mut hands: Hands, sessions: Sessions) -> Result<Held, PauseError> {
         position,
         timing,
     })
-}
-
-/// Stops the server through its service and makes sure that it is down: files of a live server
-/// would be torn. It is started by putting the lease back.
-fn stop_server(service: &ServiceControl, control: Session) -> Result<(), PauseError> {
-    let target = control.target().clone();
-    let data_dir = PathBuf::from(&control.identity().data_dir);
-    drop(control);
-    let argv = service.stop_argv();
-    let (program, args) = argv.split_first().expect("checked when configured");
-    Program::at(program).run(args, STOP_SERVER_LIMIT)?;
-    let until = Instant::now() + DOWN_LIMIT;
-    while Session::connect(&target).is_ok() || process::runs_in(&data_dir) {
-        if Instant::now() >= until {
-            return Err(PauseError::StillUp);
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
-    Ok(())
 }
 
 /// Milliseconds, rounded to the nearest.
