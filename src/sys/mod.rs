@@ -3,6 +3,7 @@
 //! The only room that starts programs, reads the wall clock or writes files by hand; it knows
 //! nothing of databases or snapshots.
 
+pub mod cancel;
 pub mod clock;
 pub mod dialogue;
 pub mod exec;
@@ -16,6 +17,7 @@ pub mod lock;
 pub mod memory;
 pub mod parallel;
 pub mod process;
+pub mod progress;
 pub mod random;
 pub mod room;
 pub mod socket;
