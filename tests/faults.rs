@@ -427,9 +427,12 @@ fn planned_volume(pair: &Pair) -> String {
     let volumes = text
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .find(|line| line["event"] == "volumes")
+        .find(|line| line["undo"]["kind"] == "volumes")
         .unwrap();
-    volumes["volumes"][0]["name"].as_str().unwrap().to_owned()
+    volumes["undo"]["volumes"][0]["name"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 /// Somebody else's volume has the name, or the directory is gone.

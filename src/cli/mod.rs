@@ -12,10 +12,12 @@ mod man;
 mod pause;
 mod recover;
 mod resume;
+mod roles;
 mod session;
 mod setup;
 mod snapshot;
 mod status;
+mod switchover;
 mod ui;
 
 use std::path::PathBuf;
@@ -91,6 +93,7 @@ enum Command {
     #[command(subcommand)]
     Snapshot(snapshot::Command),
     Setup(setup::Args),
+    Switchover(switchover::Args),
     Pause(pause::Args),
     Resume(resume::Args),
     Recover(recover::Args),
@@ -132,6 +135,7 @@ fn run(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
         Command::Config(command) => config::run(cli, ui, command),
         Command::Snapshot(command) => snapshot::run(cli, ui, command),
         Command::Setup(args) => setup::run(cli, ui, args),
+        Command::Switchover(args) => switchover::run(cli, ui, args),
         Command::Pause(args) => pause::run(cli, ui, args),
         Command::Resume(args) => resume::run(cli, ui, args),
         Command::Recover(args) => recover::run(cli, ui, args),

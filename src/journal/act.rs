@@ -4,6 +4,7 @@
 //! Each act may run twice, and for a change that was never begun.
 
 mod clone;
+mod follow;
 mod server;
 mod storage;
 
@@ -16,6 +17,7 @@ use super::service::ServiceError;
 use super::state::StateDir;
 use crate::config::{Address, ServiceControl, TlsMode};
 use crate::server::Identity;
+use crate::server::channel::ChannelName;
 use crate::server::globals::GlobalBefore;
 use crate::server::session::{SessionError, Target};
 use crate::sys::files::{self, FileError};
@@ -41,6 +43,27 @@ pub struct Reach {
 pub struct Resume {
     pub channel: String,
     pub statements: Vec<String>,
+}
+
+/// A link to a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    pub channel: ChannelName,
+    /// The source's name in the configuration.
+    pub to: String,
+    pub host: String,
+    pub port: u16,
+    /// For a server that follows nobody yet: as whom, by which file, with which encryption. Else all
+    /// of that stays as it is.
+    pub fresh: Option<FreshLink>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreshLink {
+    pub user: String,
+    pub password_file: PathBuf,
+    pub tls: TlsMode,
+    pub tls_ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +115,8 @@ pub enum Act {
     },
     /// Makes channels go on that the server's own start didn't.
     Resume { on: Reach, channels: Vec<Resume> },
+    /// Makes a server follow another one by GTID.
+    Follow { on: Reach, link: Box<Link> },
     /// Puts a data directory back that was moved aside for another one.
     DataDir {
         on: Reach,
@@ -200,13 +225,13 @@ pub fn undo_all(
     }
 }
 
-/// Carries through what isn't `done` yet, in its order, and tells `note` of each as it is done, with
-/// its line. What fails holds up the rest of its server, and all the rest if it is a gate.
+/// Carries through what isn't `done` yet, in its order, and tells `note` what came of each: its line,
+/// or why it failed. What fails holds up the rest of its server, and all the rest if it is a gate.
 pub fn carry_all(
     rest: &[Rest],
     done: &BTreeSet<usize>,
     means: &mut Means<'_>,
-    mut note: impl FnMut(usize, Option<&str>),
+    mut note: impl FnMut(usize, Result<Option<&str>, &ActError>),
 ) -> Result<Vec<String>, ActError> {
     let mut actions = Vec::new();
     let mut failures: Vec<Failure> = Vec::new();
@@ -220,10 +245,11 @@ pub fn carry_all(
         }
         match act.run(means) {
             Ok(action) => {
-                note(number, action.as_deref());
+                note(number, Ok(action.as_deref()));
                 actions.extend(action);
             }
             Err(failure) => {
+                note(number, Err(&failure.error));
                 failures.push(failure);
                 if *gate {
                     break;
@@ -255,6 +281,7 @@ impl Act {
             Self::Statements { on, .. }
             | Self::Start { on, .. }
             | Self::Resume { on, .. }
+            | Self::Follow { on, .. }
             | Self::DataDir { on, .. }
             | Self::Clone { on, .. } => Some(&on.server),
             Self::Put { server, .. } => Some(server),
@@ -347,6 +374,7 @@ impl Act {
                 server::resume(means, on, channels)?;
                 None
             }
+            Self::Follow { on, link } => Some(follow::follow(means, on, link)?),
             Self::DataDir {
                 on,
                 service,
@@ -379,6 +407,7 @@ impl Act {
                 true => return None,
                 false => format!("see that {} replicates again", on.server),
             },
+            Self::Follow { on, link } => format!("make {} follow {}", on.server, link.to),
             Self::DataDir { data_dir, .. } => format!("put {} back as it was", data_dir.display()),
             Self::Clone { on, .. } => format!("end the clone on {}", on.server),
             Self::Lost { words } | Self::Told { words } => words.clone(),

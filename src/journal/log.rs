@@ -35,6 +35,10 @@ pub enum OperationKind {
     RestoreTo,
     RestoreInPlace,
     Setup,
+    Switchover,
+    Failover,
+    Repoint,
+    Rejoin,
 }
 
 impl OperationKind {
@@ -46,7 +50,11 @@ impl OperationKind {
             | Self::SnapshotDelete
             | Self::Pause
             | Self::RestoreInPlace
-            | Self::Setup => false,
+            | Self::Setup
+            | Self::Switchover
+            | Self::Failover
+            | Self::Repoint
+            | Self::Rejoin => false,
         }
     }
 }

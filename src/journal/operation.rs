@@ -143,16 +143,23 @@ impl Operation {
         Ok(())
     }
 
+    /// The first act of the rest, done by the caller on a connection of its own: the moment counts.
+    pub fn first_is_done(&mut self) {
+        // Where that can't be written it may be done twice.
+        drop(self.log.done(0));
+        self.done.insert(0);
+        failpoint::hit("rest-0:after");
+    }
+
     pub fn is_committed(&self) -> bool {
         self.rest.is_some()
     }
 
-    /// Does what remains after the commit; a line for each thing done. `done` is told of each as it
-    /// is done.
+    /// Does what remains after the commit; a line for each thing done. `told` hears what came of each.
     pub fn carry(
         &mut self,
         known: &[Target],
-        mut done: impl FnMut(&Act, Option<&str>, Duration),
+        mut told: impl FnMut(&Act, Result<Option<&str>, &ActError>, Duration),
     ) -> Result<Vec<String>, ActError> {
         let rest = self.rest.clone().unwrap_or_default();
         let progress = self.progress.clone();
@@ -164,12 +171,14 @@ impl Operation {
         };
         let mut since = Instant::now();
         let (log, is_done) = (&mut self.log, &mut self.done);
-        act::carry_all(&rest, &is_done.clone(), &mut means, |number, line| {
-            // Where that can't be written it may be done twice.
-            drop(log.done(number));
-            is_done.insert(number);
-            failpoint::hit(&format!("rest-{number}:after"));
-            done(&rest[number].act, line, since.elapsed());
+        act::carry_all(&rest, &is_done.clone(), &mut means, |number, came| {
+            if came.is_ok() {
+                // Where that can't be written it may be done twice.
+                drop(log.done(number));
+                is_done.insert(number);
+                failpoint::hit(&format!("rest-{number}:after"));
+            }
+            told(&rest[number].act, came, since.elapsed());
             since = Instant::now();
         })
     }
@@ -210,6 +219,25 @@ impl Operation {
     /// It is over: nothing of it needs putting back any more.
     pub fn end(self, result: &str) -> Result<(), FileError> {
         self.log.end(result)
+    }
+
+    /// Opens a step whose outcome is written later, by `close_step`: nothing is written while the
+    /// moment counts.
+    pub fn open_step(&mut self, name: &'static str) -> Result<Instant, FileError> {
+        self.log.intent(name)?;
+        failpoint::hit(&format!("{name}:before"));
+        Ok(Instant::now())
+    }
+
+    pub fn close_step(
+        &mut self,
+        name: &'static str,
+        outcome: Outcome,
+        since: Instant,
+    ) -> Result<(), FileError> {
+        self.log.outcome(name, outcome.word())?;
+        self.report(name, outcome, since);
+        Ok(())
     }
 
     fn report(&mut self, name: &'static str, outcome: Outcome, since: Instant) {

@@ -125,8 +125,10 @@ fn finish(
     };
     // Where what is done can't be noted, it may be done twice.
     let ended = match &operation.rest {
-        Some(rest) => act::carry_all(rest, &operation.done, &mut means, |number, _| {
-            drop(log.done(number));
+        Some(rest) => act::carry_all(rest, &operation.done, &mut means, |number, came| {
+            if came.is_ok() {
+                drop(log.done(number));
+            }
             failpoint::hit("act:after");
         }),
         None if operation.is_settled() => Ok(Vec::new()),

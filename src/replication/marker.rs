@@ -18,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A marker so old is nobody's any more.
 const LEFT_AFTER: Duration = Duration::from_secs(24 * 3600);
 
-const TABLE: &str = "CREATE TABLE understudy.marker (id VARCHAR(64) NOT NULL PRIMARY KEY, \
+pub const TABLE: &str = "CREATE TABLE understudy.marker (id VARCHAR(64) NOT NULL PRIMARY KEY, \
      written VARCHAR(40) NOT NULL) ENGINE=InnoDB DEFAULT CHARSET=ascii";
 
 fn count(session: Session, from: &str) -> Result<(Session, bool), SessionError> {

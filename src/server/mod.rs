@@ -20,6 +20,7 @@ pub mod pair;
 pub mod parity;
 pub mod position;
 pub mod private;
+pub mod promotion;
 pub mod replication;
 pub mod row;
 pub mod session;

@@ -298,11 +298,11 @@ impl Flavour {
         }
     }
 
-    /// Points a channel by GTID. It carries the password.
-    pub fn point_at(&self, wish: &LinkWish) -> String {
-        let (head, word, behind) = match self.family {
+    /// What stands before the settings of a link, what each of them begins with, what comes after.
+    pub(super) fn change_words(&self, channel: &ChannelName) -> (String, &'static str, String) {
+        match self.family {
             Family::Mariadb => {
-                let channel = match wish.channel.as_str() {
+                let channel = match channel.as_str() {
                     "" => String::new(),
                     name => format!("{} ", quote_text(name)),
                 };
@@ -313,7 +313,7 @@ impl Flavour {
                 )
             }
             Family::Mysql => {
-                let behind = match wish.channel.as_str() {
+                let behind = match channel.as_str() {
                     "" => String::new(),
                     name => format!(" FOR CHANNEL {}", quote_text(name)),
                 };
@@ -322,7 +322,12 @@ impl Flavour {
                     false => ("CHANGE MASTER TO".to_owned(), "MASTER", behind),
                 }
             }
-        };
+        }
+    }
+
+    /// Points a channel by GTID. It carries the password.
+    pub fn point_at(&self, wish: &LinkWish) -> String {
+        let (head, word, behind) = self.change_words(&wish.channel);
         let mut parts = vec![
             format!("{word}_HOST = {}", quote_text(&wish.host)),
             format!("{word}_PORT = {}", wish.port),

@@ -19,7 +19,7 @@ const STATEMENT_LIMIT: Duration = Duration::from_secs(900);
 const RESUME_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long a server that doesn't answer is waited for.
-const REACH_FOR: Duration = Duration::from_secs(20);
+pub const REACH_FOR: Duration = Duration::from_secs(20);
 
 /// How long it may take to clear its files away.
 const CLEARED_IN: Duration = Duration::from_secs(20);
@@ -58,7 +58,7 @@ pub fn target(means: &Means<'_>, on: &Reach) -> Result<Target, ActError> {
 }
 
 /// Connects to the server that was meant, which may be restarting.
-fn reach(
+pub fn reach(
     target: &Target,
     identity: &Identity,
     limit: Duration,
@@ -180,7 +180,7 @@ pub fn resume(means: &Means<'_>, on: &Reach, channels: &[Resume]) -> Result<(), 
     Ok(())
 }
 
-fn see_running(mut session: Session, channel: &str) -> Result<Session, ActError> {
+pub fn see_running(mut session: Session, channel: &str) -> Result<Session, ActError> {
     let until = Instant::now() + RESUME_LIMIT;
     loop {
         let (back, running) = is_running(session, channel)?;

@@ -43,7 +43,11 @@ pub fn settled_by(state: &StateDir, kind: OperationKind, operation: &str) -> Opt
         | OperationKind::Extract
         | OperationKind::RestoreTo
         | OperationKind::RestoreInPlace
-        | OperationKind::Setup => None,
+        | OperationKind::Setup
+        | OperationKind::Switchover
+        | OperationKind::Failover
+        | OperationKind::Repoint
+        | OperationKind::Rejoin => None,
     }
 }
 

@@ -1,0 +1,94 @@
+//! What the commands that move roles print.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::failure::{Failure, Kind};
+use super::ui::{self, Ui};
+use crate::failover::report::{Ended, Report};
+
+/// Prints it; exit 5 when something is left for an operator.
+pub fn tell(ui: &Ui, report: &Report) -> Result<(), Failure> {
+    let document = json!({"failover": report});
+    match report.result {
+        Ended::Planned | Ended::Done => {
+            ui.result(&document, || text(report));
+            Ok(())
+        }
+        Ended::NeedsOperator => {
+            if !ui.is_json() {
+                ui.result(&document, || text(report));
+            }
+            let message = format!(
+                "{} is the source, and not everything is as it should be: see the report",
+                report.new_source
+            );
+            let hint = match report.not_repointed.first() {
+                Some(left) => {
+                    format!("Cure that, then run `understudy rejoin {}`.", left.server)
+                }
+                None => "`understudy status` shows how the pair is now.".to_owned(),
+            };
+            Err(Failure::new(Kind::NeedsOperator, message)
+                .hint(hint)
+                .with(document))
+        }
+    }
+}
+
+fn text(report: &Report) -> String {
+    let rows: Vec<Vec<String>> = report
+        .steps
+        .iter()
+        .map(|step| {
+            let took = match step.ms {
+                0 => String::new(),
+                ms => ui::duration(Duration::from_millis(ms)),
+            };
+            vec![
+                format!("  {}", step.name),
+                step.result.replace('-', " "),
+                took,
+                step.detail.clone(),
+            ]
+        })
+        .collect();
+    let head = match report.dry_run {
+        true => format!(
+            "{} would become the source instead of {}:",
+            report.new_source, report.old_source
+        ),
+        false => format!(
+            "{} is the source now, instead of {}:",
+            report.new_source, report.old_source
+        ),
+    };
+    let mut lines = vec![head, ui::table(&rows)];
+    if let Some(ms) = report.write_outage_ms {
+        lines.push(format!("  nobody could write for {ms} ms"));
+    }
+    if !report.dry_run {
+        lines.push(format!("  {}", lost(report)));
+    }
+    for left in &report.not_repointed {
+        lines.push(format!("  not turned: {}: {}", left.server, left.reason));
+    }
+    for warning in &report.warnings {
+        lines.push(format!("  warning: {warning}"));
+    }
+    lines.join("\n")
+}
+
+fn lost(report: &Report) -> String {
+    let lost = &report.lost;
+    let more = lost
+        .reason
+        .as_ref()
+        .map_or(String::new(), |reason| format!(": {reason}"));
+    match (lost.known, lost.transactions) {
+        (true, Some(0) | None) => "nothing was lost".to_owned(),
+        (true, Some(count)) => format!("lost: {count} transactions, {}{more}", lost.gtid),
+        (false, _) => format!("what was lost isn't known{more}"),
+    }
+}

@@ -1,0 +1,351 @@
+//! Whether roles can be moved, and to whom: decided from what was observed. No effects.
+
+use std::time::Duration;
+
+use crate::health::check::Status;
+use crate::health::failover::{Side, checks};
+use crate::health::picture::Picture;
+use crate::health::view::Answer;
+use crate::server::condition::Condition;
+use crate::server::gtid::GtidSet;
+use crate::server::replication::ThreadState;
+use crate::snapshot::error::Refusal;
+
+/// What was asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    pub to: Option<String>,
+    pub max_lag: Duration,
+}
+
+/// Two that can be written to are nobody's to choose between.
+pub fn refuse_two_writable(picture: &Picture<'_>) -> Option<Refusal> {
+    let servers = &picture.view.servers;
+    let writable: Vec<&str> = servers
+        .iter()
+        .filter(|server| {
+            let condition = server.condition();
+            condition.is_some_and(|condition| condition.is_read_only() == Some(false))
+        })
+        .map(|server| server.name.as_str())
+        .collect();
+    (writable.len() > 1).then(|| {
+        Refusal::new(
+            format!("{} can all be written to", writable.join(" and ")),
+            "`understudy status` shows which has transactions of its own (errant_gtid). Make the one \
+             that is wrong read-only (SET GLOBAL super_read_only = ON, MariaDB: read_only), then run \
+             `understudy rejoin` for it.",
+        )
+    })
+}
+
+/// A switchover's two servers, or all that stands against it.
+pub fn switchover(picture: &Picture<'_>, wish: &Wish) -> Result<(usize, usize), Vec<Refusal>> {
+    let mut refusals: Vec<Refusal> = refuse_two_writable(picture).into_iter().collect();
+    let Some(source) = picture.roles.source else {
+        if refusals.is_empty() {
+            refusals.push(no_source(picture));
+        }
+        return Err(refusals);
+    };
+    let of_source = &picture.view.servers[source];
+    match (&of_source.answer, of_source.condition()) {
+        (_, Some(condition)) if condition.is_read_only() == Some(true) => {
+            refusals.push(Refusal::new(
+                format!("{} is the source and read-only", of_source.name),
+                "An interrupted operation explains that: run `understudy recover`; else open it: \
+                 SET GLOBAL read_only = OFF.",
+            ));
+        }
+        (_, Some(_)) => {}
+        (Answer::Silent { reason } | Answer::Refused { reason, .. }, None) => {
+            refusals.push(Refusal::new(
+                format!("{} doesn't answer: {reason}", of_source.name),
+                "When it is dead, use `understudy failover`.",
+            ));
+        }
+        (Answer::Answered(_), None) => {}
+    }
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    let candidate = choose(picture, source, wish.to.as_deref())?;
+    let mut refusals = against(picture, source, candidate);
+    refusals.extend(against_lag(picture, candidate, wish.max_lag));
+    match refusals.is_empty() {
+        true => Ok((source, candidate)),
+        false => Err(refusals),
+    }
+}
+
+fn no_source(picture: &Picture<'_>) -> Refusal {
+    let told: Vec<String> = picture
+        .view
+        .servers
+        .iter()
+        .map(|server| match server.condition() {
+            None => format!("{} doesn't answer", server.name),
+            Some(condition) => match condition.is_read_only() {
+                Some(true) => format!("{} is read-only", server.name),
+                Some(false) => format!("{} can be written to", server.name),
+                None => format!("{} doesn't tell whether it is read-only", server.name),
+            },
+        })
+        .collect();
+    Refusal::new(
+        format!("nobody is the source: {}", told.join(", ")),
+        "Run `understudy recover`, then `understudy status`; `understudy setup PAIR` makes a replica \
+         follow.",
+    )
+}
+
+/// The one that is asked for, or the best of those that nothing stands against.
+fn choose(picture: &Picture<'_>, source: usize, to: Option<&str>) -> Result<usize, Vec<Refusal>> {
+    let servers = &picture.view.servers;
+    let source_name = &servers[source].name;
+    if let Some(to) = to {
+        if to == source_name {
+            return Err(vec![Refusal::new(
+                format!("{to} is the source already"),
+                "Name a replica with --to.",
+            )]);
+        }
+        let found = servers.iter().position(|server| server.name == to);
+        let Some(found) = found else {
+            let known: Vec<&str> = servers.iter().map(|server| server.name.as_str()).collect();
+            return Err(vec![Refusal::new(
+                format!("{to} isn't a server of this pair"),
+                format!("Its servers are: {}.", known.join(", ")),
+            )]);
+        };
+        return Ok(found);
+    }
+    let others = (0..servers.len()).filter(|server| *server != source);
+    let (mut good, mut refusals) = (Vec::new(), Vec::new());
+    for server in others {
+        match against(picture, source, server) {
+            none if none.is_empty() => good.push(server),
+            more => refusals.extend(more),
+        }
+    }
+    best(picture, &good).ok_or_else(|| match refusals.is_empty() {
+        true => vec![Refusal::new(
+            format!("{source_name} has no replica"),
+            "`understudy setup PAIR` makes one.",
+        )],
+        false => refusals,
+    })
+}
+
+/// Most transactions first, then the configuration's order.
+pub fn best(picture: &Picture<'_>, among: &[usize]) -> Option<usize> {
+    let has = |server: usize| -> Option<GtidSet> {
+        let condition = picture.view.servers[server].condition()?;
+        has_or_will(condition)
+    };
+    among.iter().copied().reduce(|best, other| {
+        let more = match (has(best), has(other)) {
+            (Some(one), Some(two)) => {
+                one.is_subset_of(&two).unwrap_or(false) && !two.is_subset_of(&one).unwrap_or(true)
+            }
+            (_, _) => false,
+        };
+        if more { other } else { best }
+    })
+}
+
+/// Applied, or received and about to be.
+pub fn has_or_will(condition: &Condition) -> Option<GtidSet> {
+    let mut all = condition.executed.known()?.clone();
+    for channel in condition.channel_list() {
+        if let Ok(received) = condition.flavour.parse_gtid(&channel.received) {
+            all = all.union(&received).ok()?;
+        }
+    }
+    Some(all)
+}
+
+/// What makes a server no candidate, whether its source lives or not.
+fn against(picture: &Picture<'_>, source: usize, candidate: usize) -> Vec<Refusal> {
+    let server = picture.server(candidate);
+    let Some(condition) = server.condition() else {
+        return vec![Refusal::new(
+            format!("{} doesn't answer", server.name),
+            "See why, with `understudy status`.",
+        )];
+    };
+    let mut refusals = of_replica(picture, candidate, &server.name, condition);
+    if picture.roles.follows[candidate] != Some(source) {
+        refusals.push(Refusal::new(
+            format!(
+                "{} doesn't follow {}",
+                server.name,
+                picture.server(source).name
+            ),
+            "`understudy setup PAIR` makes it follow.",
+        ));
+        return refusals;
+    }
+    if let Some(of_source) = picture.server(source).condition() {
+        let side = |name, condition| Side {
+            name,
+            condition,
+            parity: None,
+        };
+        let all = checks(
+            side(&server.name, condition),
+            side(&picture.server(source).name, of_source),
+        );
+        let failed = all.into_iter().filter(|check| check.status == Status::Fail);
+        refusals.extend(failed.map(|check| Refusal::new(check.message, check.hint)));
+    }
+    refusals
+}
+
+/// What the replica tells by itself.
+pub fn of_replica(
+    picture: &Picture<'_>,
+    server: usize,
+    name: &str,
+    condition: &Condition,
+) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    if condition.is_on("log_bin") != Some(true)
+        || condition.is_on("log_replica_updates") != Some(true)
+    {
+        refusals.push(Refusal::new(
+            format!("{name} writes no binary log of what it applies: nobody could follow it"),
+            "log_bin = ON and log_slave_updates (log_replica_updates) = ON in its option file, and a \
+             restart.",
+        ));
+    }
+    for channel in condition.channel_list() {
+        if channel.delay_s > 0 {
+            refusals.push(Refusal::new(
+                format!("{name} is kept {} s behind on purpose", channel.delay_s),
+                "Name another one with --to.",
+            ));
+        }
+        if channel.sql != ThreadState::Running {
+            let why = match channel.sql_error.is_empty() {
+                true => "it was stopped",
+                false => channel.sql_error.as_str(),
+            };
+            refusals.push(Refusal::new(
+                format!("the applier of {name} doesn't run: {why}"),
+                "Cure that first; `understudy status` says more.",
+            ));
+        }
+        if channel.uses_gtid == Some(false) {
+            refusals.push(Refusal::new(
+                format!("{name} follows by file and position"),
+                "`understudy setup PAIR` makes it follow by GTID.",
+            ));
+        }
+    }
+    if let Some(Some(errant)) = picture.errant.get(server).map(|fact| fact.as_ref())
+        && let Some(errant) = errant.known().filter(|errant| !errant.is_empty())
+    {
+        refusals.push(Refusal::new(
+            format!("{name} has transactions of its own: {errant}"),
+            "See what they are (docs/HEALTH.md), and provision it again with `understudy setup`.",
+        ));
+    }
+    refusals
+}
+
+fn against_lag(picture: &Picture<'_>, candidate: usize, max_lag: Duration) -> Option<Refusal> {
+    let name = &picture.server(candidate).name;
+    const HINT: &str = "Wait until it has caught up, or allow more with --max-lag.";
+    match picture.lags[candidate].as_ref()? {
+        Ok(lag) => {
+            let behind = lag.behind;
+            (behind > max_lag).then(|| {
+                Refusal::new(
+                    format!(
+                        "{name} is {} behind",
+                        humantime::format_duration(Duration::from_millis(
+                            u64::try_from(behind.as_millis()).unwrap_or(u64::MAX)
+                        ))
+                    ),
+                    HINT,
+                )
+            })
+        }
+        Err(reason) => Some(Refusal::new(
+            format!("how far {name} is behind isn't known: {reason}"),
+            HINT,
+        )),
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidates {
+    pub source: usize,
+    /// Those that a failover may choose among.
+    pub good: Vec<usize>,
+    /// Why the others aren't.
+    pub excluded: Vec<Refusal>,
+}
+
+/// A failover's dead source and whom it may choose among; the two-server table of docs/FAILOVER.md.
+pub fn failover(picture: &Picture<'_>, to: Option<&str>) -> Result<Candidates, Vec<Refusal>> {
+    if let Some(refusal) = refuse_two_writable(picture) {
+        return Err(vec![refusal]);
+    }
+    let servers = &picture.view.servers;
+    let Some(source) = picture.roles.source.or_else(|| followed(picture)) else {
+        return Err(vec![no_source(picture)]);
+    };
+    let of_source = &servers[source];
+    match &of_source.answer {
+        Answer::Answered(_) => {
+            return Err(vec![Refusal::new(
+                format!("{} answers: nothing is wrong with it", of_source.name),
+                "`understudy switchover` moves the role from a source that lives.",
+            )]);
+        }
+        Answer::Refused { reason, hint } => {
+            return Err(vec![Refusal::new(
+                format!("{} answers: {reason}", of_source.name),
+                hint.clone(),
+            )]);
+        }
+        Answer::Silent { .. } => {}
+    }
+    let (mut good, mut excluded) = (Vec::new(), Vec::new());
+    for server in (0..servers.len()).filter(|server| *server != source) {
+        match against(picture, source, server) {
+            none if none.is_empty() => good.push(server),
+            more => excluded.extend(more),
+        }
+    }
+    if let Some(to) = to {
+        let wanted = choose(picture, source, Some(to))?;
+        if !good.contains(&wanted) {
+            return Err(against(picture, source, wanted));
+        }
+        good = vec![wanted];
+    }
+    if good.is_empty() {
+        let dead = servers.iter().all(|server| server.condition().is_none());
+        if dead {
+            return Err(vec![Refusal::new(
+                "none of the pair's servers answers".to_owned(),
+                "Start one of them; else `understudy snapshot list` shows the newest proven snapshot, \
+                 and `understudy snapshot restore ID --to DIR` gives its data back.",
+            )]);
+        }
+        return Err(excluded);
+    }
+    Ok(Candidates {
+        source,
+        good,
+        excluded,
+    })
+}
+
+/// Whom the replicas follow, when it tells nothing itself.
+fn followed(picture: &Picture<'_>) -> Option<usize> {
+    picture.roles.follows.iter().find_map(|followed| *followed)
+}

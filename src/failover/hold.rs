@@ -1,0 +1,113 @@
+//! Who may move a pair's roles: the locks here, and one on every server that answers, so that two
+//! operators on two hosts don't meet in the middle.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::journal::lease::{self, Found};
+use crate::journal::recover;
+use crate::journal::state::StateError;
+use crate::server::Target;
+use crate::server::session::{READ_LIMIT, Session};
+use crate::snapshot::{Context, SnapshotError};
+use crate::sys::lock::FileLock;
+
+/// The lock on the servers themselves; it lives with its connection.
+const ON_SERVER: &str = "understudy.pair";
+
+/// How long a snapshot whose pause was ended may take to see that and to give its lock back.
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Everything that is held while roles move.
+pub struct Hold {
+    _locks: Vec<FileLock>,
+    sessions: Vec<Session>,
+}
+
+impl Hold {
+    /// Of our connections that only hold.
+    pub fn connection_ids(&self) -> Vec<u64> {
+        self.sessions.iter().map(Session::connection_id).collect()
+    }
+}
+
+/// Takes all of a pair's servers in the order of their names. A pause in progress is ended through
+/// its lease, and what an earlier run left is recovered first.
+pub fn take(ctx: &Context, servers: &[Target], what: &str) -> Result<Hold, SnapshotError> {
+    ctx.state.create()?;
+    let mut sorted: Vec<&Target> = servers.iter().collect();
+    sorted.sort_by(|one, other| one.server.cmp(&other.server));
+    let mut locks = Vec::new();
+    for target in &sorted {
+        locks.push(lock(ctx, target, what)?);
+    }
+    for target in &sorted {
+        for operation in recover::recover(&ctx.state, target)?.0 {
+            tracing::warn!(operation = %operation.operation, actions = ?operation.actions, "recovered");
+        }
+    }
+    let mut sessions = Vec::new();
+    for target in sorted {
+        // One that doesn't answer can't be held, nor can anybody else hold it.
+        if let Ok(session) = Session::connect(target) {
+            sessions.push(hold(session)?);
+        }
+    }
+    Ok(Hold {
+        _locks: locks,
+        sessions,
+    })
+}
+
+/// The server's lock here; a pause that holds it is ended.
+fn lock(ctx: &Context, target: &Target, what: &str) -> Result<FileLock, SnapshotError> {
+    let name = &target.server;
+    let until = Instant::now() + ENDS_WITHIN;
+    loop {
+        let busy = match ctx.state.lock_server(name, what) {
+            Ok(lock) => {
+                end_pause(ctx, target)?;
+                return Ok(lock);
+            }
+            Err(busy @ StateError::Busy { .. }) => busy,
+            Err(error) => return Err(error.into()),
+        };
+        let ended = end_pause(ctx, target)?;
+        if Instant::now() >= until || !ended && !is_snapshot(&busy) {
+            return Err(busy.into());
+        }
+        sleep(LOOK_EVERY);
+    }
+}
+
+/// Only a snapshot ends by itself, or by its pause.
+fn is_snapshot(busy: &StateError) -> bool {
+    matches!(busy, StateError::Busy { holder, .. } if holder.starts_with("snapshot create"))
+}
+
+/// Puts the lease of a pause back, whoever's it is; its operation finds it broken. True if there was
+/// one.
+fn end_pause(ctx: &Context, target: &Target) -> Result<bool, SnapshotError> {
+    match lease::read(&ctx.state, &target.server).map_err(recover::RecoverError::from)? {
+        Found::Lease(lease) => {
+            recover::put_back_alone(&ctx.state, target, &lease)?;
+            Ok(true)
+        }
+        Found::None | Found::Unreadable(_) => Ok(false),
+    }
+}
+
+fn hold(session: Session) -> Result<Session, SnapshotError> {
+    let statement = format!("SELECT GET_LOCK('{ON_SERVER}', 0)");
+    let (session, got) = session.value(&statement, READ_LIMIT)?;
+    if got.as_deref() == Some("1") {
+        return Ok(session);
+    }
+    Err(SnapshotError::Busy {
+        server: session.target().server.clone(),
+        holder: "roles of its pair are being moved, by another process or from another host"
+            .to_owned(),
+        hint: "Wait until that ends; `understudy status` shows the pair.".to_owned(),
+    })
+}

@@ -1,0 +1,16 @@
+//! Moving roles: switchover, failover, repoint, rejoin.
+//!
+//! One sentence: close the source first, see that nothing moves any more, bring the candidate to that
+//! very point, open it, and only then tell the world. Before the opening everything can be undone;
+//! after it everything is carried through. Each is an operation (`journal/operation.rs`).
+
+pub mod assess;
+pub mod evidence;
+pub mod hold;
+pub mod rejoin;
+pub mod repoint;
+pub mod report;
+mod rest;
+mod scene;
+pub mod switchover;
+pub mod takeover;

@@ -1,0 +1,70 @@
+//! What moving roles reports: the same for a person, as JSON, and for `--dry-run`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::journal::operation::Step;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    Switchover,
+    Failover,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    /// Only looked.
+    Planned,
+    Done,
+    /// Done, but for what is named.
+    NeedsOperator,
+}
+
+/// What the old source had, and the new one hasn't.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// False: it can't be told; `reason` says why.
+    pub known: bool,
+    pub gtid: String,
+    pub transactions: Option<u64>,
+    /// Where what was salvaged or cut off is kept as SQL.
+    pub export: Option<String>,
+    pub reason: Option<String>,
+}
+
+impl Lost {
+    pub fn nothing() -> Self {
+        Self {
+            known: true,
+            gtid: String::new(),
+            transactions: Some(0),
+            export: None,
+            reason: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NotRepointed {
+    pub server: String,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    pub pair: String,
+    pub kind: Kind,
+    pub old_source: String,
+    pub new_source: String,
+    pub result: Ended,
+    pub dry_run: bool,
+    /// From the last write that the old source took to the first that the new one took, by writes of
+    /// our own; `None` when the old one was dead.
+    pub write_outage_ms: Option<u64>,
+    pub lost: Lost,
+    pub steps: Vec<Step>,
+    pub repointed: Vec<String>,
+    pub not_repointed: Vec<NotRepointed>,
+    pub warnings: Vec<String>,
+}

@@ -1,0 +1,154 @@
+//! What remains once the candidate is opened, and is carried through: its own link goes, everybody
+//! else follows it, events run where they ran.
+
+use std::time::Duration;
+
+use super::scene::{Endpoint, Scene};
+use crate::config::TlsMode;
+use crate::journal::act::{Act, FreshLink, Link, Rest};
+use crate::journal::operation::Step;
+use crate::journal::{Operation, Party};
+use crate::replication::account;
+use crate::server::Target;
+use crate::server::promotion::Event;
+use crate::snapshot::Context;
+
+use super::report::NotRepointed;
+
+/// The servers of one change of roles.
+pub struct Cast {
+    pub candidate: Party,
+    /// `None` when it is dead.
+    pub old: Option<Party>,
+    /// The other replicas that follow the old source.
+    pub others: Vec<Party>,
+    /// Where everybody reaches the candidate.
+    pub endpoint: Endpoint,
+    /// Enabled on the old source, as far as it told.
+    pub events: Vec<Event>,
+}
+
+/// The rest, the opening first: all else waits for that.
+pub fn of(ctx: &Context, scene: &Scene<'_>, cast: &Cast) -> Vec<Rest> {
+    let candidate = &cast.candidate;
+    let statements = |words: &str, statements: Vec<String>| Act::Statements {
+        on: candidate.reach(),
+        words: words.to_owned(),
+        statements,
+    };
+    let mut rest = vec![Rest {
+        act: statements("opened for writers", candidate.flavour.open()),
+        gate: true,
+    }];
+    let mut part = |act| rest.push(Rest { act, gate: false });
+    // After the opening: what still slipped through the fence arrives instead of being lost.
+    for channel in own_links(scene, candidate) {
+        part(statements(
+            "ended its own replication",
+            candidate.flavour.forget_channel(&channel),
+        ));
+    }
+    for event in &cast.events {
+        part(statements(
+            &format!("woke the event {}", event.full_name()),
+            candidate.flavour.wake(event),
+        ));
+    }
+    if let Some(old) = &cast.old {
+        part(follow(ctx, scene, cast, old, true));
+    }
+    for other in &cast.others {
+        part(follow(ctx, scene, cast, other, false));
+    }
+    rest
+}
+
+/// Those of its channels that lead to servers of the pair; others go on.
+fn own_links(scene: &Scene<'_>, candidate: &Party) -> Vec<crate::server::channel::ChannelName> {
+    let condition = scene
+        .index(&candidate.name)
+        .and_then(|index| scene.condition(index));
+    let channels = condition.map_or(&[][..], |condition| condition.channel_list());
+    channels
+        .iter()
+        .map(|channel| channel.name.clone())
+        .take(1)
+        .collect()
+}
+
+fn follow(ctx: &Context, scene: &Scene<'_>, cast: &Cast, party: &Party, was_source: bool) -> Act {
+    let (host, port) = cast.endpoint.clone();
+    let channel = own_links(scene, party).into_iter().next();
+    Act::Follow {
+        on: party.reach(),
+        link: Box::new(Link {
+            channel: channel.unwrap_or_default(),
+            to: cast.candidate.name.clone(),
+            host,
+            port,
+            fresh: was_source.then(|| fresh(ctx, &scene.pair.name, &cast.candidate)),
+        }),
+    }
+}
+
+/// As whom a server that followed nobody follows: as setup would have it.
+pub fn fresh(ctx: &Context, pair: &str, source: &Party) -> FreshLink {
+    FreshLink {
+        user: account::USER.to_owned(),
+        password_file: account::password_file(&ctx.state, pair),
+        tls: source.target.tls,
+        tls_ca: source
+            .target
+            .tls_ca
+            .clone()
+            .filter(|_| matches!(source.target.tls, TlsMode::VerifyCa | TlsMode::VerifyFull)),
+    }
+}
+
+/// What came of carrying it through.
+#[derive(Default)]
+pub struct Carried {
+    pub steps: Vec<Step>,
+    pub repointed: Vec<String>,
+    pub not_repointed: Vec<NotRepointed>,
+    /// What else failed, in words.
+    pub failed: Vec<String>,
+}
+
+/// Does the rest, and sorts what came of it.
+pub fn carry(operation: &mut Operation, known: &[Target]) -> Carried {
+    let mut carried = Carried::default();
+    let ended = operation.carry(known, |act, came, took| {
+        let name = match act {
+            Act::Follow { .. } => "follow",
+            Act::Statements { words, .. } if words.starts_with("woke") => "events",
+            Act::Statements { words, .. } if words.starts_with("opened") => "open",
+            _ => "unlink",
+        };
+        let (result, detail) = match &came {
+            Ok(line) => ("changed", line.unwrap_or_default().to_owned()),
+            Err(error) => ("failed", error.to_string()),
+        };
+        match (act, &came) {
+            (Act::Follow { on, .. }, Ok(_)) => carried.repointed.push(on.server.clone()),
+            (Act::Follow { on, .. }, Err(_)) => carried.not_repointed.push(NotRepointed {
+                server: on.server.clone(),
+                reason: detail.clone(),
+            }),
+            (_, Err(_)) => carried.failed.push(detail.clone()),
+            (_, Ok(_)) => {}
+        }
+        carried.steps.push(step(name, result, detail, took));
+    });
+    drop(ended);
+    carried
+}
+
+pub fn step(name: &'static str, result: &'static str, detail: String, took: Duration) -> Step {
+    Step {
+        name,
+        result,
+        detail,
+        ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+    }
+}

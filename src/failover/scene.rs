@@ -1,0 +1,123 @@
+//! A pair as it is now, observed once for everything that moves its roles.
+
+use std::time::Duration;
+
+use crate::config::{Address, PairConfig};
+use crate::health::observe::{self, Look};
+use crate::health::picture::Picture;
+use crate::health::view::{Limits, PairView};
+use crate::journal::Party;
+use crate::server::Target;
+use crate::server::condition::Condition;
+use crate::snapshot::{Context, SnapshotError};
+
+/// For all servers together.
+const LOOK_LIMIT: Duration = Duration::from_secs(10);
+
+pub struct Scene<'a> {
+    pub pair: &'a PairConfig,
+    pub view: PairView,
+}
+
+/// A server's address as other servers reach it, from their replication links' or the
+/// configuration's word.
+pub type Endpoint = (String, u16);
+
+impl<'a> Scene<'a> {
+    pub fn observe(ctx: &'a Context, name: &str) -> Result<Self, SnapshotError> {
+        let pair = ctx.config.pairs.get(name).ok_or_else(|| {
+            let known: Vec<&str> = ctx.config.pairs.keys().map(String::as_str).collect();
+            SnapshotError::UnknownId {
+                reason: format!("no pair named {name} in the configuration"),
+                hint: format!("The pairs are: {}.", known.join(", ")),
+            }
+        })?;
+        let look = Look {
+            limit: LOOK_LIMIT,
+            storage: None,
+        };
+        let view = observe::observe(ctx, Some(name), &members(pair), &look)?;
+        Ok(Self { pair, view })
+    }
+
+    pub fn picture(&self) -> Picture<'_> {
+        Picture::of(&self.view, Limits::default())
+    }
+
+    pub fn name(&self, server: usize) -> &str {
+        &self.view.servers[server].name
+    }
+
+    pub fn condition(&self, server: usize) -> Option<&Condition> {
+        self.view.servers[server].condition()
+    }
+
+    pub fn index(&self, name: &str) -> Option<usize> {
+        self.view
+            .servers
+            .iter()
+            .position(|server| server.name == name)
+    }
+
+    /// As an operation knows a server that answered.
+    pub fn party(&self, ctx: &Context, server: usize) -> Result<Party, SnapshotError> {
+        let name = self.name(server);
+        let condition = self
+            .condition(server)
+            .ok_or_else(|| SnapshotError::Failed {
+                step: "look at the servers",
+                reason: format!("{name} doesn't answer"),
+                hint: None,
+            })?;
+        ctx.party(ctx.server(name)?, &condition.identity, &condition.flavour)
+    }
+
+    /// Where the other servers of the pair reach one: where they do already, else by its configured
+    /// address, else by its own name.
+    pub fn endpoint(&self, server: usize) -> Option<Endpoint> {
+        let picture = self.picture();
+        let follower = picture.roles.followers(server).next();
+        let link = follower.and_then(|follower| self.condition(follower)?.channel_list().first());
+        if let Some(link) = link {
+            return Some((link.source_host.clone(), link.source_port));
+        }
+        let seen = &self.view.servers[server];
+        let identity = seen.condition().map(|condition| &condition.identity);
+        match (&seen.address, identity) {
+            (Address::Tcp { host, port }, _) => Some((host.clone(), *port)),
+            // Of one host, as its replicas reach their source.
+            (Address::Socket(_), Some(identity)) if self.is_on_one_host() => {
+                Some(("127.0.0.1".to_owned(), identity.port))
+            }
+            (Address::Socket(_), Some(identity)) => {
+                Some((identity.hostname.clone(), identity.port))
+            }
+            (Address::Socket(_), None) => None,
+        }
+    }
+
+    fn is_on_one_host(&self) -> bool {
+        let mut hosts = self
+            .view
+            .servers
+            .iter()
+            .filter_map(|server| server.condition())
+            .map(|condition| &condition.identity.hostname);
+        let first = hosts.next();
+        hosts.all(|host| Some(host) == first)
+    }
+}
+
+/// Source and replicas, in the configuration's order.
+pub fn members(pair: &PairConfig) -> Vec<String> {
+    std::iter::once(pair.source.clone())
+        .chain(pair.replicas.iter().cloned())
+        .collect()
+}
+
+pub fn targets(ctx: &Context, pair: &PairConfig) -> Result<Vec<Target>, SnapshotError> {
+    members(pair)
+        .iter()
+        .map(|name| ctx.target(ctx.server(name)?))
+        .collect()
+}

@@ -1,0 +1,700 @@
+//! `switchover PAIR`: a planned change of roles. Until the candidate is opened everything is undone;
+//! from then on everything is carried through.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::assess::{self, Wish};
+use super::hold::{self, Hold};
+use super::report::{Ended, Kind, Lost, Report};
+use super::rest::{self, Carried, Cast, step};
+use super::scene::{Scene, targets};
+use crate::journal::act::Act;
+use crate::journal::operation::{Outcome, Step};
+use crate::journal::{Beginning, InHand, Operation, OperationKind, Party};
+use crate::replication::{account, marker};
+use crate::server::flavour::quote_text;
+use crate::server::promotion::Event;
+use crate::server::session::{READ_LIMIT, ServerError, Session, SessionError};
+use crate::snapshot::id::{self, random_hex};
+use crate::snapshot::{Context, SnapshotError};
+use crate::sys::{clock, failpoint};
+
+/// Closer than this, waiting costs nothing that anybody sees.
+const NEAR_ENOUGH: Duration = Duration::from_millis(100);
+
+/// How long the fence waits for statements that write now: the outage has begun meanwhile.
+const FENCE_WAIT: Duration = Duration::from_secs(2);
+
+/// A statement of a client that runs longer than this would hold the fence up.
+const LONG: Duration = Duration::from_secs(1);
+
+/// How long a marker may take to reach the replicas.
+const PROOF_LIMIT: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub pair: String,
+    pub wish: Wish,
+    /// For everything before the opening.
+    pub timeout: Duration,
+}
+
+/// What would be done, or what stands against it; changes nothing.
+pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
+    let scene = Scene::observe(ctx, &request.pair)?;
+    let (_, cast) = decide(ctx, &scene, request)?;
+    let planned = [
+        (
+            "approach",
+            format!("until {} is near enough", cast.candidate.name),
+        ),
+        (
+            "events",
+            format!("{} that run are parked", cast.events.len()),
+        ),
+        (
+            "fence",
+            "the source takes no writes; its clients are ended".to_owned(),
+        ),
+        (
+            "wait",
+            format!("until {} has everything", cast.candidate.name),
+        ),
+    ];
+    let would = |name, detail| step(name, "would-change", detail, Duration::ZERO);
+    let mut steps: Vec<Step> = planned.map(|(name, detail)| would(name, detail)).into();
+    let rest = rest::of(ctx, &scene, &cast);
+    steps.extend(
+        rest.iter()
+            .filter_map(|rest| rest.act.words())
+            .map(|words| would("then", words)),
+    );
+    Ok(report(&scene, &cast, Ended::Planned, steps))
+}
+
+fn report(scene: &Scene<'_>, cast: &Cast, result: Ended, steps: Vec<Step>) -> Report {
+    let old = cast.old.as_ref().map(|old| old.name.clone());
+    Report {
+        pair: scene.pair.name.clone(),
+        kind: Kind::Switchover,
+        old_source: old.unwrap_or_default(),
+        new_source: cast.candidate.name.clone(),
+        result,
+        dry_run: result == Ended::Planned,
+        write_outage_ms: None,
+        lost: Lost::nothing(),
+        steps,
+        repointed: Vec::new(),
+        not_repointed: Vec::new(),
+        warnings: Vec::new(),
+    }
+}
+
+/// Source and cast, or all that stands against it.
+fn decide(
+    ctx: &Context,
+    scene: &Scene<'_>,
+    request: &Request,
+) -> Result<(Party, Cast), SnapshotError> {
+    let picture = scene.picture();
+    let refused = |refusals| SnapshotError::Refused { refusals };
+    let (source, candidate) = assess::switchover(&picture, &request.wish).map_err(refused)?;
+    let others = picture
+        .roles
+        .followers(source)
+        .filter(|server| *server != candidate)
+        .map(|server| scene.party(ctx, server))
+        .collect::<Result<Vec<_>, _>>()?;
+    let old = scene.party(ctx, source)?;
+    let candidate_party = scene.party(ctx, candidate)?;
+    let endpoint = scene.endpoint(candidate).ok_or_else(|| {
+        SnapshotError::refused(
+            format!(
+                "where other servers reach {} isn't known",
+                candidate_party.name
+            ),
+            format!("Give [server.{}] a host and port.", candidate_party.name),
+        )
+    })?;
+    look_at_account(ctx, scene, &old, &candidate_party)?;
+    let events = events(old.session()?)?;
+    let cast = Cast {
+        candidate: candidate_party,
+        old: Some(old.clone()),
+        others,
+        endpoint,
+        events,
+    };
+    Ok((old, cast))
+}
+
+/// The old source will log in to the new one with it.
+fn look_at_account(
+    ctx: &Context,
+    scene: &Scene<'_>,
+    old: &Party,
+    candidate: &Party,
+) -> Result<(), SnapshotError> {
+    let hint = || {
+        format!(
+            "Run `understudy setup {} --account-host HOST` with a host part that fits all servers of \
+             the pair, such as '%' or '10.0.0.%'.",
+            scene.pair.name
+        )
+    };
+    let file = account::password_file(&ctx.state, &scene.pair.name);
+    if !file.exists() {
+        return Err(SnapshotError::refused(
+            format!(
+                "the password of the replication account isn't in {}",
+                file.display()
+            ),
+            hint(),
+        ));
+    }
+    let statement = format!(
+        "SELECT Host FROM mysql.user WHERE User = {}",
+        quote_text(account::USER)
+    );
+    let (_, rows) = candidate.session()?.query(&statement, READ_LIMIT)?;
+    let hosts: Vec<&str> = rows.iter().filter_map(|row| row.at(0)).collect();
+    let index = scene.index(&old.name);
+    let endpoint = index.and_then(|index| scene.endpoint(index));
+    let address = endpoint.map_or("localhost".to_owned(), |(host, _)| host);
+    if hosts.iter().any(|host| account_fits(host, &address)) {
+        return Ok(());
+    }
+    Err(SnapshotError::refused(
+        format!(
+            "{} couldn't log in to {}: {} is there for {}, not for {address}",
+            old.name,
+            candidate.name,
+            account::USER,
+            match hosts.is_empty() {
+                true => "nobody".to_owned(),
+                false => hosts.join(", "),
+            }
+        ),
+        hint(),
+    ))
+}
+
+/// Whether an account's host part lets an address in. Names that only a resolver knows don't fit.
+fn account_fits(pattern: &str, address: &str) -> bool {
+    let is_loopback = |host: &str| matches!(host, "localhost" | "127.0.0.1" | "::1");
+    match pattern.split_once('%') {
+        None => {
+            pattern.eq_ignore_ascii_case(address) || is_loopback(pattern) && is_loopback(address)
+        }
+        Some((head, tail)) => address.starts_with(head) && address.ends_with(tail),
+    }
+}
+
+fn events(session: Session) -> Result<Vec<Event>, SessionError> {
+    let statement = session.flavour().events_query();
+    let (_, rows) = session.query(statement, READ_LIMIT)?;
+    Ok(rows.iter().filter_map(Event::of).collect())
+}
+
+/// Does it, or puts everything back.
+pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
+    let pair = Scene::observe(ctx, &request.pair)?.pair;
+    let hold = hold::take(ctx, &targets(ctx, pair)?, "switchover")?;
+    // Again, now that nobody else of ours changes them.
+    let scene = Scene::observe(ctx, &request.pair)?;
+    let (source, cast) = decide(ctx, &scene, request)?;
+    let mut moment = Moment::open(&source, &cast.candidate)?;
+    let names: Vec<&str> = std::iter::once(cast.candidate.name.as_str())
+        .chain([source.name.as_str()])
+        .chain(cast.others.iter().map(|party| party.name.as_str()))
+        .collect();
+    let id = id::new(&format!("switchover-{}", pair.name), clock::now());
+    let mut operation = ctx.begin(Beginning {
+        operation: &id,
+        kind: OperationKind::Switchover,
+        parties: &names,
+        settled_by: None,
+    })?;
+    let until = Instant::now() + request.timeout;
+    let outage = match until_opened(
+        ctx,
+        &scene,
+        &cast,
+        &source,
+        &hold,
+        &mut moment,
+        &mut operation,
+        until,
+    ) {
+        Ok(outage) => outage,
+        Err(error) if operation.is_committed() => {
+            // Whether the opening came through isn't known: it is carried through.
+            tracing::warn!(%error, "the opening isn't sure, and is done again");
+            None
+        }
+        Err(error) => {
+            // The lock on the source goes with its connection.
+            drop(moment);
+            return Err(put_back(operation, error, &source.name));
+        }
+    };
+    moment.release(&hold, &source);
+    let carried = rest::carry(&mut operation, &[]);
+    let warnings = prove(ctx, &cast);
+    ended(operation, &scene, &cast, carried, (outage, warnings))
+}
+
+fn put_back(operation: Operation, error: SnapshotError, source: &str) -> SnapshotError {
+    match operation.put_back(&error.to_string()) {
+        Ok(_) => match error {
+            // A refusal after changes were made and put back is a failure.
+            SnapshotError::Refused { refusals } => SnapshotError::Failed {
+                step: "switchover",
+                reason: refusals
+                    .iter()
+                    .map(|r| r.reason.clone())
+                    .collect::<Vec<_>>()
+                    .join("; "),
+                hint: refusals.first().map(|refusal| refusal.hint.clone()),
+            },
+            error => error,
+        },
+        Err(left) => SnapshotError::NeedsOperator {
+            reason: format!("{error}; and what was changed couldn't be put back: {left}"),
+            hint: format!("Cure that, then run `understudy recover {source}`."),
+        },
+    }
+}
+
+/// Every connection that the moment needs, opened before it.
+struct Moment {
+    source: Option<Session>,
+    /// Holds out whoever `read_only` doesn't (MariaDB).
+    lock: Option<Session>,
+    candidate: Option<Session>,
+}
+
+impl Moment {
+    fn open(source: &Party, candidate: &Party) -> Result<Self, SessionError> {
+        let bounded = source.flavour.bounded_session(FENCE_WAIT);
+        let session = || source.session()?.execute(&bounded, READ_LIMIT);
+        let lock = match source.flavour.fence_lock() {
+            Some(_) => Some(session()?),
+            None => None,
+        };
+        Ok(Self {
+            source: Some(session()?),
+            lock,
+            candidate: Some(candidate.session()?),
+        })
+    }
+
+    fn own_connections(&self, hold: &Hold) -> Vec<u64> {
+        let mut own = hold.connection_ids();
+        own.extend(self.source.iter().map(Session::connection_id));
+        own.extend(self.lock.iter().map(Session::connection_id));
+        own
+    }
+
+    /// The lock goes, once clients that it held out are ended again.
+    fn release(mut self, hold: &Hold, source: &Party) {
+        let own = self.own_connections(hold);
+        if let Some(session) = self.source.take()
+            && let Err(error) = end_clients(session, &own)
+        {
+            tracing::warn!(%error, server = %source.name, "clients may still be connected");
+        }
+    }
+}
+
+/// Runs `body` with a session that it gives back; a failure consumes it.
+fn with<R>(
+    slot: &mut Option<Session>,
+    body: impl FnOnce(Session) -> Result<(Session, R), SessionError>,
+) -> Result<R, SnapshotError> {
+    let session = slot.take().ok_or(SnapshotError::Failed {
+        step: "switchover",
+        reason: "a connection that is needed was lost".to_owned(),
+        hint: None,
+    })?;
+    let (session, result) = body(session)?;
+    *slot = Some(session);
+    Ok(result)
+}
+
+/// All that can be undone, and the opening; the outage by our own writes.
+#[expect(clippy::too_many_arguments, reason = "one story, told once")]
+fn until_opened(
+    ctx: &Context,
+    scene: &Scene<'_>,
+    cast: &Cast,
+    source: &Party,
+    hold: &Hold,
+    moment: &mut Moment,
+    operation: &mut Operation,
+    until: Instant,
+) -> Result<Option<u64>, SnapshotError> {
+    operation.step("table", |operation| ensure_marker(operation, source))?;
+    operation.step("approach", |_| {
+        approach(ctx, cast, source, hold, moment, until)
+    })?;
+    if !cast.events.is_empty() {
+        operation.step("events", |operation| park(operation, source, &cast.events))?;
+    }
+    let rest = rest::of(ctx, scene, cast);
+    operation.note(Act::Statements {
+        on: source.reach(),
+        words: "opened again for writers".to_owned(),
+        statements: source.flavour.open(),
+    })?;
+    let own = moment.own_connections(hold);
+    ctx.cancel.check("switching over")?;
+
+    let since = operation.open_step("fence")?;
+    let marker = write_marker(&mut moment.source)?;
+    let last_write = Instant::now();
+    fence(moment, source, &own)?;
+    failpoint::hit("fence:in");
+    let position = stillness(&mut moment.source, source)?;
+    let fenced = since.elapsed();
+    let left = until
+        .saturating_duration_since(Instant::now())
+        .max(FENCE_WAIT);
+    wait(&mut moment.candidate, &cast.candidate, &position, left)?;
+    failpoint::hit("wait:in");
+    let waited = since.elapsed() - fenced;
+
+    operation.commit(rest)?;
+    let opening = Instant::now();
+    for statement in cast.candidate.flavour.open() {
+        with(&mut moment.candidate, |session| {
+            Ok((session.execute(&statement, STATEMENT_LIMIT)?, ()))
+        })?;
+    }
+    failpoint::hit("open:in");
+    let second = write_marker(&mut moment.candidate)?;
+    let outage = last_write.elapsed();
+    operation.first_is_done();
+    let name = &cast.candidate.name;
+    operation.close_step(
+        "fence",
+        Outcome::Changed(format!(
+            "{} takes no writes; still at {position}",
+            source.name
+        )),
+        since,
+    )?;
+    operation.steps.extend([
+        step("wait", "verified", format!("{name} has all of it"), waited),
+        step(
+            "open",
+            "changed",
+            format!("{name} takes writes"),
+            opening.elapsed(),
+        ),
+    ]);
+    for id in [marker, second] {
+        remove_marker(&mut moment.candidate, &id);
+    }
+    Ok(Some(u64::try_from(outage.as_millis()).unwrap_or(u64::MAX)))
+}
+
+/// The table that our own writes go to.
+fn ensure_marker(operation: &mut Operation, source: &Party) -> Result<Outcome, SnapshotError> {
+    let (session, schema, table) = marker::observe(source.session()?)?;
+    if table {
+        return Ok(Outcome::AlreadySo("understudy.marker is there".to_owned()));
+    }
+    let undo = match schema {
+        true => "DROP TABLE IF EXISTS understudy.marker",
+        false => "DROP DATABASE IF EXISTS understudy",
+    };
+    operation.note(Act::Statements {
+        on: source.reach(),
+        words: "dropped the table understudy.marker".to_owned(),
+        statements: vec![undo.to_owned()],
+    })?;
+    let session = session.execute("CREATE DATABASE IF NOT EXISTS understudy", STATEMENT_LIMIT)?;
+    session.execute(marker::TABLE, STATEMENT_LIMIT)?;
+    Ok(Outcome::Changed(format!(
+        "made understudy.marker on {}",
+        source.name
+    )))
+}
+
+/// Until the candidate is near, and nothing runs that would hold up the fence.
+fn approach(
+    ctx: &Context,
+    cast: &Cast,
+    source: &Party,
+    hold: &Hold,
+    moment: &mut Moment,
+    until: Instant,
+) -> Result<Outcome, SnapshotError> {
+    let own = moment.own_connections(hold);
+    loop {
+        ctx.cancel.check("approaching")?;
+        let busy = with(&mut moment.source, |session| long_statements(session, &own))?;
+        let position = with(&mut moment.source, |session| position(session, source))?;
+        let since = Instant::now();
+        let left = until.saturating_duration_since(since);
+        let waited = wait(&mut moment.candidate, &cast.candidate, &position, left);
+        let took = since.elapsed();
+        match (waited, busy.first()) {
+            (Ok(()), None) if took < NEAR_ENOUGH => {
+                return Ok(Outcome::Verified(format!(
+                    "{} is {} ms behind",
+                    cast.candidate.name,
+                    took.as_millis()
+                )));
+            }
+            (Err(error), _) if Instant::now() >= until => return Err(error),
+            (Ok(()), Some(busy)) if Instant::now() >= until => {
+                return Err(SnapshotError::refused(
+                    format!("it would hold up all writers: {busy}"),
+                    "Wait until it ends, or end it with KILL.",
+                ));
+            }
+            (Ok(()), _) if Instant::now() >= until => {
+                return Err(SnapshotError::refused(
+                    format!("{} doesn't come near enough in time", cast.candidate.name),
+                    "Try when less is written, or with a longer --timeout.",
+                ));
+            }
+            (_, _) => sleep(LOOK_EVERY),
+        }
+    }
+}
+
+/// Statements of clients that run for long, in words; table locks of sessions that do nothing don't
+/// show here, and end the fence at its limit.
+fn long_statements(session: Session, own: &[u64]) -> Result<(Session, Vec<String>), SessionError> {
+    let statement = session.flavour().client_sessions_query(own);
+    let (session, rows) = session.query(&statement, READ_LIMIT)?;
+    let is_long = |row: &&crate::server::row::Row| {
+        let seconds: u64 = row.at(3).and_then(|text| text.parse().ok()).unwrap_or(0);
+        row.at(5).is_some_and(|statement| !statement.is_empty()) && seconds > LONG.as_secs()
+    };
+    let words = rows.iter().filter(is_long).map(|row| {
+        let text: String = row.at(5).unwrap_or_default().chars().take(60).collect();
+        format!(
+            "connection {} of {} runs for {} s: {text}",
+            row.at(0).unwrap_or_default(),
+            row.at(1).unwrap_or_default(),
+            row.at(3).unwrap_or_default()
+        )
+    });
+    let words = words.collect();
+    Ok((session, words))
+}
+
+/// Events run on neither of the two until the new source wakes them.
+fn park(
+    operation: &mut Operation,
+    source: &Party,
+    events: &[Event],
+) -> Result<Outcome, SnapshotError> {
+    for event in events {
+        operation.note(Act::Statements {
+            on: source.reach(),
+            words: format!("woke the event {}", event.full_name()),
+            statements: source.flavour.wake(event),
+        })?;
+        let mut session = source.session()?;
+        for statement in source.flavour.park(event) {
+            session = session.execute(&statement, STATEMENT_LIMIT)?;
+        }
+    }
+    Ok(Outcome::Changed(format!(
+        "parked {} on {}",
+        events.len(),
+        source.name
+    )))
+}
+
+/// Nobody writes to the source from here on.
+fn fence(moment: &mut Moment, source: &Party, own: &[u64]) -> Result<(), SnapshotError> {
+    with(&mut moment.source, |session| {
+        Ok((session.execute(source.flavour.close(), FENCE_WAIT * 2)?, ()))
+    })?;
+    with(&mut moment.source, |session| {
+        Ok((end_clients(session, own)?, ()))
+    })?;
+    if let Some(lock) = source.flavour.fence_lock() {
+        with(&mut moment.lock, |session| {
+            Ok((session.execute(lock, FENCE_WAIT * 2)?, ()))
+        })?;
+    }
+    Ok(())
+}
+
+/// A demoted server would answer idle ones with 1290 for ever.
+fn end_clients(session: Session, own: &[u64]) -> Result<Session, SessionError> {
+    let statement = session.flavour().client_sessions_query(own);
+    let (mut session, rows) = session.query(&statement, READ_LIMIT)?;
+    for id in rows.iter().filter_map(|row| row.at(0)) {
+        let statement = format!("KILL {id}");
+        let (back, answer) = session.attempt(&statement, READ_LIMIT)?;
+        session = back;
+        match answer {
+            Err(error) if error.code != ServerError::NO_SUCH_THREAD => {
+                return Err(SessionError::Server {
+                    server: session.target().server.clone(),
+                    statement,
+                    error,
+                });
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(session)
+}
+
+fn position(session: Session, source: &Party) -> Result<(Session, String), SessionError> {
+    let statement = source.flavour.written_query();
+    let (session, value) = session.value(statement, READ_LIMIT)?;
+    Ok((session, value.unwrap_or_default().replace(['\n', ' '], "")))
+}
+
+/// Where the source is for good: read twice, and the same.
+fn stillness(slot: &mut Option<Session>, source: &Party) -> Result<String, SnapshotError> {
+    let mut before = with(slot, |session| position(session, source))?;
+    for _ in 0..50 {
+        let now = with(slot, |session| position(session, source))?;
+        if now == before {
+            return Ok(now);
+        }
+        before = now;
+    }
+    Err(SnapshotError::Failed {
+        step: "fence",
+        reason: format!("{} goes on writing behind its fence", source.name),
+        hint: Some("See who writes there: SHOW PROCESSLIST.".to_owned()),
+    })
+}
+
+/// Until a server has applied a position.
+fn wait(
+    slot: &mut Option<Session>,
+    party: &Party,
+    position: &str,
+    limit: Duration,
+) -> Result<(), SnapshotError> {
+    let statement = party.flavour.wait_for_query(position, limit);
+    let came = with(slot, |session| {
+        session.value(&statement, limit + READ_LIMIT)
+    })?;
+    match came.as_deref() {
+        Some("0") => Ok(()),
+        Some(_) | None => Err(SnapshotError::Failed {
+            step: "wait",
+            reason: format!("{} doesn't have everything in time", party.name),
+            hint: Some(
+                "Try when less is written, or with a longer --timeout; `understudy status` shows how \
+                 far it is behind."
+                    .to_owned(),
+            ),
+        }),
+    }
+}
+
+/// A write of ours, as any client's; its id.
+fn write_marker(slot: &mut Option<Session>) -> Result<String, SnapshotError> {
+    let id = random_hex(16);
+    let statement = format!(
+        "INSERT INTO understudy.marker VALUES ({}, {})",
+        quote_text(&id),
+        quote_text(&clock::rfc3339(clock::now()))
+    );
+    with(slot, |session| {
+        Ok((session.execute(&statement, READ_LIMIT)?, ()))
+    })?;
+    Ok(id)
+}
+
+fn remove_marker(slot: &mut Option<Session>, id: &str) {
+    let statement = format!(
+        "DELETE FROM understudy.marker WHERE id = {}",
+        quote_text(id)
+    );
+    // A later set-up removes old ones too.
+    drop(with(slot, |session| {
+        Ok((session.execute(&statement, READ_LIMIT)?, ()))
+    }));
+}
+
+/// A value written on the new source comes to everybody, and the old one is closed.
+pub fn prove(ctx: &Context, cast: &Cast) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut slot = cast.candidate.session().ok();
+    let id = match write_marker(&mut slot) {
+        Ok(id) => id,
+        Err(error) => return vec![format!("no proof: {error}")],
+    };
+    let until = Instant::now() + PROOF_LIMIT;
+    let query = format!(
+        "SELECT COUNT(*) FROM understudy.marker WHERE id = {}",
+        quote_text(&id)
+    );
+    for party in cast.old.iter().chain(&cast.others) {
+        let arrived = || -> Result<bool, SessionError> {
+            let mut session = party.session()?;
+            loop {
+                let (back, value) = session.value(&query, READ_LIMIT)?;
+                session = back;
+                if value.as_deref() == Some("1") {
+                    let (_, closed) = session.value("SELECT @@GLOBAL.read_only", READ_LIMIT)?;
+                    return Ok(closed.as_deref() == Some("1"));
+                }
+                if Instant::now() >= until || ctx.cancel.is_set() {
+                    return Ok(false);
+                }
+                sleep(LOOK_EVERY);
+            }
+        };
+        match arrived() {
+            Ok(true) => {}
+            Ok(false) => warnings.push(format!(
+                "what is written on {} doesn't come to {}, or that can be written to: see \
+                 `understudy status`",
+                cast.candidate.name, party.name
+            )),
+            Err(error) => warnings.push(format!("no proof of {}: {error}", party.name)),
+        }
+    }
+    remove_marker(&mut slot, &id);
+    warnings
+}
+
+/// The journal's end, and the report.
+pub fn ended(
+    operation: Operation,
+    scene: &Scene<'_>,
+    cast: &Cast,
+    carried: Carried,
+    (outage, warnings): (Option<u64>, Vec<String>),
+) -> Result<Report, SnapshotError> {
+    let is_whole =
+        carried.not_repointed.is_empty() && carried.failed.is_empty() && warnings.is_empty();
+    let result = match is_whole {
+        true => Ended::Done,
+        false => Ended::NeedsOperator,
+    };
+    let mut steps = operation.steps.clone();
+    steps.extend(carried.steps);
+    operation.end(match is_whole {
+        true => "done",
+        false => "done, but for what the report names",
+    })?;
+    Ok(Report {
+        write_outage_ms: outage,
+        repointed: carried.repointed,
+        not_repointed: carried.not_repointed,
+        warnings: [carried.failed, warnings].concat(),
+        ..report(scene, cast, result, steps)
+    })
+}

@@ -1,0 +1,292 @@
+//! A source and two replicas, set up by the tool itself; a writer that keeps what was acknowledged to
+//! it, and a watch over who can be written to.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{JoinHandle, sleep};
+use std::time::{Duration, Instant};
+
+use mysql::prelude::Queryable;
+use mysql::{Conn, OptsBuilder};
+use serde_json::Value;
+
+use super::couple::account;
+use super::scratch::Scratch;
+use super::server::{Flavour, Server, Start};
+use super::tool::{Run, Tool};
+use super::{eventually, limit};
+
+pub const NAMES: [&str; 3] = ["a", "b", "c"];
+
+// Dropped in this order.
+pub struct Trio {
+    pub flavour: Flavour,
+    /// By the names of [`NAMES`].
+    pub servers: Vec<Server>,
+    pub tool: Tool,
+    /// Whole tables at the end of the configuration.
+    pub more: String,
+    scratch: Scratch,
+}
+
+impl Trio {
+    /// `a` is the source of the others.
+    pub fn start(flavour: Flavour, count: usize) -> Self {
+        let scratch = Scratch::new();
+        let base = scratch.path.clone();
+        let mut servers: Vec<Server> = NAMES[..count]
+            .iter()
+            .enumerate()
+            .map(|(index, name)| {
+                let start = Start {
+                    server_id: 21 + u32::try_from(index).unwrap(),
+                    extra: Vec::new(),
+                    aloof: false,
+                };
+                let data_dir = base.join(format!("{name}-data"));
+                Server::fresh(flavour, &data_dir, &base.join(name), start)
+            })
+            .collect();
+        for server in &mut servers {
+            server.spawn();
+        }
+        for server in &mut servers {
+            server.wait_ready();
+            server.execute_unlogged(&account());
+        }
+        let trio = Self {
+            flavour,
+            servers,
+            tool: Tool { base },
+            more: String::new(),
+            scratch,
+        };
+        trio.configure();
+        for statement in [
+            "CREATE DATABASE lab",
+            "CREATE TABLE lab.w (id INT PRIMARY KEY) ENGINE=InnoDB",
+            "CREATE USER 'writer'@'%' IDENTIFIED BY 'writes'",
+            "GRANT SELECT, INSERT ON lab.* TO 'writer'@'%'",
+        ] {
+            trio.servers[0].execute(statement);
+        }
+        trio.tool.run(&["setup", "lab", "--account-host", "%"]).ok();
+        trio
+    }
+
+    pub fn server(&self, name: &str) -> &Server {
+        let index = NAMES.iter().position(|own| *own == name).unwrap();
+        &self.servers[index]
+    }
+
+    pub fn state_dir(&self) -> std::path::PathBuf {
+        self.scratch.path.join("state")
+    }
+
+    pub fn configure(&self) {
+        let credentials = self.scratch.path.join("db.cnf");
+        let text = "[client]\nuser = understudy\npassword = \"secret word\"\n";
+        std::fs::write(&credentials, text).unwrap();
+        std::fs::set_permissions(&credentials, PermissionsExt::from_mode(0o600)).unwrap();
+        let mut text = format!("state_dir = \"{}\"\n", self.state_dir().display());
+        for (name, server) in NAMES.iter().zip(&self.servers) {
+            text += &format!(
+                "[server.{name}]\naddress = \"127.0.0.1:{}\"\ncredentials = \"{}\"\n",
+                server.port,
+                credentials.display()
+            );
+        }
+        let replicas = &NAMES[1..self.servers.len()];
+        text += &format!(
+            "[pair.lab]\nsource = \"a\"\nreplicas = {replicas:?}\n{}\n",
+            self.more
+        );
+        std::fs::write(self.scratch.path.join("understudy.toml"), text).unwrap();
+    }
+
+    pub fn switchover(&self, to: &str) -> Run {
+        self.tool.run(&["switchover", "lab", "--to", to, "--yes"])
+    }
+
+    /// `source` can be written to, alone; the others follow it and have the same.
+    #[track_caller]
+    pub fn assert_source(&self, source: &str, others: &[&str]) {
+        assert!(self.is_writable(source), "{source} is read-only");
+        let wanted = self.checksum(source);
+        for name in others {
+            assert!(!self.is_writable(name), "{name} can be written to");
+            eventually(limit(20), &format!("{name} follows {source}"), || {
+                self.follows(name, source) && self.checksum(name) == wanted
+            });
+        }
+        assert!(
+            self.server(source).channels().is_empty(),
+            "{source} follows"
+        );
+        let left = std::fs::read_dir(self.state_dir().join("journal")).unwrap();
+        let left: Vec<_> = left
+            .map(|entry| entry.unwrap().file_name())
+            .filter(|name| name != "done")
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    pub fn is_writable(&self, name: &str) -> bool {
+        self.server(name).value("SELECT @@GLOBAL.read_only") == "0"
+    }
+
+    fn follows(&self, name: &str, source: &str) -> bool {
+        let rows = self.server(name).rows(self.flavour.replica_status());
+        let port = self.server(source).port.to_string();
+        let is_it = |row: &super::server::Row| {
+            ["source_port", "master_port"]
+                .iter()
+                .any(|own| row.get(*own) == Some(&port))
+        };
+        rows.len() == 1 && rows.iter().all(is_it)
+    }
+
+    fn checksum(&self, name: &str) -> String {
+        let rows = self.server(name).rows("CHECKSUM TABLE lab.w");
+        format!("{rows:?}")
+    }
+
+    pub fn status(&self) -> Value {
+        self.tool.run(&["status", "lab"]).json()
+    }
+
+    /// Whether `name` has this row.
+    pub fn has(&self, name: &str, id: u64) -> bool {
+        self.server(name)
+            .value(&format!("SELECT COUNT(*) FROM lab.w WHERE id = {id}"))
+            == "1"
+    }
+}
+
+/// A client that writes to whichever server takes it, and reconnects at once.
+pub struct Writer {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+    acknowledged: Arc<Mutex<Vec<(u64, Instant)>>>,
+}
+
+impl Writer {
+    /// Ids from `first` on.
+    pub fn start(trio: &Trio, first: u64) -> Self {
+        let ports: Vec<u16> = trio.servers.iter().map(|server| server.port).collect();
+        let stop = Arc::new(AtomicBool::new(false));
+        let acknowledged = Arc::new(Mutex::new(Vec::new()));
+        let (stops, keeps) = (stop.clone(), acknowledged.clone());
+        let until = Instant::now() + Duration::from_secs(300);
+        let thread = std::thread::spawn(move || {
+            let mut id = first;
+            while !stops.load(Ordering::SeqCst) && Instant::now() < until {
+                for port in &ports {
+                    let Some(mut connection) = connect(*port) else {
+                        continue;
+                    };
+                    while !stops.load(Ordering::SeqCst) {
+                        id += 1;
+                        let statement = format!("INSERT INTO lab.w VALUES ({id})");
+                        if connection.query_drop(&statement).is_err() {
+                            break;
+                        }
+                        keeps.lock().unwrap().push((id, Instant::now()));
+                    }
+                }
+                sleep(Duration::from_micros(300));
+            }
+        });
+        Self {
+            stop,
+            thread,
+            acknowledged,
+        }
+    }
+
+    pub fn count(&self) -> usize {
+        self.acknowledged.lock().unwrap().len()
+    }
+
+    /// Waits until it has written again.
+    #[track_caller]
+    pub fn wait_more(&self, count: usize) {
+        let wanted = self.count() + count;
+        eventually(limit(20), "the writer goes on", || self.count() >= wanted);
+    }
+
+    /// What was acknowledged, and the longest time between two of them.
+    pub fn end(self) -> (Vec<u64>, Duration) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.join().unwrap();
+        let all = self.acknowledged.lock().unwrap().clone();
+        let gap = all
+            .windows(2)
+            .map(|pair| pair[1].1 - pair[0].1)
+            .max()
+            .unwrap_or_default();
+        (all.into_iter().map(|(id, _)| id).collect(), gap)
+    }
+}
+
+fn connect(port: u16) -> Option<Conn> {
+    let options = OptsBuilder::new()
+        .ip_or_hostname(Some("127.0.0.1"))
+        .tcp_port(port)
+        .prefer_socket(false)
+        .user(Some("writer"))
+        .pass(Some("writes"))
+        .tcp_connect_timeout(Some(Duration::from_millis(500)))
+        .read_timeout(Some(Duration::from_secs(20)));
+    Conn::new(options).ok()
+}
+
+/// Looks as fast as the servers answer whether two of them can be written to at one moment.
+pub struct Watch {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<String>>,
+}
+
+impl Watch {
+    pub fn start(trio: &Trio) -> Self {
+        let ports: Vec<u16> = trio.servers.iter().map(|server| server.port).collect();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stops = stop.clone();
+        let until = Instant::now() + Duration::from_secs(300);
+        let thread = std::thread::spawn(move || {
+            let mut connections: Vec<Option<Conn>> = ports.iter().map(|_| None).collect();
+            let mut seen = Vec::new();
+            let mut ask = |index: usize| -> bool {
+                let slot = &mut connections[index];
+                if slot.is_none() {
+                    *slot = connect(ports[index]);
+                }
+                let answer = slot
+                    .as_mut()
+                    .and_then(|one| one.query_first::<u8, _>("SELECT @@GLOBAL.read_only").ok());
+                if answer.is_none() {
+                    *slot = None;
+                }
+                answer.flatten() == Some(0)
+            };
+            while !stops.load(Ordering::SeqCst) && Instant::now() < until {
+                for (one, other) in [(0, 1), (0, 2), (1, 2)] {
+                    // Before and after the other was: at that moment, too.
+                    if other < ports.len() && ask(one) && ask(other) && ask(one) {
+                        seen.push(format!("{one} and {other}"));
+                    }
+                }
+            }
+            seen
+        });
+        Self { stop, thread }
+    }
+
+    #[track_caller]
+    pub fn end(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        let seen = self.thread.join().unwrap();
+        assert!(seen.is_empty(), "two can be written to: {seen:?}");
+    }
+}
