@@ -96,3 +96,120 @@ fn a_killed_switchover_is_undone_or_carried_through() {
         }
     }
 }
+
+/// Given a trio under load, when its source is killed and a failover asked for, expect that it is
+/// refused until somebody says that the source stays off; then that what any replica had is there,
+/// that a receipt is kept, and that the old source comes back closed.
+#[test]
+fn fails_over_from_a_dead_source_and_takes_it_back() {
+    for flavour in flavours() {
+        let mut trio = Trio::start(flavour, 3);
+        let refused = trio.failover(&["--unfenced"]).expect_code(4).error();
+        assert!(refused.1.contains("answers"), "{refused:?}");
+        let writer = Writer::start(&trio, 0);
+        writer.wait_more(100);
+        trio.servers[0].kill();
+        let (_, message) = trio.failover(&[]).expect_code(4).error();
+        assert!(message.contains("can't be reached"), "{message}");
+        assert!(!trio.is_writable("b") && !trio.is_writable("c"));
+        let planned = trio.failover(&["--dry-run"]).ok().json();
+        assert_eq!(planned["failover"]["old_source"], "a");
+        let report = trio.failover(&["--unfenced"]).ok().json()["failover"].clone();
+        assert_eq!(report["result"], "done", "{report}");
+        assert_eq!(report["lost"]["known"], false, "{report}");
+        let source = report["new_source"].as_str().unwrap().to_owned();
+        let other = if source == "b" { "c" } else { "b" };
+        writer.wait_more(50);
+        writer.end();
+        trio.assert_source(&source, &[other]);
+        let (_, message) = trio.failover(&["--unfenced"]).expect_code(4).error();
+        assert!(
+            message.contains("last failover") || message.contains("answers"),
+            "{message}"
+        );
+
+        // It comes back, and takes writes as its option file says.
+        trio.servers[0].spawn();
+        trio.servers[0].wait_ready();
+        assert!(trio.is_writable("a"));
+        let run = trio.tool.run(&["rejoin", "a"]);
+        assert!(!trio.is_writable("a"), "closed whatever comes then");
+        if run.code() == 0 {
+            trio.assert_source(&source, &[other, "a"]);
+        } else {
+            // What it had sent to nobody.
+            let (_, message) = run.expect_code(4).error();
+            assert!(message.contains("transactions that"), "{message}");
+        }
+    }
+}
+
+/// Given a pair at rest whose source is killed, when the failover is killed at any place, expect it
+/// undone or carried through; and the old source, with nothing of its own, rejoins.
+#[test]
+fn a_killed_failover_is_undone_or_carried_through() {
+    for flavour in flavours() {
+        let mut trio = Trio::start(flavour, 2);
+        let args = [
+            "failover",
+            "lab",
+            "--unfenced",
+            "--confirm",
+            "0s",
+            "--again",
+            "--yes",
+        ];
+        let mut places = None;
+        let mut turn = 0;
+        loop {
+            let (from, to) = [("a", "b"), ("b", "a")][turn % 2];
+            trio.wait_same(from, to);
+            trio.kill(from);
+            match &mut places {
+                None => {
+                    trio.tool.run(&args).ok();
+                    let all = walk::places(&trio.state_dir(), "failover-", (&[], &["open:in"]));
+                    places = Some(all.into_iter());
+                }
+                Some(places) => {
+                    let Some(place) = places.next() else { break };
+                    assert!(place.kill(&trio.tool, &args), "{place:?} isn't there");
+                    place.recover(&trio.tool);
+                    eprintln!("{}: killed at {}", flavour.name(), place.name);
+                    assert_eq!(trio.is_writable(to), place.committed, "{place:?}");
+                    if !place.committed {
+                        trio.tool.run(&args).ok();
+                    }
+                }
+            }
+            trio.assert_source(to, &[]);
+            trio.revive(from);
+            trio.tool.run(&["rejoin", from]).ok();
+            trio.assert_source(to, &[from]);
+            turn += 1;
+        }
+    }
+}
+
+#[test]
+fn repoints_a_replica_and_back() {
+    for flavour in flavours() {
+        let trio = Trio::start(flavour, 3);
+        trio.servers[0].execute("INSERT INTO lab.w VALUES (1)");
+        trio.assert_source("a", &["b", "c"]);
+        trio.tool.run(&["repoint", "c", "--to", "b"]).ok();
+        trio.servers[0].execute("INSERT INTO lab.w VALUES (2)");
+        lab::eventually(lab::limit(20), "it comes through b", || trio.has("c", 2));
+        assert!(trio.follows("c", "b"));
+        let (_, message) = trio
+            .tool
+            .run(&["repoint", "b", "--to", "c"])
+            .expect_code(4)
+            .error();
+        assert!(message.contains("each other"), "{message}");
+        trio.tool.run(&["repoint", "c", "--to", "a"]).ok();
+        trio.assert_source("a", &["b", "c"]);
+        trio.tool.run(&["repoint", "c", "--to", "c"]).expect_code(4);
+        trio.tool.run(&["repoint", "a", "--to", "b"]).expect_code(4);
+    }
+}

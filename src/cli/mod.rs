@@ -5,12 +5,15 @@ mod check;
 mod completions;
 mod config;
 mod doctor;
+mod failover;
 mod failure;
 mod grants;
 mod heartbeat;
 mod man;
 mod pause;
 mod recover;
+mod rejoin;
+mod repoint;
 mod resume;
 mod roles;
 mod session;
@@ -94,6 +97,9 @@ enum Command {
     Snapshot(snapshot::Command),
     Setup(setup::Args),
     Switchover(switchover::Args),
+    Failover(failover::Args),
+    Rejoin(rejoin::Args),
+    Repoint(repoint::Args),
     Pause(pause::Args),
     Resume(resume::Args),
     Recover(recover::Args),
@@ -136,6 +142,9 @@ fn run(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
         Command::Snapshot(command) => snapshot::run(cli, ui, command),
         Command::Setup(args) => setup::run(cli, ui, args),
         Command::Switchover(args) => switchover::run(cli, ui, args),
+        Command::Failover(args) => failover::run(cli, ui, args),
+        Command::Rejoin(args) => rejoin::run(cli, ui, args),
+        Command::Repoint(args) => repoint::run(cli, ui, args),
         Command::Pause(args) => pause::run(cli, ui, args),
         Command::Resume(args) => resume::run(cli, ui, args),
         Command::Recover(args) => recover::run(cli, ui, args),

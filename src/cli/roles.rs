@@ -7,6 +7,7 @@ use serde_json::json;
 use super::failure::{Failure, Kind};
 use super::ui::{self, Ui};
 use crate::failover::report::{Ended, Report};
+use crate::journal::operation::Step;
 
 /// Prints it; exit 5 when something is left for an operator.
 pub fn tell(ui: &Ui, report: &Report) -> Result<(), Failure> {
@@ -37,9 +38,9 @@ pub fn tell(ui: &Ui, report: &Report) -> Result<(), Failure> {
     }
 }
 
-fn text(report: &Report) -> String {
-    let rows: Vec<Vec<String>> = report
-        .steps
+/// A line for each step.
+pub fn steps(steps: &[Step]) -> String {
+    let rows: Vec<Vec<String>> = steps
         .iter()
         .map(|step| {
             let took = match step.ms {
@@ -54,6 +55,10 @@ fn text(report: &Report) -> String {
             ]
         })
         .collect();
+    ui::table(&rows)
+}
+
+fn text(report: &Report) -> String {
     let head = match report.dry_run {
         true => format!(
             "{} would become the source instead of {}:",
@@ -64,7 +69,7 @@ fn text(report: &Report) -> String {
             report.new_source, report.old_source
         ),
     };
-    let mut lines = vec![head, ui::table(&rows)];
+    let mut lines = vec![head, steps(&report.steps)];
     if let Some(ms) = report.write_outage_ms {
         lines.push(format!("  nobody could write for {ms} ms"));
     }

@@ -5,8 +5,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::journal::lease::{self, Found};
-use crate::journal::recover;
 use crate::journal::state::StateError;
+use crate::journal::{OperationKind, log, recover};
 use crate::server::Target;
 use crate::server::session::{READ_LIMIT, Session};
 use crate::snapshot::{Context, SnapshotError};
@@ -33,17 +33,31 @@ impl Hold {
 }
 
 /// Takes all of a pair's servers in the order of their names. A pause in progress is ended through
-/// its lease, and what an earlier run left is recovered first.
-pub fn take(ctx: &Context, servers: &[Target], what: &str) -> Result<Hold, SnapshotError> {
+/// its lease, and what an earlier run left is recovered first. `dead` is only kept from others.
+pub fn take(
+    ctx: &Context,
+    servers: &[Target],
+    what: &str,
+    dead: Option<&str>,
+) -> Result<Hold, SnapshotError> {
     ctx.state.create()?;
     let mut sorted: Vec<&Target> = servers.iter().collect();
     sorted.sort_by(|one, other| one.server.cmp(&other.server));
     let mut locks = Vec::new();
     for target in &sorted {
-        locks.push(lock(ctx, target, what)?);
+        let is_dead = dead == Some(target.server.as_str());
+        locks.push(lock(ctx, target, what, is_dead)?);
     }
+    if let Some(dead) = dead {
+        supersede(ctx, dead, what)?;
+        sorted.retain(|target| target.server != dead);
+    }
+    let held: Vec<&str> = servers
+        .iter()
+        .map(|target| target.server.as_str())
+        .collect();
     for target in &sorted {
-        for operation in recover::recover(&ctx.state, target)?.0 {
+        for operation in recover::recover_holding(&ctx.state, target, &held)?.0 {
             tracing::warn!(operation = %operation.operation, actions = ?operation.actions, "recovered");
         }
     }
@@ -61,24 +75,56 @@ pub fn take(ctx: &Context, servers: &[Target], what: &str) -> Result<Hold, Snaps
 }
 
 /// The server's lock here; a pause that holds it is ended.
-fn lock(ctx: &Context, target: &Target, what: &str) -> Result<FileLock, SnapshotError> {
+fn lock(
+    ctx: &Context,
+    target: &Target,
+    what: &str,
+    is_dead: bool,
+) -> Result<FileLock, SnapshotError> {
     let name = &target.server;
     let until = Instant::now() + ENDS_WITHIN;
     loop {
         let busy = match ctx.state.lock_server(name, what) {
             Ok(lock) => {
-                end_pause(ctx, target)?;
+                if !is_dead {
+                    end_pause(ctx, target)?;
+                }
                 return Ok(lock);
             }
             Err(busy @ StateError::Busy { .. }) => busy,
             Err(error) => return Err(error.into()),
         };
-        let ended = end_pause(ctx, target)?;
+        let ended = !is_dead && end_pause(ctx, target)?;
         if Instant::now() >= until || !ended && !is_snapshot(&busy) {
             return Err(busy.into());
         }
         sleep(LOOK_EVERY);
     }
+}
+
+/// A change of roles that didn't come to its opening can't be undone on a dead server, nor need it: a
+/// failover takes its place.
+fn supersede(ctx: &Context, dead: &str, what: &str) -> Result<(), SnapshotError> {
+    for operation in log::unfinished(&ctx.state, Some(dead))? {
+        let moves_roles = match operation.kind {
+            OperationKind::Switchover | OperationKind::Failover => true,
+            OperationKind::SnapshotCreate
+            | OperationKind::SnapshotDelete
+            | OperationKind::Pause
+            | OperationKind::Verify
+            | OperationKind::Extract
+            | OperationKind::Mount
+            | OperationKind::RestoreTo
+            | OperationKind::RestoreInPlace
+            | OperationKind::Setup
+            | OperationKind::Repoint
+            | OperationKind::Rejoin => false,
+        };
+        if moves_roles && operation.rest.is_none() {
+            log::supersede(&ctx.state, &operation, what)?;
+        }
+    }
+    Ok(())
 }
 
 /// Only a snapshot ends by itself, or by its pause.

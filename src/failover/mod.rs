@@ -7,6 +7,7 @@
 pub mod assess;
 pub mod evidence;
 pub mod hold;
+mod moment;
 pub mod rejoin;
 pub mod repoint;
 pub mod report;

@@ -1,1 +1,199 @@
-//! repoint
+//! `repoint SERVER --to SOURCE`: one replica follows another server of its pair.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::hold;
+use super::rest::step;
+use super::scene::Scene;
+use crate::health::errant;
+use crate::journal::act::{Act, Link};
+use crate::journal::operation::{Outcome, Step};
+use crate::journal::{Beginning, InHand, Operation, OperationKind, Party};
+use crate::snapshot::{Context, SnapshotError, id};
+use crate::sys::clock;
+
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub server: String,
+    pub to: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    pub server: String,
+    pub from: Option<String>,
+    pub to: String,
+    pub dry_run: bool,
+    pub steps: Vec<Step>,
+}
+
+/// What is needed: who, from where, to where.
+struct Ready {
+    party: Party,
+    before: Link,
+    after: Link,
+}
+
+impl Ready {
+    fn report(&self, steps: Vec<Step>, dry_run: bool) -> Report {
+        Report {
+            server: self.party.name.clone(),
+            from: Some(self.before.to.clone()),
+            to: self.after.to.clone(),
+            dry_run,
+            steps,
+        }
+    }
+}
+
+pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
+    let scene = Scene::observe(ctx, pair_of(ctx, &request.server)?)?;
+    let ready = decide(ctx, &scene, request)?;
+    let detail = format!("{} follows {}", request.server, request.to);
+    let planned = step("follow", "would-change", detail, Duration::ZERO);
+    Ok(ready.report(vec![planned], true))
+}
+
+/// The pair that a server is of.
+pub fn pair_of<'a>(ctx: &'a Context, server: &str) -> Result<&'a str, SnapshotError> {
+    ctx.server(server)?;
+    let pair = ctx.config.pair_of(server);
+    pair.map(|pair| pair.name.as_str()).ok_or_else(|| {
+        SnapshotError::refused(
+            format!("{server} is in no pair"),
+            "Name it in a [pair.NAME] of the configuration.",
+        )
+    })
+}
+
+fn decide(ctx: &Context, scene: &Scene<'_>, request: &Request) -> Result<Ready, SnapshotError> {
+    let (name, to) = (&request.server, &request.to);
+    let index = |name: &str| {
+        scene.index(name).ok_or_else(|| {
+            SnapshotError::refused(
+                format!("{name} isn't a server of the pair {}", scene.pair.name),
+                "Name one of its servers.",
+            )
+        })
+    };
+    let (own, new) = (index(name)?, index(to)?);
+    if own == new {
+        return Err(SnapshotError::refused(
+            format!("{name} can't follow itself"),
+            "Name another server with --to.",
+        ));
+    }
+    let (party, source) = (scene.party(ctx, own)?, scene.party(ctx, new)?);
+    let conditions = scene.condition(own).zip(scene.condition(new));
+    let Some((condition, of_source)) = conditions else {
+        return Err(SnapshotError::refused(
+            "one of the two doesn't answer".to_owned(),
+            "See `understudy status`.",
+        ));
+    };
+    let Some(link) = condition.channel_list().first() else {
+        return Err(SnapshotError::refused(
+            format!("{name} follows nobody"),
+            format!(
+                "`understudy rejoin {name}` makes a former source follow, `understudy setup {}` a new replica.",
+                scene.pair.name
+            ),
+        ));
+    };
+    if scene.picture().roles.follows[new] == Some(own) {
+        return Err(SnapshotError::refused(
+            format!("{to} follows {name}: they would follow each other"),
+            "`understudy switchover` exchanges their roles.",
+        ));
+    }
+    let errant = errant::errant(condition, of_source);
+    match errant.known().map(String::as_str) {
+        Some("") => {}
+        Some(more) => {
+            return Err(SnapshotError::refused(
+                format!("{name} has transactions that {to} hasn't: {more}"),
+                format!("Wait until {to} has them, or provision {name} again."),
+            ));
+        }
+        None => {
+            return Err(SnapshotError::refused(
+                format!("whether {to} has all that {name} has isn't known"),
+                "See `understudy status`.",
+            ));
+        }
+    }
+    let endpoint = scene.endpoint(new).ok_or_else(|| {
+        SnapshotError::refused(
+            format!("where other servers reach {} isn't known", source.name),
+            format!("Give [server.{}] a host and port.", source.name),
+        )
+    })?;
+    let picture = scene.picture();
+    let from = picture.roles.follows[own].map_or(link.source_host.clone(), |followed| {
+        scene.name(followed).to_owned()
+    });
+    let before = Link {
+        channel: link.name.clone(),
+        to: from,
+        host: link.source_host.clone(),
+        port: link.source_port,
+        fresh: None,
+    };
+    let after = Link {
+        to: to.clone(),
+        host: endpoint.0,
+        port: endpoint.1,
+        ..before.clone()
+    };
+    Ok(Ready {
+        party,
+        before,
+        after,
+    })
+}
+
+pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
+    let pair = pair_of(ctx, &request.server)?;
+    let target = ctx.target(ctx.server(&request.server)?)?;
+    let _hold = hold::take(ctx, std::slice::from_ref(&target), "repoint", None)?;
+    let scene = Scene::observe(ctx, pair)?;
+    let ready = decide(ctx, &scene, request)?;
+    let id = id::new(&format!("repoint-{}", request.server), clock::now());
+    let mut operation = ctx.begin(Beginning {
+        operation: &id,
+        kind: OperationKind::Repoint,
+        parties: &[&request.server],
+        settled_by: None,
+    })?;
+    let turned = operation.step("follow", |operation| turn(operation, &ready));
+    match turned {
+        Ok(()) => {
+            let steps = operation.steps.clone();
+            operation.end("done")?;
+            Ok(ready.report(steps, false))
+        }
+        Err(error) => Err(super::switchover::put_back(
+            operation,
+            error,
+            &request.server,
+        )),
+    }
+}
+
+fn turn(operation: &mut Operation, ready: &Ready) -> Result<Outcome, SnapshotError> {
+    let follow = |link: &Link| Act::Follow {
+        on: ready.party.reach(),
+        link: Box::new(link.clone()),
+    };
+    operation.note(follow(&ready.before))?;
+    let words = operation
+        .act(&follow(&ready.after))
+        .map_err(|error| SnapshotError::Failed {
+            step: "follow",
+            reason: error.to_string(),
+            hint: None,
+        })?;
+    Ok(Outcome::Changed(words.unwrap_or_default()))
+}

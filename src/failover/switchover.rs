@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::assess::{self, Wish};
 use super::hold::{self, Hold};
+use super::moment::{
+    FENCE_WAIT, Moment, fence, position, prove, remove_marker, stillness, wait, with, write_marker,
+};
 use super::report::{Ended, Kind, Lost, Report};
 use super::rest::{self, Carried, Cast, step};
 use super::scene::{Scene, targets};
@@ -15,22 +18,17 @@ use crate::journal::{Beginning, InHand, Operation, OperationKind, Party};
 use crate::replication::{account, marker};
 use crate::server::flavour::quote_text;
 use crate::server::promotion::Event;
-use crate::server::session::{READ_LIMIT, ServerError, Session, SessionError};
-use crate::snapshot::id::{self, random_hex};
+use crate::server::session::{READ_LIMIT, Session, SessionError};
+use crate::snapshot::id;
 use crate::snapshot::{Context, SnapshotError};
 use crate::sys::{clock, failpoint};
 
 /// Closer than this, waiting costs nothing that anybody sees.
 const NEAR_ENOUGH: Duration = Duration::from_millis(100);
 
-/// How long the fence waits for statements that write now: the outage has begun meanwhile.
-const FENCE_WAIT: Duration = Duration::from_secs(2);
-
 /// A statement of a client that runs longer than this would hold the fence up.
 const LONG: Duration = Duration::from_secs(1);
 
-/// How long a marker may take to reach the replicas.
-const PROOF_LIMIT: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
@@ -203,7 +201,7 @@ fn events(session: Session) -> Result<Vec<Event>, SessionError> {
 /// Does it, or puts everything back.
 pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
     let pair = Scene::observe(ctx, &request.pair)?.pair;
-    let hold = hold::take(ctx, &targets(ctx, pair)?, "switchover")?;
+    let hold = hold::take(ctx, &targets(ctx, pair)?, "switchover", None)?;
     // Again, now that nobody else of ours changes them.
     let scene = Scene::observe(ctx, &request.pair)?;
     let (source, cast) = decide(ctx, &scene, request)?;
@@ -248,10 +246,13 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
     ended(operation, &scene, &cast, carried, (outage, warnings))
 }
 
-fn put_back(operation: Operation, error: SnapshotError, source: &str) -> SnapshotError {
+pub(super) fn put_back(operation: Operation, error: SnapshotError, source: &str) -> SnapshotError {
+    let has_fenced = operation.has_begun("fence");
     match operation.put_back(&error.to_string()) {
+        // Nothing but threads that read was touched, and they read again.
+        Ok(_) if !has_fenced => error,
         Ok(_) => match error {
-            // A refusal after changes were made and put back is a failure.
+            // A refusal after the fence: writers were held up.
             SnapshotError::Refused { refusals } => SnapshotError::Failed {
                 step: "switchover",
                 reason: refusals
@@ -268,62 +269,6 @@ fn put_back(operation: Operation, error: SnapshotError, source: &str) -> Snapsho
             hint: format!("Cure that, then run `understudy recover {source}`."),
         },
     }
-}
-
-/// Every connection that the moment needs, opened before it.
-struct Moment {
-    source: Option<Session>,
-    /// Holds out whoever `read_only` doesn't (MariaDB).
-    lock: Option<Session>,
-    candidate: Option<Session>,
-}
-
-impl Moment {
-    fn open(source: &Party, candidate: &Party) -> Result<Self, SessionError> {
-        let bounded = source.flavour.bounded_session(FENCE_WAIT);
-        let session = || source.session()?.execute(&bounded, READ_LIMIT);
-        let lock = match source.flavour.fence_lock() {
-            Some(_) => Some(session()?),
-            None => None,
-        };
-        Ok(Self {
-            source: Some(session()?),
-            lock,
-            candidate: Some(candidate.session()?),
-        })
-    }
-
-    fn own_connections(&self, hold: &Hold) -> Vec<u64> {
-        let mut own = hold.connection_ids();
-        own.extend(self.source.iter().map(Session::connection_id));
-        own.extend(self.lock.iter().map(Session::connection_id));
-        own
-    }
-
-    /// The lock goes, once clients that it held out are ended again.
-    fn release(mut self, hold: &Hold, source: &Party) {
-        let own = self.own_connections(hold);
-        if let Some(session) = self.source.take()
-            && let Err(error) = end_clients(session, &own)
-        {
-            tracing::warn!(%error, server = %source.name, "clients may still be connected");
-        }
-    }
-}
-
-/// Runs `body` with a session that it gives back; a failure consumes it.
-fn with<R>(
-    slot: &mut Option<Session>,
-    body: impl FnOnce(Session) -> Result<(Session, R), SessionError>,
-) -> Result<R, SnapshotError> {
-    let session = slot.take().ok_or(SnapshotError::Failed {
-        step: "switchover",
-        reason: "a connection that is needed was lost".to_owned(),
-        hint: None,
-    })?;
-    let (session, result) = body(session)?;
-    *slot = Some(session);
-    Ok(result)
 }
 
 /// All that can be undone, and the opening; the outage by our own writes.
@@ -452,16 +397,19 @@ fn approach(
                     took.as_millis()
                 )));
             }
-            (Err(error), _) if Instant::now() >= until => return Err(error),
             (Ok(()), Some(busy)) if Instant::now() >= until => {
                 return Err(SnapshotError::refused(
                     format!("it would hold up all writers: {busy}"),
                     "Wait until it ends, or end it with KILL.",
                 ));
             }
-            (Ok(()), _) if Instant::now() >= until => {
+            (_, _) if Instant::now() >= until => {
                 return Err(SnapshotError::refused(
-                    format!("{} doesn't come near enough in time", cast.candidate.name),
+                    format!(
+                        "{} doesn't come within {} ms of its source in time: more is written than it applies",
+                        cast.candidate.name,
+                        NEAR_ENOUGH.as_millis()
+                    ),
                     "Try when less is written, or with a longer --timeout.",
                 ));
             }
@@ -514,160 +462,6 @@ fn park(
         events.len(),
         source.name
     )))
-}
-
-/// Nobody writes to the source from here on.
-fn fence(moment: &mut Moment, source: &Party, own: &[u64]) -> Result<(), SnapshotError> {
-    with(&mut moment.source, |session| {
-        Ok((session.execute(source.flavour.close(), FENCE_WAIT * 2)?, ()))
-    })?;
-    with(&mut moment.source, |session| {
-        Ok((end_clients(session, own)?, ()))
-    })?;
-    if let Some(lock) = source.flavour.fence_lock() {
-        with(&mut moment.lock, |session| {
-            Ok((session.execute(lock, FENCE_WAIT * 2)?, ()))
-        })?;
-    }
-    Ok(())
-}
-
-/// A demoted server would answer idle ones with 1290 for ever.
-fn end_clients(session: Session, own: &[u64]) -> Result<Session, SessionError> {
-    let statement = session.flavour().client_sessions_query(own);
-    let (mut session, rows) = session.query(&statement, READ_LIMIT)?;
-    for id in rows.iter().filter_map(|row| row.at(0)) {
-        let statement = format!("KILL {id}");
-        let (back, answer) = session.attempt(&statement, READ_LIMIT)?;
-        session = back;
-        match answer {
-            Err(error) if error.code != ServerError::NO_SUCH_THREAD => {
-                return Err(SessionError::Server {
-                    server: session.target().server.clone(),
-                    statement,
-                    error,
-                });
-            }
-            Ok(_) | Err(_) => {}
-        }
-    }
-    Ok(session)
-}
-
-fn position(session: Session, source: &Party) -> Result<(Session, String), SessionError> {
-    let statement = source.flavour.written_query();
-    let (session, value) = session.value(statement, READ_LIMIT)?;
-    Ok((session, value.unwrap_or_default().replace(['\n', ' '], "")))
-}
-
-/// Where the source is for good: read twice, and the same.
-fn stillness(slot: &mut Option<Session>, source: &Party) -> Result<String, SnapshotError> {
-    let mut before = with(slot, |session| position(session, source))?;
-    for _ in 0..50 {
-        let now = with(slot, |session| position(session, source))?;
-        if now == before {
-            return Ok(now);
-        }
-        before = now;
-    }
-    Err(SnapshotError::Failed {
-        step: "fence",
-        reason: format!("{} goes on writing behind its fence", source.name),
-        hint: Some("See who writes there: SHOW PROCESSLIST.".to_owned()),
-    })
-}
-
-/// Until a server has applied a position.
-fn wait(
-    slot: &mut Option<Session>,
-    party: &Party,
-    position: &str,
-    limit: Duration,
-) -> Result<(), SnapshotError> {
-    let statement = party.flavour.wait_for_query(position, limit);
-    let came = with(slot, |session| {
-        session.value(&statement, limit + READ_LIMIT)
-    })?;
-    match came.as_deref() {
-        Some("0") => Ok(()),
-        Some(_) | None => Err(SnapshotError::Failed {
-            step: "wait",
-            reason: format!("{} doesn't have everything in time", party.name),
-            hint: Some(
-                "Try when less is written, or with a longer --timeout; `understudy status` shows how \
-                 far it is behind."
-                    .to_owned(),
-            ),
-        }),
-    }
-}
-
-/// A write of ours, as any client's; its id.
-fn write_marker(slot: &mut Option<Session>) -> Result<String, SnapshotError> {
-    let id = random_hex(16);
-    let statement = format!(
-        "INSERT INTO understudy.marker VALUES ({}, {})",
-        quote_text(&id),
-        quote_text(&clock::rfc3339(clock::now()))
-    );
-    with(slot, |session| {
-        Ok((session.execute(&statement, READ_LIMIT)?, ()))
-    })?;
-    Ok(id)
-}
-
-fn remove_marker(slot: &mut Option<Session>, id: &str) {
-    let statement = format!(
-        "DELETE FROM understudy.marker WHERE id = {}",
-        quote_text(id)
-    );
-    // A later set-up removes old ones too.
-    drop(with(slot, |session| {
-        Ok((session.execute(&statement, READ_LIMIT)?, ()))
-    }));
-}
-
-/// A value written on the new source comes to everybody, and the old one is closed.
-pub fn prove(ctx: &Context, cast: &Cast) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let mut slot = cast.candidate.session().ok();
-    let id = match write_marker(&mut slot) {
-        Ok(id) => id,
-        Err(error) => return vec![format!("no proof: {error}")],
-    };
-    let until = Instant::now() + PROOF_LIMIT;
-    let query = format!(
-        "SELECT COUNT(*) FROM understudy.marker WHERE id = {}",
-        quote_text(&id)
-    );
-    for party in cast.old.iter().chain(&cast.others) {
-        let arrived = || -> Result<bool, SessionError> {
-            let mut session = party.session()?;
-            loop {
-                let (back, value) = session.value(&query, READ_LIMIT)?;
-                session = back;
-                if value.as_deref() == Some("1") {
-                    let (_, closed) = session.value("SELECT @@GLOBAL.read_only", READ_LIMIT)?;
-                    return Ok(closed.as_deref() == Some("1"));
-                }
-                if Instant::now() >= until || ctx.cancel.is_set() {
-                    return Ok(false);
-                }
-                sleep(LOOK_EVERY);
-            }
-        };
-        match arrived() {
-            Ok(true) => {}
-            Ok(false) => warnings.push(format!(
-                "what is written on {} doesn't come to {}, or that can be written to: see \
-                 `understudy status`",
-                cast.candidate.name, party.name
-            )),
-            Err(error) => warnings.push(format!("no proof of {}: {error}", party.name)),
-        }
-    }
-    remove_marker(&mut slot, &id);
-    warnings
 }
 
 /// The journal's end, and the report.

@@ -1,1 +1,482 @@
-//! takeover
+//! `failover PAIR`: the source is dead. Evidence, drain, elect, fence; then a replica is opened, the
+//! others follow it, and a receipt says what may be lost.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::assess;
+use super::evidence;
+use super::hold;
+use super::moment::{prove, wait, write_marker};
+use super::report::{Ended, Kind, Lost, Report};
+use super::rest::{self, Cast, step};
+use super::scene::{Scene, targets};
+use super::switchover::put_back;
+use crate::journal::operation::Outcome;
+use crate::journal::{Beginning, InHand, Operation, OperationKind, Party};
+use crate::server::channel::ChannelName;
+use crate::server::gtid::GtidSet;
+use crate::server::replication::{observe_channels, observe_gtid};
+use crate::server::session::Session;
+use crate::snapshot::error::Refusal;
+use crate::snapshot::{Context, SnapshotError, id};
+use crate::sys::{clock, failpoint, files};
+
+const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub pair: String,
+    pub to: Option<String>,
+    /// Whoever runs it knows that the dead source stays dead.
+    pub unfenced: bool,
+    /// Refuse when more is lost, or when that can't be told.
+    pub max_loss: Option<u64>,
+    /// For what was received and isn't applied yet.
+    pub drain: Duration,
+    /// How long it has to be silent.
+    pub confirm: Duration,
+    /// Also soon after the last one.
+    pub again: bool,
+}
+
+/// After a failover, the next one has to be asked for expressly for so long.
+const COOLDOWN: Duration = Duration::from_secs(600);
+
+/// What is kept of a failover until its old source has rejoined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    pub operation: String,
+    /// RFC 3339.
+    pub at: String,
+    pub pair: String,
+    pub old_source: String,
+    pub new_source: String,
+    /// What the new source had when it was opened.
+    pub gtid: String,
+    pub lost: Lost,
+}
+
+/// What would be done, or what stands against it; changes nothing.
+pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
+    let scene = Scene::observe(ctx, &request.pair)?;
+    let candidates = decide(ctx, &scene, request)?;
+    let picture = scene.picture();
+    let chosen = assess::best(&picture, &candidates.good).unwrap_or(candidates.good[0]);
+    let cast = cast(ctx, &scene, &candidates.good, chosen)?;
+    let name = scene.name(candidates.source);
+    let would = |name, detail| step(name, "would-change", detail, Duration::ZERO);
+    let mut steps = vec![
+        step(
+            "evidence",
+            "would-verify",
+            format!("nobody reaches {name}"),
+            Duration::ZERO,
+        ),
+        would("drain", "what was received is applied".to_owned()),
+        step(
+            "elect",
+            "would-verify",
+            format!("now {} has most", cast.candidate.name),
+            Duration::ZERO,
+        ),
+        would("fence", format!("{name} stays closed")),
+    ];
+    let rest = rest::of(ctx, &scene, &cast);
+    steps.extend(
+        rest.iter()
+            .filter_map(|rest| rest.act.words())
+            .map(|words| would("then", words)),
+    );
+    let lost = unknown_loss(name, "");
+    Ok(report(&scene, name, &cast, Ended::Planned, steps, lost))
+}
+
+fn report(
+    scene: &Scene<'_>,
+    old: &str,
+    cast: &Cast,
+    result: Ended,
+    steps: Vec<crate::journal::operation::Step>,
+    lost: Lost,
+) -> Report {
+    Report {
+        pair: scene.pair.name.clone(),
+        kind: Kind::Failover,
+        old_source: old.to_owned(),
+        new_source: cast.candidate.name.clone(),
+        result,
+        dry_run: result == Ended::Planned,
+        write_outage_ms: None,
+        lost,
+        steps,
+        repointed: Vec::new(),
+        not_repointed: Vec::new(),
+        warnings: Vec::new(),
+    }
+}
+
+fn decide(
+    ctx: &Context,
+    scene: &Scene<'_>,
+    request: &Request,
+) -> Result<assess::Candidates, SnapshotError> {
+    let picture = scene.picture();
+    let candidates = assess::failover(&picture, request.to.as_deref())
+        .map_err(|refusals| SnapshotError::Refused { refusals })?;
+    let newest = receipts(ctx)?
+        .into_iter()
+        .filter(|receipt| receipt.pair == request.pair)
+        .map(|receipt| receipt.at)
+        .max();
+    let since = clock::now() - COOLDOWN;
+    match newest {
+        Some(at) if at > clock::rfc3339(since) && !request.again => Err(SnapshotError::refused(
+            format!("the last failover of this pair was at {at}"),
+            "When the new source died as well, say --again.",
+        )),
+        Some(_) | None => Ok(candidates),
+    }
+}
+
+fn cast(
+    ctx: &Context,
+    scene: &Scene<'_>,
+    good: &[usize],
+    chosen: usize,
+) -> Result<Cast, SnapshotError> {
+    let candidate = scene.party(ctx, chosen)?;
+    let others = good
+        .iter()
+        .filter(|server| **server != chosen)
+        .map(|server| scene.party(ctx, *server))
+        .collect::<Result<Vec<_>, _>>()?;
+    let endpoint = scene.endpoint(chosen).ok_or_else(|| {
+        SnapshotError::refused(
+            format!("where other servers reach {} isn't known", candidate.name),
+            format!("Give [server.{}] a host and port.", candidate.name),
+        )
+    })?;
+    Ok(Cast {
+        candidate,
+        old: None,
+        others,
+        endpoint,
+        events: Vec::new(),
+    })
+}
+
+/// Does it; until the candidate is opened, a failure puts everything back.
+pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
+    let first = Scene::observe(ctx, &request.pair)?;
+    let dead = decide(ctx, &first, request)?.source;
+    let dead = first.name(dead).to_owned();
+    if !request.unfenced {
+        // Before anything is touched: whoever asked has to know what nobody else can.
+        return Err(refuse_unfenced(&dead));
+    }
+    let _hold = hold::take(ctx, &targets(ctx, first.pair)?, "failover", Some(&dead))?;
+    // Again, now that nobody else of ours changes them.
+    let scene = Scene::observe(ctx, &request.pair)?;
+    let candidates = decide(ctx, &scene, request)?;
+    let parties = candidates
+        .good
+        .iter()
+        .map(|server| Ok((scene.party(ctx, *server)?, channel(&scene, *server))))
+        .collect::<Result<Vec<_>, SnapshotError>>()?;
+    let names: Vec<&str> = parties
+        .iter()
+        .map(|(party, _)| party.name.as_str())
+        .collect();
+    let id = id::new(&format!("failover-{}", scene.pair.name), clock::now());
+    let mut operation = ctx.begin(Beginning {
+        operation: &id,
+        kind: OperationKind::Failover,
+        parties: &names,
+        settled_by: None,
+    })?;
+    let opened = until_opened(ctx, &scene, request, &candidates, &parties, &mut operation);
+    let (cast, lost) = match opened {
+        Ok(opened) => opened,
+        Err(error) if operation.is_committed() => {
+            return Err(SnapshotError::NeedsOperator {
+                reason: format!("{} isn't open yet: {error}", names.join(", ")),
+                hint: format!(
+                    "Run `understudy recover {}`: it carries it through.",
+                    names[0]
+                ),
+            });
+        }
+        Err(error) => return Err(put_back(operation, error, names[0])),
+    };
+    let carried = rest::carry(&mut operation, &[]);
+    let warnings = prove(ctx, &cast);
+    let excluded = candidates
+        .excluded
+        .iter()
+        .map(|refusal| refusal.reason.clone());
+    let warnings: Vec<String> = carried.failed.iter().cloned().chain(warnings).collect();
+    let is_whole = carried.not_repointed.is_empty() && warnings.is_empty();
+    let result = match is_whole {
+        true => Ended::Done,
+        false => Ended::NeedsOperator,
+    };
+    let steps = [operation.steps.clone(), carried.steps].concat();
+    operation.end("done")?;
+    Ok(Report {
+        repointed: carried.repointed,
+        not_repointed: carried.not_repointed,
+        warnings: warnings.into_iter().chain(excluded).collect(),
+        ..report(&scene, &dead, &cast, result, steps, lost)
+    })
+}
+
+fn channel(scene: &Scene<'_>, server: usize) -> ChannelName {
+    let condition = scene.condition(server);
+    let channels = condition.map_or(&[][..], |condition| condition.channel_list());
+    channels
+        .first()
+        .map(|channel| channel.name.clone())
+        .unwrap_or_default()
+}
+
+/// All that can be undone, and the opening.
+fn until_opened(
+    ctx: &Context,
+    scene: &Scene<'_>,
+    request: &Request,
+    candidates: &assess::Candidates,
+    parties: &[(Party, ChannelName)],
+    operation: &mut Operation,
+) -> Result<(Cast, Lost), SnapshotError> {
+    let dead = scene.name(candidates.source).to_owned();
+    let target = ctx.target(ctx.server(&dead)?)?;
+    operation.step("evidence", |operation| {
+        evidence::is_dead(ctx, operation, &target, parties, request.confirm)
+    })?;
+    let mut drained = Vec::new();
+    operation.step("drain", |_| {
+        for (party, channel) in parties {
+            drained.push(drain(party, channel, request.drain)?);
+        }
+        let behind: Vec<String> = drained.iter().filter_map(Drained::left).collect();
+        Ok::<_, SnapshotError>(Outcome::Changed(match behind.is_empty() {
+            true => "all that was received is applied".to_owned(),
+            false => behind.join("; "),
+        }))
+    })?;
+    let mut chosen = candidates.good[0];
+    operation.step("elect", |_| {
+        let best = elect(&drained)?;
+        chosen = candidates.good[best];
+        Ok::<_, SnapshotError>(Outcome::Verified(format!(
+            "{} has most: {}",
+            drained[best].name,
+            drained[best].executed.to_line()
+        )))
+    })?;
+    let cast = cast(ctx, scene, &candidates.good, chosen)?;
+    let has = drained
+        .iter()
+        .find(|drained| drained.name == cast.candidate.name)
+        .map_or(String::new(), |drained| drained.executed.to_line());
+    let lost = unknown_loss(&dead, &has);
+    if let Some(max) = request.max_loss {
+        return Err(SnapshotError::refused(
+            format!(
+                "what is lost can't be told ({}), and --max-loss allows {max}",
+                lost.reason.as_deref().unwrap_or_default()
+            ),
+            "Leave --max-loss away to go on all the same.",
+        ));
+    }
+    operation.step("fence", |_| fence(&dead, request.unfenced, &target))?;
+    let mut slot = Some(cast.candidate.session()?);
+    write_receipt(ctx, scene, &dead, &cast, &has, &lost, &operation.id)?;
+
+    operation.commit(rest::of(ctx, scene, &cast))?;
+    let since = Instant::now();
+    for statement in cast.candidate.flavour.open() {
+        let session = slot.take().ok_or_else(lost_connection)?;
+        slot = Some(session.execute(&statement, STATEMENT_LIMIT)?);
+    }
+    failpoint::hit("open:in");
+    write_marker(&mut slot)?;
+    operation.first_is_done();
+    let name = &cast.candidate.name;
+    let opened = step(
+        "open",
+        "changed",
+        format!("{name} takes writes"),
+        since.elapsed(),
+    );
+    operation.steps.push(opened);
+    Ok((cast, lost))
+}
+
+fn lost_connection() -> SnapshotError {
+    SnapshotError::Failed {
+        step: "open",
+        reason: "the connection was lost".to_owned(),
+        hint: None,
+    }
+}
+
+/// A candidate after all that it had received was applied, or wasn't in time.
+struct Drained {
+    name: String,
+    executed: GtidSet,
+    received: GtidSet,
+}
+
+impl Drained {
+    fn left(&self) -> Option<String> {
+        let whole = self.received.is_subset_of(&self.executed).unwrap_or(false);
+        (!whole).then(|| format!("{} hasn't applied all that it received", self.name))
+    }
+}
+
+/// Nothing more is fetched, and what was is applied.
+fn drain(party: &Party, channel: &ChannelName, limit: Duration) -> Result<Drained, SnapshotError> {
+    let session = party.session()?;
+    let session = session.execute(&party.flavour.stop_io_thread(channel), STATEMENT_LIMIT)?;
+    let (session, channels) = observe_channels(session)?;
+    let received = channels
+        .iter()
+        .find(|link| link.name == *channel)
+        .map(|link| link.received.clone())
+        .unwrap_or_default();
+    let mut slot = Some(session);
+    if !received.is_empty() {
+        // What isn't applied in time is told, and decided upon then.
+        drop(wait(&mut slot, party, &received, limit));
+    }
+    let session = match slot {
+        Some(session) => session,
+        None => party.session()?,
+    };
+    let (_, executed) = observe_gtid(session, true)?;
+    let parse = |text: &str| {
+        party
+            .flavour
+            .parse_gtid(text)
+            .map_err(|error| SnapshotError::Failed {
+                step: "drain",
+                reason: format!("{}: {error}", party.name),
+                hint: None,
+            })
+    };
+    Ok(Drained {
+        name: party.name.clone(),
+        executed: parse(&executed)?,
+        received: parse(&received)?,
+    })
+}
+
+/// The one that has all that any other has, the first of equals.
+fn elect(drained: &[Drained]) -> Result<usize, SnapshotError> {
+    let has_all = |one: &Drained| {
+        drained.iter().all(|other| {
+            let all = other.executed.union(&other.received);
+            all.and_then(|all| all.is_subset_of(&one.executed))
+                .unwrap_or(false)
+        })
+    };
+    drained.iter().position(has_all).ok_or_else(|| {
+        let told: Vec<String> = drained
+            .iter()
+            .map(|one| format!("{} has {}", one.name, one.executed.to_line()))
+            .collect();
+        SnapshotError::Refused {
+            refusals: vec![Refusal::new(
+                format!("none has all that the others have: {}", told.join(", ")),
+                "Give what isn't applied yet more time with --drain, or see with `understudy status` \
+                 which has transactions of its own.",
+            )],
+        }
+    })
+}
+
+fn refuse_unfenced(name: &str) -> SnapshotError {
+    SnapshotError::refused(
+        format!("{name} can't be reached, so nothing keeps it from coming back and taking writes"),
+        "See that it is off (power, its service, its network), then say --unfenced.",
+    )
+}
+
+/// The old source doesn't write, for good.
+fn fence(
+    name: &str,
+    unfenced: bool,
+    target: &crate::server::Target,
+) -> Result<Outcome, SnapshotError> {
+    if let Ok(session) = Session::connect(target) {
+        let statement = session.flavour().close();
+        session.execute(statement, STATEMENT_LIMIT)?;
+        return Ok(Outcome::Changed(format!(
+            "{name} answers again, and is closed"
+        )));
+    }
+    match unfenced {
+        true => Ok(Outcome::AlreadySo(format!(
+            "{name} is said to stay off; when it comes back, `understudy rejoin {name}` closes it first"
+        ))),
+        false => Err(refuse_unfenced(name)),
+    }
+}
+
+fn unknown_loss(dead: &str, has: &str) -> Lost {
+    let at = match has.is_empty() {
+        true => String::new(),
+        false => format!("; the new source has {has}"),
+    };
+    Lost {
+        known: false,
+        gtid: String::new(),
+        transactions: None,
+        export: None,
+        reason: Some(format!(
+            "{dead} is dead, and what it hadn't sent to any replica only its own binary logs tell{at}"
+        )),
+    }
+}
+
+fn write_receipt(
+    ctx: &Context,
+    scene: &Scene<'_>,
+    dead: &str,
+    cast: &Cast,
+    gtid: &str,
+    lost: &Lost,
+    operation: &str,
+) -> Result<(), SnapshotError> {
+    let receipt = Receipt {
+        operation: operation.to_owned(),
+        at: clock::rfc3339(clock::now()),
+        pair: scene.pair.name.clone(),
+        old_source: dead.to_owned(),
+        new_source: cast.candidate.name.clone(),
+        gtid: gtid.to_owned(),
+        lost: lost.clone(),
+    };
+    let text = serde_json::to_vec_pretty(&receipt).expect("a receipt holds only plain data");
+    files::make_private_dir(&ctx.state.receipts())?;
+    Ok(files::replace(&ctx.state.receipt(operation), &text)?)
+}
+
+/// Those whose old source hasn't rejoined.
+pub fn receipts(ctx: &Context) -> Result<Vec<Receipt>, SnapshotError> {
+    let mut receipts = Vec::new();
+    if !ctx.state.receipts().exists() {
+        return Ok(receipts);
+    }
+    for path in files::list(&ctx.state.receipts())? {
+        let text = files::read_text(&path)?.unwrap_or_default();
+        match serde_json::from_str(&text) {
+            Ok(receipt) => receipts.push(receipt),
+            Err(error) => tracing::warn!(path = %path.display(), %error, "no receipt"),
+        }
+    }
+    Ok(receipts)
+}

@@ -226,7 +226,8 @@ pub fn undo_all(
 }
 
 /// Carries through what isn't `done` yet, in its order, and tells `note` what came of each: its line,
-/// or why it failed. What fails holds up the rest of its server, and all the rest if it is a gate.
+/// or why it failed. What fails holds up the rest of its server; a gate that fails ends it all, and is
+/// the error. What else failed is told after what was done.
 pub fn carry_all(
     rest: &[Rest],
     done: &BTreeSet<usize>,
@@ -235,12 +236,14 @@ pub fn carry_all(
 ) -> Result<Vec<String>, ActError> {
     let mut actions = Vec::new();
     let mut failures: Vec<Failure> = Vec::new();
-    for (number, Rest { act, gate }) in rest.iter().enumerate() {
-        let waits = act.server().is_some_and(|server| {
+    let waits = |failures: &[Failure], act: &Act| {
+        act.server().is_some_and(|server| {
             let mut failed = failures.iter();
             failed.any(|failure| failure.server.as_deref() == Some(server))
-        });
-        if waits || done.contains(&number) {
+        })
+    };
+    for (number, Rest { act, gate }) in rest.iter().enumerate() {
+        if waits(&failures, act) || done.contains(&number) {
             continue;
         }
         match act.run(means) {
@@ -250,17 +253,20 @@ pub fn carry_all(
             }
             Err(failure) => {
                 note(number, Err(&failure.error));
-                failures.push(failure);
                 if *gate {
-                    break;
+                    return Err(failure.error);
                 }
+                failures.push(failure);
             }
         }
     }
-    match joined(failures) {
-        None => Ok(actions),
-        Some(error) => Err(error),
-    }
+    actions.extend(failures.iter().map(|failure| failure.error.to_string()));
+    Ok(actions)
+}
+
+/// One act alone.
+pub fn run_one(act: &Act, means: &mut Means<'_>) -> Result<Option<String>, ActError> {
+    act.run(means).map_err(|failure| failure.error)
 }
 
 fn joined(mut failures: Vec<Failure>) -> Option<ActError> {

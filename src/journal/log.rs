@@ -331,6 +331,11 @@ pub fn unfinished(state: &StateDir, server: Option<&str>) -> Result<Vec<Unfinish
     Ok(found)
 }
 
+/// Ends the log of an operation that another one takes the place of.
+pub fn supersede(state: &StateDir, operation: &Unfinished, by: &str) -> Result<(), FileError> {
+    Log::reopen(state, &operation.path)?.end(&format!("superseded by {by}"))
+}
+
 fn parse_unfinished(state: &StateDir, path: &Path, text: &str) -> Option<Unfinished> {
     let mut unfinished: Option<Unfinished> = None;
     let mut former = Former::default();

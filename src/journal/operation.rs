@@ -100,6 +100,8 @@ pub struct Operation {
     progress: Progress,
     cancel: Cancel,
     log: Log,
+    /// Names of steps that were begun.
+    begun: Vec<&'static str>,
     undos: Vec<Act>,
     rest: Option<Vec<Rest>>,
     done: BTreeSet<usize>,
@@ -121,6 +123,7 @@ impl Operation {
             progress: surroundings.progress.clone(),
             cancel: surroundings.cancel.clone(),
             log,
+            begun: Vec::new(),
             undos: Vec::new(),
             rest: None,
             done: BTreeSet::new(),
@@ -149,6 +152,10 @@ impl Operation {
         drop(self.log.done(0));
         self.done.insert(0);
         failpoint::hit("rest-0:after");
+    }
+
+    pub fn has_begun(&self, step: &str) -> bool {
+        self.begun.contains(&step)
     }
 
     pub fn is_committed(&self) -> bool {
@@ -181,6 +188,19 @@ impl Operation {
             told(&rest[number].act, came, since.elapsed());
             since = Instant::now();
         })
+    }
+
+    /// Does one act now, as a later process would.
+    pub fn act(&self, act: &Act) -> Result<Option<String>, ActError> {
+        let progress = self.progress.clone();
+        act::run_one(
+            act,
+            &mut Means {
+                state: &self.state,
+                known: &[],
+                progress: &mut |done, total| progress.bytes(done, total),
+            },
+        )
     }
 
     /// Walks back all that was noted, and ends the journal where nothing is left to put back.
@@ -225,6 +245,7 @@ impl Operation {
     /// moment counts.
     pub fn open_step(&mut self, name: &'static str) -> Result<Instant, FileError> {
         self.log.intent(name)?;
+        self.begun.push(name);
         failpoint::hit(&format!("{name}:before"));
         Ok(Instant::now())
     }
@@ -266,15 +287,11 @@ pub trait InHand {
     ) -> Result<(), E> {
         let operation = self.operation();
         operation.cancel.check(name)?;
-        let since = Instant::now();
-        operation.log.intent(name)?;
-        failpoint::hit(&format!("{name}:before"));
+        let since = operation.open_step(name)?;
         let outcome = body(self)?;
         failpoint::hit(&format!("{name}:in"));
         let operation = self.operation();
-        operation.log.outcome(name, outcome.word())?;
-        failpoint::hit(&format!("{name}:after"));
-        operation.report(name, outcome, since);
+        operation.close_step(name, outcome, since)?;
         Ok(())
     }
 

@@ -80,6 +80,15 @@ pub fn recover(
     state: &StateDir,
     target: &Target,
 ) -> Result<(Vec<Recovered>, Paused), RecoverError> {
+    recover_holding(state, target, &[&target.server])
+}
+
+/// As `recover`, for who holds the locks of these servers, its own among them.
+pub fn recover_holding(
+    state: &StateDir,
+    target: &Target,
+    held: &[&str],
+) -> Result<(Vec<Recovered>, Paused), RecoverError> {
     state.sweep()?;
     log::put_away_ended(state)?;
     let mut recovered = Vec::new();
@@ -96,7 +105,7 @@ pub fn recover(
         let others = operation
             .parties
             .iter()
-            .filter(|&name| *name != target.server);
+            .filter(|name| !held.contains(&name.as_str()));
         let _locks = others
             .map(|name| state.lock_server(name, "recover"))
             .collect::<Result<Vec<_>, _>>()?;

@@ -65,6 +65,7 @@ impl StateDir {
             "leases",
             "locks",
             "mounts",
+            "receipts",
             "snapshots",
         ] {
             files::sweep_replacements(&self.root.join(name))?;
@@ -122,6 +123,15 @@ impl StateDir {
     /// What earlier looks at a server have left.
     pub fn known(&self, server: &str) -> PathBuf {
         self.root.join("known").join(format!("{server}.json"))
+    }
+
+    /// Receipts of failovers whose old source hasn't rejoined yet.
+    pub fn receipts(&self) -> PathBuf {
+        self.root.join("receipts")
+    }
+
+    pub fn receipt(&self, operation: &str) -> PathBuf {
+        self.receipts().join(format!("{operation}.json"))
     }
 
     /// Room on disk for one use's temporary files.

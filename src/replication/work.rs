@@ -98,7 +98,7 @@ impl<'a> Work<'a> {
         let path = self.aside.clone();
         let tidy = path.map(|path| Rest {
             act: Act::Tree { path },
-            gate: false,
+            gate: true,
         });
         Ok(self.operation.commit(tidy.into_iter().collect())?)
     }

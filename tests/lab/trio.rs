@@ -136,7 +136,37 @@ impl Trio {
         self.server(name).value("SELECT @@GLOBAL.read_only") == "0"
     }
 
-    fn follows(&self, name: &str, source: &str) -> bool {
+    pub fn failover(&self, more: &[&str]) -> Run {
+        let args = ["failover", "lab", "--confirm", "1s", "--yes"];
+        self.tool.run(&[&args, more].concat())
+    }
+
+    fn index(name: &str) -> usize {
+        NAMES.iter().position(|own| *own == name).unwrap()
+    }
+
+    pub fn kill(&mut self, name: &str) {
+        self.servers[Self::index(name)].kill();
+    }
+
+    pub fn revive(&mut self, name: &str) {
+        let server = &mut self.servers[Self::index(name)];
+        server.spawn();
+        server.wait_ready();
+    }
+
+    /// A row more, and both have it.
+    #[track_caller]
+    pub fn wait_same(&self, source: &str, replica: &str) {
+        self.server(source)
+            .execute("INSERT INTO lab.w SELECT COALESCE(MAX(id), 0) + 1 FROM lab.w w");
+        let wanted = self.checksum(source);
+        eventually(limit(20), &format!("{replica} has all of {source}"), || {
+            self.checksum(replica) == wanted
+        });
+    }
+
+    pub fn follows(&self, name: &str, source: &str) -> bool {
         let rows = self.server(name).rows(self.flavour.replica_status());
         let port = self.server(source).port.to_string();
         let is_it = |row: &super::server::Row| {
@@ -193,6 +223,8 @@ impl Writer {
                             break;
                         }
                         keeps.lock().unwrap().push((id, Instant::now()));
+                        // What replicas can follow, on a busy machine too.
+                        sleep(Duration::from_millis(2));
                     }
                 }
                 sleep(Duration::from_micros(300));

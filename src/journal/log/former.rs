@@ -114,7 +114,7 @@ fn moved_aside(undo: &Act) -> Option<Rest> {
             act: Act::Tree {
                 path: aside.clone(),
             },
-            gate: false,
+            gate: true,
         }),
         _ => None,
     }

@@ -1,0 +1,80 @@
+//! `failover PAIR`.
+
+use std::time::Duration;
+
+use super::Cli;
+use super::failure::Failure;
+use super::roles::tell;
+use super::session::with_context;
+use super::ui::Ui;
+use crate::failover::takeover::{self, Request};
+
+/// Make a replica the source, since the source is dead
+///
+/// First it makes sure of that: neither we nor any replica reach it. A snapshot in progress is ended.
+/// Replicas stop fetching and apply what they have; the one that has most becomes the source, the
+/// others follow it. A receipt says what may be lost.
+///
+/// The old source has to stay off until it rejoins, or two servers would take writes. When it can't be
+/// reached nothing can make sure of that but you: see that it is off, and say --unfenced. When it comes
+/// back, run `understudy rejoin` for it before anybody uses it.
+///
+/// Until the replica is opened everything is put back when a step fails; from then on the rest is
+/// carried through, after a kill by `understudy recover`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The pair, as the configuration names it
+    pair: String,
+
+    /// The replica that becomes the source [default: the one that has most]
+    #[arg(long, value_name = "SERVER")]
+    to: Option<String>,
+
+    /// The old source can't be reached, and I know that it is off and stays off
+    #[arg(long)]
+    unfenced: bool,
+
+    /// Refuse when more transactions are lost, or when that can't be told
+    #[arg(long, value_name = "N")]
+    max_loss: Option<u64>,
+
+    /// How long what was received may take to be applied
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    drain: Duration,
+
+    /// How long the source has to be silent
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    confirm: Duration,
+
+    /// Also within ten minutes of the pair's last failover
+    #[arg(long)]
+    again: bool,
+
+    /// Only check, and say what would be done
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
+    let request = Request {
+        pair: args.pair.clone(),
+        to: args.to.clone(),
+        unfenced: args.unfenced,
+        max_loss: args.max_loss,
+        drain: args.drain,
+        confirm: args.confirm,
+        again: args.again,
+    };
+    let report = with_context(cli, ui, |ctx| {
+        let planned = takeover::look(ctx, &request)?;
+        if args.dry_run {
+            return Ok(planned);
+        }
+        ui.confirm(&format!(
+            "give {} up, and make {} the source?",
+            planned.old_source, planned.new_source
+        ))?;
+        Ok(takeover::perform(ctx, &request)?)
+    })?;
+    tell(ui, &report)
+}
