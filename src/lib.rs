@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod failover;
 pub mod health;
 pub mod journal;
 pub mod replication;

@@ -5,16 +5,29 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What each room may use besides itself. Nothing points upward.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     (
         "cli",
         &[
+            "failover",
             "replication",
             "snapshot",
             "health",
             "journal",
             "server",
             "volume",
+            "config",
+            "sys",
+        ],
+    ),
+    (
+        "failover",
+        &[
+            "replication",
+            "snapshot",
+            "health",
+            "journal",
+            "server",
             "config",
             "sys",
         ],
@@ -64,7 +77,11 @@ const EXCEPTIONS: [(&str, &str, &str); 1] = [(
 )];
 
 /// Decide, from what was observed: no effects, no clock, no connection, no storage.
-const PURE: [&str; 16] = [
+const PURE: [&str; 20] = [
+    "failover/reroute/dns/lines.rs",
+    "failover/reroute/file/edit.rs",
+    "failover/reroute/haproxy/lines.rs",
+    "failover/reroute/vip/lines.rs",
     "health/errant.rs",
     "health/failover.rs",
     "health/finding.rs",

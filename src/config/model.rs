@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::reroute::RerouteConfig;
+
 /// A whole configuration file, validated.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -213,4 +215,6 @@ pub struct PairConfig {
     pub name: String,
     pub source: String,
     pub replicas: Vec<String>,
+    /// How clients are led to the new source, in the order of the file.
+    pub reroutes: Vec<RerouteConfig>,
 }
