@@ -317,7 +317,7 @@ fn addresses<T>(
     if let Some(inner) = table.table("addresses", issues) {
         for (name, _) in inner.entries() {
             whole &= check_member(&name, members, issues);
-            match inner.parsed_of(name.value, issues, &parse) {
+            match inner.parsed_of(name.value, issues, parse) {
                 Some(at) => drop(found.insert(name.value.to_owned(), at.value)),
                 None => whole = false,
             }
