@@ -119,6 +119,7 @@ fn read_haproxy(
     let each = named(table, "servers", members, issues, parse_entry);
     let entries = match (table.has("server"), table.has("servers")) {
         (true, true) => {
+            table.take("addresses");
             let message = format!("{} has both server and servers", table.title);
             let hint =
                 "Keep server for one entry whose address changes, or servers for one of each.";
@@ -129,6 +130,7 @@ fn read_haproxy(
             None
         }
         (false, false) => {
+            table.take("addresses");
             let message = format!("{} has neither server nor servers", table.title);
             let hint = "Add server = \"current\" (its address is changed), or servers = { db1 = \"s1\", … }.";
             issues.missing(table.span.clone(), Complaint::new(message).hint(hint));

@@ -124,7 +124,7 @@ fn clients_of_an_address_reach_the_new_source_and_back() {
         let place = scratch.path.join(format!("db{name}"));
         let start = Start {
             server_id: name.parse().unwrap(),
-            extra: vec!["--bind-address=::".to_owned()],
+            extra: vec!["--bind-address=*".to_owned()],
             aloof: false,
         };
         let mut server = Server::fresh(flavour, &place.join("data"), &place, start);
@@ -227,14 +227,10 @@ fn a_host_that_hangs_costs_its_share_of_the_time() {
     let scratch = Scratch::new();
     let network = Network::start(&scratch);
     let text = "192.0.2.10/24";
-    let lines = network
-        .lines_without_db1(text)
-        .replace("[\"/bin/false\"]", "[\"/bin/sleep\", \"60\"]");
-    // `sleep` takes the rest for numbers, and refuses them; `tail` waits for ever.
-    let lines = lines.replace(
-        "[\"/bin/sleep\", \"60\"]",
-        "[\"/usr/bin/timeout\", \"60\", \"/usr/bin/tail\", \"-f\", \"/dev/null\"]",
-    );
+    let hangs = scratch.path.join("hangs");
+    super::write(&hangs, "#!/bin/sh\nexec sleep 60\n", 0o700);
+    let lines = network.lines_without_db1(text);
+    let lines = lines.replace("/bin/false", hangs.to_str().unwrap());
     let act = on_hosts(&lines);
     let began = std::time::Instant::now();
     let done = perform(&act).unwrap();
