@@ -2,6 +2,7 @@
 //!
 //! Owns every message about a configuration error; must not talk to servers or volumes.
 
+mod address;
 pub mod credentials;
 mod example;
 mod files;

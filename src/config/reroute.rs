@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::Address;
+use super::address::Address;
 
 /// One `[[pair.NAME.reroute]]` table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
