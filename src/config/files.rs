@@ -201,4 +201,47 @@ server_binary = "/etc/passwd"
         assert_eq!(issues[0].message, "no option file /nonexistent/db.cnf");
         assert!(issues.iter().all(|issue| issue.hint.is_some()));
     }
+
+    #[test]
+    fn what_a_reroute_names_is_looked_at() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("u.toml");
+        let key = dir.path().join("key");
+        std::fs::write(&key, "").unwrap();
+        let text = format!(
+            r#"server.a.address = "192.0.2.1"
+server.b.address = "192.0.2.2"
+[pair.p]
+source = "a"
+replicas = ["b"]
+[[pair.p.reroute]]
+way = "exec"
+argv = ["/nonexistent/program"]
+[[pair.p.reroute]]
+way = "dns"
+server = "192.0.2.53"
+zone = "lab.example"
+name = "db.lab.example"
+ttl = "30s"
+key_file = "{}"
+[[pair.p.reroute]]
+way = "file"
+path = "/nonexistent/file"
+format = "json"
+key = "host"
+"#,
+            key.display()
+        );
+        std::fs::write(&path, text).unwrap();
+        for (mode, expected) in [
+            (0o640, vec![(8, 8), (15, 12), (18, 8)]),
+            (0o600, vec![(8, 8), (18, 8)]),
+        ] {
+            std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+            let issues = validate_files(&load(Some(&path)).unwrap());
+            let places: Vec<_> = issues.iter().map(|one| (one.line, one.column)).collect();
+            assert_eq!(places, expected, "{issues:#?}");
+        }
+    }
 }
