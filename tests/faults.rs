@@ -26,11 +26,12 @@ use lab::small_state::SmallState;
 use lab::storage::Storage;
 use lab::strikes::{self, Strikes};
 use lab::tool::{Run, Running};
+use lab::walk;
 use lab::{eventually, in_guest, limit, sh, try_sh};
 use mysql::prelude::Queryable;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use understudy::sys::failpoint::{DELETE_PLACES, PLACES};
+use understudy::sys::failpoint::{INSIDE_DELETE, PLACES};
 
 /// Reached only where several volumes are frozen together.
 const WITH_FREEZE: [&str; 2] = ["frozen", "thawed"];
@@ -558,19 +559,23 @@ fn resumes_when_the_state_directory_fills_up_in_the_pause(pair: &mut Pair) {
 }
 
 fn finishes_a_deletion_that_was_killed(pair: &mut Pair) {
-    for place in DELETE_PLACES {
-        let before = Footprint::of(pair);
+    let before = Footprint::of(pair);
+    let first = pair.create(&[]);
+    let id = first["id"].as_str().unwrap();
+    pair.tool.run(&["snapshot", "delete", id, "--yes"]).ok();
+    for place in walk::places(&pair.state_dir(), "delete-", (&[], &INSIDE_DELETE)) {
         let snapshot = pair.create(&[]);
         let id = snapshot["id"].as_str().unwrap();
         let args = ["snapshot", "delete", id, "--yes"];
-        let run = pair.tool.run_at(&format!("{place}=kill"), &args);
-        assert_eq!(run.status.signal(), Some(Signal::SIGKILL as i32), "{place}");
+        assert!(place.kill(&pair.tool, &args), "{place:?} isn't there");
         // Half of it is never shown as whole.
         let shown = pair.list();
         let whole = shown.iter().any(|one| one["state"] == "complete");
-        assert_eq!(whole, place == "delete-begun", "{shown:?}");
-        recover(pair);
-        assert_eq!(pair.list(), Vec::<Value>::new(), "after recover");
+        assert_eq!(whole, place.name != "volume-deleted", "{shown:?}");
+        place.recover(&pair.tool);
+        // Until it is committed nothing goes.
+        assert_eq!(pair.list().is_empty(), place.committed, "after recover");
+        pair.delete_all();
         assert_eq!(pair.volume.kept_of(id), Vec::<String>::new());
         before.assert_nothing_new(pair);
     }

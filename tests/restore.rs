@@ -21,10 +21,11 @@ use lab::runner::{self, Group};
 use lab::server::{Flavour, Server, Start, sequence};
 use lab::storage::Storage;
 use lab::strikes::Strikes;
+use lab::walk;
 use lab::{eventually, in_guest, limit};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use understudy::sys::failpoint::INPLACE_PLACES;
+use understudy::sys::failpoint::INSIDE_RESTORE;
 
 fn main() -> ExitCode {
     let mut groups = Vec::new();
@@ -649,21 +650,30 @@ fn ends_a_killed_restore_as_before_or_as_restored(pair: &mut Pair) {
     let chosen = id(&pair.create(&[]));
     pair.tool.run(&["snapshot", "verify", &chosen]).ok();
     let args = ["snapshot", "restore", &chosen, "--in-place", "--yes"];
-    for place in INPLACE_PLACES {
-        let restored = !matches!(place, "inplace-begun" | "inplace-kept" | "inplace-stopped");
+    in_place(pair, &chosen);
+    for one in pair.list().iter().map(id).filter(|one| *one != chosen) {
+        pair.tool.run(&["snapshot", "release", &one]).ok();
+        pair.tool.run(&["snapshot", "delete", &one, "--yes"]).ok();
+    }
+    let places = walk::places(&pair.state_dir(), "inplace-", (&[], &INSIDE_RESTORE));
+    assert!(places.len() > 10, "{places:?}");
+    for place in places {
+        let restored = place.committed;
         if !is_marked(pair) {
             mark(pair);
         }
         set_at_run_time(pair, "ON");
-        pair.tool
-            .run_at(&format!("{place}=kill"), &args)
-            .expect_code(-1);
-        let recovered = pair.tool.run(&["recover"]).ok().stdout;
-        let word = match restored {
-            true => "on the restored data",
-            false => "on its data as it was before",
+        assert!(place.kill(&pair.tool, &args), "{place:?} isn't there");
+        let recovered = place.recover(&pair.tool);
+        let word = match place.name.as_str() {
+            "stop:in" => "on its data as it was before",
+            "put-one" => "on the restored data",
+            "rest-0:after" => "the state before is kept",
+            _ => "",
         };
-        assert!(recovered.contains(word), "{place}: {recovered}");
+        assert!(recovered.contains(word), "{place:?}: {recovered}");
+        let tells_all = place.tells_all() && place.name != "rest-3:after";
+        let place = place.name;
         assert_eq!(forgotten(pair), Vec::<String>::new(), "{place}");
         set_at_run_time(pair, "OFF");
         assert_eq!(is_marked(pair), !restored, "{place}");
@@ -676,7 +686,10 @@ fn ends_a_killed_restore_as_before_or_as_restored(pair: &mut Pair) {
             .collect();
         assert_eq!(undo.len(), usize::from(restored), "{place}");
         for one in undo {
-            assert!(recovered.contains(&one), "{place}: {recovered}");
+            assert!(
+                !tells_all || recovered.contains(&one),
+                "{place}: {recovered}"
+            );
             pair.tool.run(&["snapshot", "release", &one]).ok();
             pair.tool.run(&["snapshot", "delete", &one, "--yes"]).ok();
         }
@@ -686,7 +699,7 @@ fn ends_a_killed_restore_as_before_or_as_restored(pair: &mut Pair) {
     }
     // Politely, before the data is touched.
     mark(pair);
-    let mut running = pair.tool.spawn_at("inplace-stopped=sleep:1500", &args);
+    let mut running = pair.tool.spawn_at("stop:in=sleep:1500", &args);
     eventually(limit(30), "the server is down", || {
         pair.replica.try_connect("root").is_none() || running.has_ended()
     });
@@ -721,11 +734,7 @@ fn ends_so_when_killed_inside_a_step(pair: &mut Pair) {
     };
     let there = on_the_volume();
     // Where it was killed, when the recovery is, and how that has to end.
-    for recovery in [
-        None,
-        Some(("inplace-stopped", false)),
-        Some(("put-one", true)),
-    ] {
+    for recovery in [None, Some(("stop:in", false)), Some(("put-one", true))] {
         let strikes = Strikes {
             sample: if recovery.is_none() { 2 } else { 1 },
             alone: true,

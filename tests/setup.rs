@@ -15,8 +15,9 @@ use lab::load::Load;
 use lab::server::Flavour;
 use lab::small_state::SmallState;
 use lab::strikes::{self, Strikes};
+use lab::walk;
 use lab::{eventually, limit};
-use understudy::sys::failpoint::{SETUP_CLONE_PLACES, SETUP_EXCHANGE_PLACES, SETUP_PLACES};
+use understudy::sys::failpoint::{INSIDE_CLONE, INSIDE_DUMP, INSIDE_EXCHANGE};
 
 const BOTH: [Flavour; 2] = [Flavour::Mariadb, Flavour::Mysql97];
 
@@ -277,13 +278,18 @@ fn a_killed_or_failed_set_up_is_put_back() {
             state
         };
         let before = (sums(&couple.source), sums(&couple.replica));
-        for place in SETUP_PLACES {
-            couple
-                .setup_at(&format!("{place}=kill"), &["--provision", "dump"])
-                .expect_code(-1);
+        let other = filled(flavour);
+        other.replica.execute("SET GLOBAL read_only = ON");
+        other.setup(&["--provision", "dump"]).ok();
+        let places = walk::places(&other.state_dir(), "setup-", (&INSIDE_DUMP, &[]));
+        assert!(places.len() > 25, "{places:?}");
+        for place in places.iter().filter(|place| !place.committed) {
+            let args = ["setup", "lab", "--provision", "dump"];
+            assert!(place.kill(&couple.tool, &args), "{place:?} isn't there");
             let left = couple.tool.run(&["recover", "--dry-run"]).ok().json();
-            assert_eq!(left["recovered"][0]["server"], "rep", "{place}");
-            couple.tool.run(&["recover"]).ok();
+            assert_eq!(left["recovered"][0]["server"], "rep", "{place:?}");
+            place.recover(&couple.tool);
+            let place = &place.name;
             assert_eq!(sums(&couple.source), before.0, "{place}: the source");
             assert_eq!(sums(&couple.replica), before.1, "{place}: the replica");
             assert!(!couple.password_file().exists(), "{place}: the password");
@@ -296,7 +302,7 @@ fn a_killed_or_failed_set_up_is_put_back() {
         assert_eq!(sums(&couple.replica), before.1, "interrupted");
         // And what was killed doesn't stand in the way of the next one, which recovers it first.
         couple
-            .setup_at("setup-linked=kill", &["--provision", "dump"])
+            .setup_at("link:in=kill", &["--provision", "dump"])
             .expect_code(-1);
         couple.setup(&["--provision", "dump"]).ok();
         wait_equal(&couple);
@@ -316,7 +322,7 @@ fn a_set_up_killed_inside_a_step_is_put_back_or_done() {
         }
         let mut couple = filled(flavour);
         let mut before = both(&couple);
-        for killed in [None, Some("setup-linked=kill")] {
+        for killed in [None, Some("link:in=kill")] {
             let strikes = Strikes {
                 sample: if killed.is_none() { 2 } else { 1 },
                 alone: true,
@@ -544,18 +550,10 @@ fn clones_and_puts_a_killed_clone_back() {
         source.execute_unlogged(&ours("GRANT RELOAD ON *.* TO US"));
         let before = both(&couple);
         let places: Vec<&str> = match flavour {
-            Flavour::Mysql97 => SETUP_CLONE_PLACES.to_vec(),
-            Flavour::Mariadb | Flavour::MariadbOther | Flavour::Mysql56 => {
-                SETUP_EXCHANGE_PLACES.to_vec()
-            }
+            Flavour::Mysql97 => INSIDE_CLONE.to_vec(),
+            Flavour::Mariadb | Flavour::MariadbOther | Flavour::Mysql56 => INSIDE_EXCHANGE.to_vec(),
         };
-        for place in places
-            .iter()
-            .chain(&["setup-flowing", "setup-linked", "setup-done"])
-        {
-            if flavour == Flavour::Mysql97 && *place == "setup-flowing" {
-                continue;
-            }
+        for place in places.iter().chain(&["link:in", "commit:before"]) {
             couple
                 .setup_at(&format!("{place}=kill"), &["--provision", "clone"])
                 .expect_code(-1);
@@ -567,7 +565,7 @@ fn clones_and_puts_a_killed_clone_back() {
         }
         // Done, and killed before what was moved aside has gone: that stays done.
         couple
-            .setup_at("setup-settled=kill", &["--provision", "clone"])
+            .setup_at("commit:after=kill", &["--provision", "clone"])
             .expect_code(-1);
         let told = couple.tool.run(&["recover", "--dry-run"]).ok().json();
         let aside = told.to_string().contains("pdata.understudy-before");
@@ -656,7 +654,7 @@ fn a_snapshot_takes_the_place_of_the_replicas_data() {
             "setup-restored",
             "setup-aside",
             "setup-exchanged",
-            "setup-linked",
+            "link:in",
         ] {
             couple
                 .setup_at(
@@ -827,7 +825,7 @@ fn what_cannot_be_put_back_yet_needs_an_operator() {
     for flavour in flavours() {
         let mut couple = filled(flavour);
         let before = both(&couple);
-        couple.setup_at("setup-linked=kill", &[]).expect_code(-1);
+        couple.setup_at("link:in=kill", &[]).expect_code(-1);
         couple.source.shut_down();
         let (kind, message) = couple.tool.run(&["recover", "rep"]).expect_code(5).error();
         assert_eq!(kind, "needs-operator");
@@ -842,8 +840,8 @@ fn what_cannot_be_put_back_yet_needs_an_operator() {
         // While one works, another one waits outside.
         let mut running = couple
             .tool
-            .spawn_at("setup-begun=sleep:1500", &["setup", "lab"]);
-        running.wait_at("setup-begun");
+            .spawn_at("operation-begun=sleep:1500", &["setup", "lab"]);
+        running.wait_at("operation-begun");
         couple.setup(&[]).expect_code(6);
         running.wait().ok();
     }
@@ -868,7 +866,7 @@ fn a_state_directory_that_fills_up_leaves_both_servers_as_they_were() {
         couple.setup(&["--provision", "dump"]).expect_code(1);
         assert_eq!(but_for_transactions(&couple), before, "full from the start");
         state.empty();
-        for place in ["setup-begun", "setup-flowing"] {
+        for place in ["operation-begun", "setup-flowing"] {
             let mut running = held_at(&couple, place, 800, "dump");
             // What becomes free is taken at once.
             while !running.has_ended() {
@@ -1111,7 +1109,7 @@ fn makes_a_pair_of_old_servers() {
     for statement in lab::load::tables(flavour) {
         couple.source.execute(&statement);
     }
-    couple.setup_at("setup-started=kill", &[]).expect_code(-1);
+    couple.setup_at("start:in=kill", &[]).expect_code(-1);
     couple.tool.run(&["recover"]).ok();
     assert!(couple.replica.channels().is_empty());
     couple.setup(&[]).ok();

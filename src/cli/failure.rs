@@ -135,9 +135,9 @@ impl From<SnapshotError> for Failure {
             SnapshotError::Session(error) => session(&error),
             SnapshotError::Volume(error) => volume(&error),
             SnapshotError::File(error) => file(&error),
-            SnapshotError::Interrupted { .. }
-            | SnapshotError::Watchdog(_)
-            | SnapshotError::Exec(_) => Self::new(Kind::Failed, message),
+            SnapshotError::Interrupted(_) | SnapshotError::Watchdog(_) | SnapshotError::Exec(_) => {
+                Self::new(Kind::Failed, message)
+            }
             SnapshotError::Room(_) => Self::new(Kind::Failed, message)
                 .hint("Run it as root; in a container it needs the right to mount."),
         }

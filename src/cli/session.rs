@@ -11,8 +11,8 @@ use super::{Cli, LogFormat};
 use crate::config;
 use crate::journal::StateDir;
 use crate::snapshot::Context;
-use crate::snapshot::context::Cancel;
-use crate::snapshot::progress::Progress;
+use crate::sys::cancel::Cancel;
+use crate::sys::progress::Progress;
 
 /// Logs go to stderr; the driver's and TLS library's own stay out.
 pub fn start_logging(cli: &Cli) {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::failure::{Failure, Kind};
 use super::{Cli, Output};
 use crate::health::Severity;
-use crate::snapshot::progress::Event;
+use crate::sys::progress::Event;
 
 pub struct Ui {
     json: bool,

@@ -1,7 +1,9 @@
-//! The durable step log of one operation: a line per intent and outcome, fsynced.
+//! The durable log of one operation: a line per intent and outcome, fsynced.
 //!
-//! An operation without an end line is unfinished, and `recover` puts it back. Ended logs move to
-//! `journal/done/`, where the last few hundred stay for people to read.
+//! An operation without an end line is unfinished, and `recover` puts it back or carries it through.
+//! Ended logs move to `journal/done/`, where the last few hundred stay for people to read.
+
+mod former;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -9,16 +11,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::in_place::{InPlaceRestore, PutStage};
+use super::act::{Act, Rest};
 use super::state::StateDir;
-use super::undo::Undo;
 use crate::sys::clock;
 use crate::sys::files::{self, FileError};
 use crate::sys::process::ProcessRef;
 use crate::volume::{BackendKind, PlannedVolume};
-
-/// A deletion's operation is named after the snapshot, behind this.
-pub const DELETE_PREFIX: &str = "delete-";
+use former::{Former, FormerRestore};
 
 /// Ended logs kept.
 const DONE_MAX: usize = 300;
@@ -35,7 +34,6 @@ pub enum OperationKind {
     Mount,
     RestoreTo,
     RestoreInPlace,
-    /// A replica is made to follow its source; undone by what it noted before each step.
     Setup,
 }
 
@@ -61,46 +59,33 @@ pub enum Entry {
         at: String,
         operation: String,
         kind: OperationKind,
+        /// The one that it is named after.
         server: String,
+        /// All that it changes; none in the journals of older versions.
+        #[serde(default)]
+        parties: Vec<String>,
         owner: ProcessRef,
+        /// With this file there, the operation is whole; only its end line is missing.
+        #[serde(default)]
+        settled_by: Option<PathBuf>,
     },
-    /// These volumes are about to be made.
-    Volumes {
-        at: String,
-        backend: BackendKind,
-        volumes: Vec<PlannedVolume>,
-    },
-    /// The server is about to be stopped, to put a snapshot in place of its data.
-    Stopping {
-        at: String,
-        putting: Box<InPlaceRestore>,
-    },
-    /// From now on it is carried through.
-    Putting {
-        at: String,
-    },
-    /// Something of ours is about to be mounted here, for everybody to see.
-    MountPoint {
-        at: String,
-        path: PathBuf,
-    },
-    /// This file is about to be made, under a name that only this operation gives.
-    File {
-        at: String,
-        path: PathBuf,
-    },
-    /// This directory is about to be made; empty, it is removed.
-    Directory {
-        at: String,
-        path: PathBuf,
-    },
-    /// How the step that is about to be done is undone.
+    /// How the change that is about to be made is undone.
     Undo {
         at: String,
-        undo: Box<Undo>,
+        undo: Box<Act>,
     },
     /// It is undone: the undo of this number, counted from 0.
     Undone {
+        at: String,
+        number: usize,
+    },
+    /// From now on nothing is undone; this is what remains to be done.
+    Commit {
+        at: String,
+        rest: Vec<Rest>,
+    },
+    /// It is done: that of this number, counted from 0.
+    Done {
         at: String,
         number: usize,
     },
@@ -117,6 +102,33 @@ pub enum Entry {
         at: String,
         result: String,
     },
+    // What follows is read in the journals of older versions, and written no more.
+    Volumes {
+        backend: BackendKind,
+        volumes: Vec<PlannedVolume>,
+    },
+    Stopping {
+        putting: Box<FormerRestore>,
+    },
+    Putting {},
+    MountPoint {
+        path: PathBuf,
+    },
+    File {
+        path: PathBuf,
+    },
+    Directory {
+        path: PathBuf,
+    },
+}
+
+/// What an operation says when it begins.
+pub struct Beginning<'a> {
+    pub operation: &'a str,
+    pub kind: OperationKind,
+    /// All servers that it changes, or whose snapshot it is about; the first gives it its name.
+    pub parties: &'a [&'a str],
+    pub settled_by: Option<PathBuf>,
 }
 
 /// The log of the operation in hand.
@@ -128,19 +140,27 @@ pub struct Log {
 
 impl Log {
     /// Starts the log of a new operation.
-    pub fn begin(
-        state: &StateDir,
-        operation: &str,
-        kind: OperationKind,
-        server: &str,
-    ) -> Result<Self, FileError> {
-        let path = state.journal().join(format!("{operation}.jsonl"));
+    pub fn begin(state: &StateDir, beginning: Beginning<'_>) -> Result<Self, FileError> {
+        let path = state
+            .journal()
+            .join(format!("{}.jsonl", beginning.operation));
         let begin = Entry::Begin {
             at: now(),
-            operation: operation.to_owned(),
-            kind,
-            server: server.to_owned(),
+            operation: beginning.operation.to_owned(),
+            kind: beginning.kind,
+            server: beginning
+                .parties
+                .first()
+                .copied()
+                .unwrap_or_default()
+                .to_owned(),
+            parties: beginning
+                .parties
+                .iter()
+                .map(|&name| name.to_owned())
+                .collect(),
             owner: ProcessRef::current(),
+            settled_by: beginning.settled_by,
         };
         if path.exists() {
             // Of a deletion that was interrupted.
@@ -170,63 +190,8 @@ impl Log {
         })
     }
 
-    /// Says which volumes are about to be made.
-    pub fn volumes(
-        &mut self,
-        backend: BackendKind,
-        volumes: Vec<PlannedVolume>,
-    ) -> Result<(), FileError> {
-        self.append(&Entry::Volumes {
-            at: now(),
-            backend,
-            volumes,
-        })
-    }
-
-    /// Says, before the server is stopped, what will be put in place.
-    pub fn stopping(&mut self, putting: &InPlaceRestore) -> Result<(), FileError> {
-        self.append(&Entry::Stopping {
-            at: now(),
-            putting: Box::new(putting.clone()),
-        })
-    }
-
-    /// Says that the storage is about to be touched.
-    pub fn putting(&mut self) -> Result<(), FileError> {
-        self.append(&Entry::Putting { at: now() })
-    }
-
-    /// Says that all volumes are in place: nothing more is done to the storage.
-    pub fn put(&mut self) -> Result<(), FileError> {
-        self.outcome(PUT_STEP, "done")
-    }
-
-    /// Says where something is about to be mounted.
-    pub fn mount_point(&mut self, path: &Path) -> Result<(), FileError> {
-        self.append(&Entry::MountPoint {
-            at: now(),
-            path: path.to_owned(),
-        })
-    }
-
-    /// Says which file is about to be made.
-    pub fn file(&mut self, path: &Path) -> Result<(), FileError> {
-        self.append(&Entry::File {
-            at: now(),
-            path: path.to_owned(),
-        })
-    }
-
-    /// Says which directory is about to be made.
-    pub fn directory(&mut self, path: &Path) -> Result<(), FileError> {
-        self.append(&Entry::Directory {
-            at: now(),
-            path: path.to_owned(),
-        })
-    }
-
-    /// Says, before a step, how it is undone.
-    pub fn undo(&mut self, undo: &Undo) -> Result<(), FileError> {
+    /// Says, before a change, how it is undone.
+    pub fn undo(&mut self, undo: &Act) -> Result<(), FileError> {
         self.append(&Entry::Undo {
             at: now(),
             undo: Box::new(undo.clone()),
@@ -235,6 +200,18 @@ impl Log {
 
     pub fn undone(&mut self, number: usize) -> Result<(), FileError> {
         self.append(&Entry::Undone { at: now(), number })
+    }
+
+    /// Says that it will be carried through, and what remains for that.
+    pub fn commit(&mut self, rest: &[Rest]) -> Result<(), FileError> {
+        self.append(&Entry::Commit {
+            at: now(),
+            rest: rest.to_vec(),
+        })
+    }
+
+    pub fn done(&mut self, number: usize) -> Result<(), FileError> {
+        self.append(&Entry::Done { at: now(), number })
     }
 
     pub fn outcome(&mut self, step: &str, result: &str) -> Result<(), FileError> {
@@ -310,40 +287,27 @@ fn forget_oldest(done: &Path) {
     }
 }
 
-/// The snapshot that a use is of: `verify-SNAPSHOT-1a2b`.
-pub fn snapshot_of_use(use_id: &str) -> &str {
-    let rest = use_id.split_once('-').map_or(use_id, |(_, rest)| rest);
-    rest.rsplit_once('-').map_or(rest, |(id, _)| id)
-}
-
 /// An operation that has no end line.
 #[derive(Debug, Clone)]
 pub struct Unfinished {
     pub path: PathBuf,
     pub operation: String,
     pub kind: OperationKind,
+    /// The one that it is named after.
     pub server: String,
+    /// All that it changes.
+    pub parties: Vec<String>,
     pub owner: ProcessRef,
-    /// What it was about to make, per back-end.
-    pub volumes: Vec<(BackendKind, Vec<PlannedVolume>)>,
-    pub directories: Vec<PathBuf>,
-    pub files: Vec<PathBuf>,
-    pub mount_points: Vec<PathBuf>,
-    /// What was to be put in place, and how far that had come.
-    pub putting: Option<(Box<InPlaceRestore>, PutStage)>,
-    /// In the order of the steps.
-    pub undos: Vec<Undo>,
+    /// In the order of the changes.
+    pub undos: Vec<Act>,
     /// Those of them, by number, that are undone already.
     pub undone: BTreeSet<usize>,
-    /// A set-up that is done; only what it moved aside is still there.
-    pub is_set_up: bool,
+    /// What is carried through; `None` as long as it can be undone.
+    pub rest: Option<Vec<Rest>>,
+    /// Those of them, by number, that are done already.
+    pub done: BTreeSet<usize>,
+    settled_by: Option<PathBuf>,
 }
-
-/// The step whose outcome says that a set-up stays.
-pub const SET_UP_STEP: &str = "set-up";
-
-/// The step whose outcome says that all volumes are in place.
-const PUT_STEP: &str = "put";
 
 /// All unfinished operations, of one server or of all. A torn last line is passed over: what it
 /// announced was never begun, since the append hadn't returned.
@@ -351,38 +315,62 @@ pub fn unfinished(state: &StateDir, server: Option<&str>) -> Result<Vec<Unfinish
     let mut found = Vec::new();
     for path in open_logs(state)? {
         let text = files::read_lossy(&path)?.unwrap_or_default();
-        if let Some(operation) = parse_unfinished(&path, &text)
-            && server.is_none_or(|server| server == operation.server)
-        {
-            found.push(operation);
-        }
+        let concerns = |operation: &Unfinished| {
+            server.is_none_or(|server| operation.parties.iter().any(|party| party == server))
+        };
+        found.extend(parse_unfinished(state, &path, &text).filter(concerns));
     }
     Ok(found)
 }
 
-fn parse_unfinished(path: &Path, text: &str) -> Option<Unfinished> {
+fn parse_unfinished(state: &StateDir, path: &Path, text: &str) -> Option<Unfinished> {
     let mut unfinished: Option<Unfinished> = None;
+    let mut former = Former::default();
     for entry in text
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
     {
         match (&mut unfinished, entry) {
             (_, Entry::End { .. }) => return None,
-            (Some(operation), entry) => operation.take(entry),
-            (slot @ None, entry) => *slot = Unfinished::begun(path, entry),
+            (Some(operation), entry) => operation.take(state, entry, &mut former),
+            (slot @ None, entry) => *slot = Unfinished::begun(state, path, entry),
         }
     }
     unfinished
 }
 
 impl Unfinished {
+    /// The file is there that makes it whole.
+    pub fn is_settled(&self) -> bool {
+        self.settled_by.as_ref().is_some_and(|path| path.exists())
+    }
+
+    /// What `recover` would do, for --dry-run.
+    pub fn words(&self) -> Vec<String> {
+        match &self.rest {
+            Some(rest) => {
+                let open = rest.iter().enumerate();
+                let open = open.filter(|(number, _)| !self.done.contains(number));
+                open.filter_map(|(_, rest)| rest.act.words()).collect()
+            }
+            None if self.is_settled() => Vec::new(),
+            None => {
+                let open = self.undos.iter().enumerate().rev();
+                let open = open.filter(|(number, _)| !self.undone.contains(number));
+                open.filter_map(|(_, act)| act.words()).collect()
+            }
+        }
+    }
+
     /// From its first line.
-    fn begun(path: &Path, entry: Entry) -> Option<Self> {
+    fn begun(state: &StateDir, path: &Path, entry: Entry) -> Option<Self> {
         let Entry::Begin {
             operation,
             kind,
             server,
+            parties,
             owner,
+            settled_by,
             ..
         } = entry
         else {
@@ -390,50 +378,44 @@ impl Unfinished {
         };
         Some(Self {
             path: path.to_owned(),
+            settled_by: settled_by.or_else(|| former::settled_by(state, kind, &operation)),
+            parties: match parties.is_empty() {
+                true => vec![server.clone()],
+                false => parties,
+            },
             operation,
             kind,
             server,
             owner,
-            volumes: Vec::new(),
-            directories: Vec::new(),
-            files: Vec::new(),
-            mount_points: Vec::new(),
-            putting: None,
             undos: Vec::new(),
             undone: BTreeSet::new(),
-            is_set_up: false,
+            rest: None,
+            done: BTreeSet::new(),
         })
     }
 
     /// What each later line adds.
-    fn take(&mut self, entry: Entry) {
+    fn take(&mut self, state: &StateDir, entry: Entry, former: &mut Former) {
         match entry {
-            Entry::Volumes {
-                backend, volumes, ..
-            } => self.volumes.push((backend, volumes)),
-            Entry::Directory { path, .. } => self.directories.push(path),
-            Entry::File { path, .. } => self.files.push(path),
-            Entry::MountPoint { path, .. } => self.mount_points.push(path),
             Entry::Undo { undo, .. } => self.undos.push(*undo),
             Entry::Undone { number, .. } => {
                 self.undone.insert(number);
             }
-            Entry::Stopping { putting, .. } => {
-                self.putting = Some((putting, PutStage::Stopping));
+            Entry::Commit { rest, .. } => {
+                self.rest = Some(rest);
+                self.done.clear();
             }
-            Entry::Putting { .. } => self.reach(PutStage::Putting),
-            Entry::Outcome { step, .. } if step == PUT_STEP => self.reach(PutStage::Put),
-            Entry::Outcome { step, .. } if step == SET_UP_STEP => self.is_set_up = true,
-            Entry::Begin { .. }
-            | Entry::Intent { .. }
-            | Entry::Outcome { .. }
-            | Entry::End { .. } => {}
-        }
-    }
-
-    fn reach(&mut self, stage: PutStage) {
-        if let Some((_, now)) = &mut self.putting {
-            *now = stage;
+            Entry::Done { number, .. } => {
+                self.done.insert(number);
+            }
+            entry @ (Entry::Volumes { .. }
+            | Entry::Stopping { .. }
+            | Entry::Putting { .. }
+            | Entry::MountPoint { .. }
+            | Entry::File { .. }
+            | Entry::Directory { .. }
+            | Entry::Outcome { .. }) => former.take(state, self, entry),
+            Entry::Begin { .. } | Entry::Intent { .. } | Entry::End { .. } => {}
         }
     }
 }
@@ -449,18 +431,27 @@ mod tests {
         (dir, state)
     }
 
-    #[test]
-    fn operation_without_an_end_is_unfinished_with_its_volumes() {
-        let (_dir, state) = state();
-        let mut log = Log::begin(&state, "db2-1", OperationKind::SnapshotCreate, "db2").unwrap();
-        let volume = PlannedVolume {
-            origin: "tank/a".into(),
-            name: "tank/a@x".into(),
+    fn begin(state: &StateDir, parties: &[&str], settled_by: Option<PathBuf>) -> Log {
+        let beginning = Beginning {
+            operation: "db2-1",
+            kind: OperationKind::Setup,
+            parties,
+            settled_by,
         };
-        log.volumes(BackendKind::Zfs, vec![volume.clone()]).unwrap();
-        let found = unfinished(&state, Some("db2")).unwrap();
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].volumes, vec![(BackendKind::Zfs, vec![volume])]);
+        Log::begin(state, beginning).unwrap()
+    }
+
+    fn file(path: &str) -> Act {
+        Act::File { path: path.into() }
+    }
+
+    #[test]
+    fn operation_without_an_end_is_unfinished_for_all_its_parties() {
+        let (_dir, state) = state();
+        let log = begin(&state, &["db2", "db1"], None);
+        for party in ["db1", "db2"] {
+            assert_eq!(unfinished(&state, Some(party)).unwrap().len(), 1);
+        }
         assert!(unfinished(&state, Some("db3")).unwrap().is_empty());
 
         log.end("done").unwrap();
@@ -472,48 +463,68 @@ mod tests {
     #[test]
     fn a_torn_line_costs_itself_alone() {
         let (_dir, state) = state();
-        let mut log = Log::begin(&state, "db2-1", OperationKind::Setup, "db2").unwrap();
+        let mut log = begin(&state, &["db2"], None);
         let path = log.path.clone();
-        log.file("/ä".as_ref()).unwrap();
+        log.undo(&file("/ä")).unwrap();
         let whole = std::fs::read(&path).unwrap();
         let line = whole.split(|byte| *byte == b'\n').nth(1).unwrap();
         let letter = line.iter().position(|byte| !byte.is_ascii()).unwrap();
         let torn = [&whole[..], &line[..=letter]].concat();
         std::fs::write(&path, torn).unwrap();
-        assert_eq!(unfinished(&state, None).unwrap()[0].files.len(), 1);
+        assert_eq!(unfinished(&state, None).unwrap()[0].undos.len(), 1);
 
         let mut log = Log::reopen(&state, &path).unwrap();
-        log.file("/b".as_ref()).unwrap();
-        assert_eq!(unfinished(&state, None).unwrap()[0].files.len(), 2);
+        log.undo(&file("/b")).unwrap();
+        assert_eq!(unfinished(&state, None).unwrap()[0].undos.len(), 2);
         log.end("done").unwrap();
         assert!(unfinished(&state, None).unwrap().is_empty());
     }
 
     #[test]
-    fn a_use_names_its_snapshot() {
-        let id = "db2-20261122T020000Z-7f3a";
-        assert_eq!(snapshot_of_use(&format!("restore-{id}-1a2b")), id);
-    }
-
-    #[test]
     fn what_is_undone_is_known_by_its_number() {
         let (_dir, state) = state();
-        let mut log = Log::begin(&state, "db2-1", OperationKind::Setup, "db2").unwrap();
-        for name in ["a", "b"] {
-            let path = name.into();
-            log.undo(&Undo::File { path }).unwrap();
+        let mut log = begin(&state, &["db2"], None);
+        for name in ["a", "b", "c"] {
+            log.undo(&file(name)).unwrap();
         }
         log.undone(1).unwrap();
         let found = unfinished(&state, None).unwrap().remove(0);
         assert_eq!(found.undone, BTreeSet::from([1]));
-        let words = super::super::undo::words(&found.undos, &found.undone);
-        assert_eq!(words, ["remove a"]);
+        assert_eq!(found.words(), ["remove c", "remove a"]);
+    }
+
+    #[test]
+    fn once_committed_only_the_rest_counts() {
+        let (_dir, state) = state();
+        let mut log = begin(&state, &["db2"], None);
+        log.undo(&file("a")).unwrap();
+        let rest = ["b", "c"].map(|name| Rest {
+            act: file(name),
+            gate: false,
+        });
+        log.commit(&rest).unwrap();
+        log.done(0).unwrap();
+        let found = unfinished(&state, None).unwrap().remove(0);
+        assert_eq!(found.words(), ["remove c"]);
+    }
+
+    #[test]
+    fn an_operation_is_whole_with_the_file_that_settles_it() {
+        let (dir, state) = state();
+        let settling = dir.path().join("manifest");
+        begin(&state, &["db2"], Some(settling.clone()))
+            .undo(&file("a"))
+            .unwrap();
+        assert_eq!(unfinished(&state, None).unwrap()[0].words(), ["remove a"]);
+        std::fs::write(&settling, "").unwrap();
+        let found = unfinished(&state, None).unwrap().remove(0);
+        assert!(found.is_settled() && found.words().is_empty());
     }
 
     #[test]
     fn torn_last_line_is_passed_over() {
         let (_dir, state) = state();
-        Log::begin(&state, "db2-1", OperationKind::Pause, "db2").unwrap();
+        begin(&state, &["db2"], None);
         let path = state.journal().join("db2-1.jsonl");
         let mut text = std::fs::read_to_string(&path).unwrap();
         text.push_str("{\"event\":\"end\",\"at");

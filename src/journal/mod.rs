@@ -3,18 +3,19 @@
 //!
 //! Knows how to put things back, not how to take a snapshot.
 
+pub mod act;
 pub mod guard;
-pub mod in_place;
 pub mod lease;
 pub mod log;
+pub mod operation;
 pub mod putback;
 pub mod recover;
 pub mod service;
 pub mod state;
-pub mod undo;
 pub mod watchdog;
 
 pub use guard::{Guard, GuardError};
 pub use lease::{ChannelBefore, Lease, Purpose};
-pub use log::{Log, OperationKind};
+pub use log::{Beginning, OperationKind};
+pub use operation::{InHand, Operation, Party};
 pub use state::StateDir;

@@ -3,31 +3,25 @@
 //! Runs by hand, at the start of every command that changes that server, and at boot. The caller
 //! holds the server's lock, so whoever began an unfinished operation is gone.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 
-use super::in_place::{self, InPlaceError, InPlaceRestore, PutStage};
+use super::act::{self, ActError, Means};
 use super::lease::{self, Found, Lease, Purpose};
-use super::log::{self, Log, OperationKind, Unfinished};
+use super::log::{self, Log, Unfinished};
 use super::putback::{self, PutBackError};
-use super::state::StateDir;
-use super::undo::{self, UndoError};
+use super::state::{StateDir, StateError};
 use crate::server::session::Target;
+use crate::sys::failpoint;
 use crate::sys::files::{self, FileError};
 use crate::sys::lock::{FileLock, LockError};
-use crate::volume::{self, Backend, PlannedVolume, VolumeError};
 
 /// How long putting one lease back may take before an operator must look.
 const PUT_BACK_FOR: Duration = Duration::from_secs(60);
 
 /// How long another keeper that is at it is waited for.
 const OTHER_KEEPER_FOR: Duration = Duration::from_secs(90);
-
-/// A server with much memory takes some seconds to go.
-const STILL_DYING_FOR: Duration = Duration::from_secs(30);
-
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
@@ -41,24 +35,23 @@ pub enum RecoverError {
         #[source]
         source: PutBackError,
     },
-    #[error("remove what {operation} left: {source}")]
-    Sweep {
-        operation: String,
-        #[source]
-        source: VolumeError,
-    },
-    #[error("restore {server} in place: {source}")]
-    Putting {
-        server: String,
-        #[source]
-        source: Box<InPlaceError>,
-    },
     #[error("put back what {operation} changed: {source}")]
     Undo {
         operation: String,
         #[source]
-        source: Box<UndoError>,
+        source: Box<ActError>,
     },
+    /// It can't be undone any more.
+    #[error("carry {operation} through: {source}")]
+    Carry {
+        operation: String,
+        server: String,
+        #[source]
+        source: Box<ActError>,
+    },
+    /// Another operation holds a server that the unfinished one changed too.
+    #[error(transparent)]
+    State(#[from] StateError),
     #[error("lease {} can't be read: {reason}", path.display())]
     Lease {
         path: std::path::PathBuf,
@@ -93,65 +86,83 @@ pub fn recover(
     let paused = recover_lease(state, target, &mut recovered)?;
     recovered.extend(recover_uses(state, &target.server)?);
     for operation in log::unfinished(state, Some(&target.server))? {
-        if operation.kind.is_use() {
-            continue;
-        }
         let of_pause = match &paused {
             Paused::OnPurpose(lease) => lease.operation == operation.operation,
             Paused::No => false,
         };
-        match (&operation.putting, of_pause) {
-            (_, true) => {}
-            (Some((putting, stage)), false) => {
-                let actions = carry_through(state, target, &operation, putting, *stage)?;
-                end_recovered(state, &operation, actions, &mut recovered)?;
-            }
-            (None, false) if operation.kind == OperationKind::Setup => {
-                let actions = undo_setup(state, &operation)?;
-                end_recovered(state, &operation, actions, &mut recovered)?;
-            }
-            (None, false) => finish(state, &operation, &mut recovered)?,
+        if operation.kind.is_use() || of_pause {
+            continue;
         }
+        let others = operation
+            .parties
+            .iter()
+            .filter(|&name| *name != target.server);
+        let _locks = others
+            .map(|name| state.lock_server(name, "recover"))
+            .collect::<Result<Vec<_>, _>>()?;
+        finish(
+            state,
+            &operation,
+            std::slice::from_ref(target),
+            &mut recovered,
+        )?;
     }
     Ok((recovered, paused))
 }
 
-fn carry_through(
+/// Ends one operation, whatever it was: carries it through once it was committed, undoes it before.
+fn finish(
     state: &StateDir,
-    target: &Target,
     operation: &Unfinished,
-    restore: &InPlaceRestore,
-    stage: PutStage,
-) -> Result<Vec<String>, RecoverError> {
+    known: &[Target],
+    recovered: &mut Vec<Recovered>,
+) -> Result<(), RecoverError> {
     let mut log = Log::reopen(state, &operation.path)?;
-    let name = &operation.operation;
-    let note_put = || log.put();
-    in_place::carry_through(state, target, name, restore, stage, note_put).map_err(|source| {
-        RecoverError::Putting {
-            server: target.server.clone(),
-            source: Box::new(source),
-        }
-    })
-}
-
-/// Undoes a set-up, or ends one that was done already. What is lost for good is told once, and not
-/// again by each later `recover`.
-fn undo_setup(state: &StateDir, operation: &Unfinished) -> Result<Vec<String>, RecoverError> {
-    files::remove_tree(&state.work(&operation.operation))?;
-    if operation.is_set_up {
-        return Ok(undo::tidy(&operation.undos)?);
-    }
-    let mut log = Log::reopen(state, &operation.path)?;
-    // Where that can't be written it may be undone twice.
-    let note = |number| drop(log.undone(number));
-    match undo::undo_all(&operation.undos, &operation.undone, note) {
-        Ok(actions) => Ok(actions),
-        Err(UndoError::Lost(words)) => Ok(vec![words]),
-        Err(source) => Err(RecoverError::Undo {
-            operation: operation.operation.clone(),
-            source: Box::new(source),
+    let mut means = Means {
+        state,
+        known,
+        progress: &mut |_, _| {},
+    };
+    // Where what is done can't be noted, it may be done twice.
+    let ended = match &operation.rest {
+        Some(rest) => act::carry_all(rest, &operation.done, &mut means, |number, _| {
+            drop(log.done(number));
+            failpoint::hit("act:after");
         }),
+        None if operation.is_settled() => Ok(Vec::new()),
+        None => act::undo_all(&operation.undos, &operation.undone, &mut means, |number| {
+            drop(log.undone(number));
+            failpoint::hit("act:after");
+        }),
+    };
+    let name = operation.operation.clone();
+    let mut actions = match ended {
+        Ok(actions) => actions,
+        // Told once, and not again by each later `recover`.
+        Err(ActError::Lost(words)) => vec![words],
+        Err(error) if operation.rest.is_some() => {
+            return Err(RecoverError::Carry {
+                operation: name,
+                server: operation.server.clone(),
+                source: Box::new(error),
+            });
+        }
+        Err(error) => {
+            return Err(RecoverError::Undo {
+                operation: name,
+                source: Box::new(error),
+            });
+        }
+    };
+    for place in [StateDir::run_place(&name), state.work(&name)] {
+        if files::remove_tree(&place)? {
+            actions.push(format!("removed {}", place.display()));
+        }
     }
+    log.outcome("recover", &actions.join("; "))?;
+    log.end("recovered")?;
+    note(recovered, &name, &operation.server, actions);
+    Ok(())
 }
 
 /// Puts back what killed uses of this server's snapshots left; needs neither the server nor its
@@ -161,7 +172,7 @@ pub fn recover_uses(state: &StateDir, server: &str) -> Result<Vec<Recovered>, Re
     let _alone = FileLock::take_within(&state.uses_lock(), "recover", OTHER_KEEPER_FOR)?;
     for operation in log::unfinished(state, Some(server))? {
         if operation.kind.is_use() && !operation.owner.is_alive() {
-            finish(state, &operation, &mut recovered)?;
+            finish(state, &operation, &[], &mut recovered)?;
         }
     }
     Ok(recovered)
@@ -186,27 +197,7 @@ pub fn left_over(state: &StateDir, server: &str) -> Result<Vec<Recovered>, Recov
         if operation.kind.is_use() && operation.owner.is_alive() {
             continue;
         }
-        if let Some((_, stage)) = &operation.putting {
-            let action = match stage {
-                PutStage::Stopping => format!("start {server} on its data as it was"),
-                PutStage::Putting => {
-                    format!("put the snapshot in place of {server}'s data to the end")
-                }
-                PutStage::Put => format!("start {server} on the restored data"),
-            };
-            note(&mut left, &operation.operation, server, vec![action]);
-            continue;
-        }
-        if operation.kind == OperationKind::Setup {
-            let actions = match operation.is_set_up {
-                true => undo::tidy_words(&operation.undos),
-                false => undo::words(&operation.undos, &operation.undone),
-            };
-            note(&mut left, &operation.operation, server, actions);
-            continue;
-        }
-        let volumes = operation.volumes.iter().flat_map(|(_, volumes)| volumes);
-        let actions = volumes.map(|v| format!("look for {}", v.name)).collect();
+        let actions = operation.words();
         note(&mut left, &operation.operation, server, actions);
     }
     Ok(left)
@@ -254,124 +245,6 @@ pub fn put_back_alone(
         })?;
     lease::remove(state, lease)?;
     Ok(actions)
-}
-
-/// Sweeps what an unfinished operation may have left on the volumes, and ends its log.
-fn finish(
-    state: &StateDir,
-    operation: &Unfinished,
-    recovered: &mut Vec<Recovered>,
-) -> Result<(), RecoverError> {
-    let mut actions = Vec::new();
-    if operation.kind.is_use() {
-        actions.extend(clear_use(state, operation)?);
-        return end_recovered(state, operation, actions, recovered);
-    }
-    let id = operation.operation.trim_start_matches(log::DELETE_PREFIX);
-    let keep = match operation.kind {
-        // Once the manifest is written the snapshot is whole; only the end line is missing.
-        OperationKind::SnapshotCreate => state.manifest(id).exists(),
-        // Before its volumes are named nothing has gone.
-        OperationKind::SnapshotDelete => operation.volumes.is_empty(),
-        OperationKind::Pause
-        | OperationKind::RestoreInPlace
-        | OperationKind::Setup
-        | OperationKind::Verify
-        | OperationKind::Extract
-        | OperationKind::Mount
-        | OperationKind::RestoreTo => true,
-    };
-    if !keep {
-        for (backend, volumes) in &operation.volumes {
-            let swept = volume::open(*backend)
-                .and_then(|backend| backend.sweep(id, volumes))
-                .map_err(|source| RecoverError::Sweep {
-                    operation: operation.operation.clone(),
-                    source,
-                })?;
-            actions.extend(swept);
-        }
-        if files::remove(&state.manifest(id))? {
-            actions.push(format!("removed the manifest of {id}"));
-        }
-    }
-    end_recovered(state, operation, actions, recovered)
-}
-
-/// Removes the clones and directories of a use whose command is gone. Its private server died with
-/// it, and so did its mounts.
-fn clear_use(state: &StateDir, operation: &Unfinished) -> Result<Vec<String>, RecoverError> {
-    let use_id = &operation.operation;
-    let mut actions = Vec::new();
-    if state.mount_record(use_id).exists() {
-        // It was mounted to the end; only the end line is missing.
-        return Ok(actions);
-    }
-    let sweep = |source| RecoverError::Sweep {
-        operation: use_id.clone(),
-        source,
-    };
-    for path in operation.mount_points.iter().rev() {
-        let snapshot = log::snapshot_of_use(use_id);
-        if volume::mount::is_ours_at(path, &[use_id, snapshot]).map_err(sweep)?
-            && volume::mount::unmount(path).map_err(sweep)?
-        {
-            actions.push(format!("unmounted {}", path.display()));
-        }
-    }
-    for (backend, volumes) in &operation.volumes {
-        let dropped = volume::open(*backend)
-            .and_then(|backend| drop_clones(backend.as_ref(), use_id, volumes))
-            .map_err(sweep)?;
-        actions.extend(dropped);
-    }
-    for path in &operation.files {
-        if files::remove(path)? {
-            actions.push(format!("removed {}", path.display()));
-        }
-    }
-    for path in operation.directories.iter().rev() {
-        if files::remove_empty_dir(path)? {
-            actions.push(format!("removed the directory {}", path.display()));
-        }
-    }
-    for place in [StateDir::run_place(use_id), state.work(use_id)] {
-        if files::remove_tree(&place)? {
-            actions.push(format!("removed {}", place.display()));
-        }
-    }
-    Ok(actions)
-}
-
-/// Removes the clones of a use. Its private server may have been killed a moment ago: until the
-/// kernel has taken it apart, the mounts of its room are there.
-pub fn drop_clones(
-    backend: &dyn Backend,
-    use_id: &str,
-    planned: &[PlannedVolume],
-) -> Result<Vec<String>, VolumeError> {
-    let until = Instant::now() + STILL_DYING_FOR;
-    loop {
-        match backend.drop_clones(use_id, planned) {
-            Err(VolumeError::Busy { .. }) if Instant::now() < until => {
-                std::thread::sleep(LOOK_AGAIN);
-            }
-            ended => return ended,
-        }
-    }
-}
-
-fn end_recovered(
-    state: &StateDir,
-    operation: &Unfinished,
-    actions: Vec<String>,
-    recovered: &mut Vec<Recovered>,
-) -> Result<(), RecoverError> {
-    let mut log = Log::reopen(state, &operation.path)?;
-    log.outcome("recover", &actions.join("; "))?;
-    log.end("recovered")?;
-    note(recovered, &operation.operation, &operation.server, actions);
-    Ok(())
 }
 
 fn note(recovered: &mut Vec<Recovered>, operation: &str, server: &str, actions: Vec<String>) {

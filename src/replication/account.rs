@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::error::SetupError;
 use super::warning::Warning;
-use super::work::{Outcome, Who, Work};
+use super::work::{Who, Work};
 use crate::config::{Secret, credentials};
 use crate::journal::StateDir;
+use crate::journal::operation::{InHand, Outcome};
 use crate::server::flavour::quote_text;
 use crate::server::pair::Account;
 use crate::server::session::{READ_LIMIT, ServerError, Session, SessionError};
@@ -148,7 +149,6 @@ pub fn ensure(
         for statement in flavour.create_replication_account(account, &password, tls) {
             session = session.execute_secret(&statement, &shown, STATEMENT_LIMIT)?;
         }
-        failpoint::hit("setup-account");
         return Ok(Outcome::Changed(format!(
             "made {account} on {}, which may replicate and nothing else",
             work.source.name
@@ -179,13 +179,12 @@ pub fn ensure(
         done.push("made it require TLS");
     }
     drop(session);
-    failpoint::hit("setup-account");
     Ok(Outcome::Changed(format!("{account}: {}", done.join(", "))))
 }
 
 fn write_password(work: &mut Work<'_>, file: &Path) -> Result<Secret, SetupError> {
     let password = new_password()?;
-    work.before_file(file)?;
+    work.note_file(file)?;
     if let Some(parent) = file.parent() {
         files::make_private_dir(parent)?;
     }

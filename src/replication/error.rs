@@ -4,6 +4,7 @@ use crate::journal::state::StateError;
 use crate::server::SessionError;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::error::Refusal;
+use crate::sys::cancel::Interrupted;
 use crate::sys::files::FileError;
 
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +65,12 @@ impl SetupError {
             | Self::Session(_)
             | Self::Other(_)) => other,
         }
+    }
+}
+
+impl From<Interrupted> for SetupError {
+    fn from(error: Interrupted) -> Self {
+        Self::Other(error.into())
     }
 }
 

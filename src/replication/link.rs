@@ -10,8 +10,9 @@ use super::observe::compact;
 use super::plan::Linked;
 use super::request::Prepared;
 use super::warning::Warning;
-use super::work::{Outcome, Who, Work, interrupted};
+use super::work::{Who, Work, interrupted};
 use crate::config::Secret;
+use crate::journal::operation::Outcome;
 use crate::server::channel::ChannelName;
 use crate::server::pair::LinkWish;
 use crate::server::replication::{Channel, ThreadState, observe_channels};
@@ -92,7 +93,6 @@ pub fn point(
     }
     let shown = format!("CHANGE … TO … HOST = '{host}', PORT = {port}");
     session.execute_secret(&flavour.point_at(&wish), &shown, STATEMENT_LIMIT)?;
-    failpoint::hit("setup-linked");
     Ok(Outcome::Changed(format!(
         "{} follows {host}:{port} by GTID as {}{}",
         work.replica.name,
@@ -179,7 +179,6 @@ pub fn close(work: &mut Work<'_>) -> Result<Outcome, SetupError> {
         }),
     }
     drop(session);
-    failpoint::hit("setup-closed");
     let replica = &work.replica.name;
     Ok(match done.is_empty() {
         true => Outcome::AlreadySo(format!("{replica} has {name}")),
@@ -211,7 +210,6 @@ pub fn start(
     for statement in flavour.start_channel(&channel) {
         session = session.execute(&statement, STATEMENT_LIMIT)?;
     }
-    failpoint::hit("setup-started");
     let since = Instant::now();
     let mut was_renewed = !matches!(ready.plan.linked, Linked::AsWanted(_));
     loop {
@@ -374,7 +372,6 @@ pub fn catch_up(
             sleep(LOOK_EVERY);
         }
         if round.elapsed() < NEAR_ENOUGH {
-            failpoint::hit("setup-caught-up");
             return Ok(Outcome::Verified(format!(
                 "{} has {wanted_text}",
                 work.replica.name

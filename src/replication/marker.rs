@@ -4,7 +4,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::error::SetupError;
-use super::work::{Outcome, Who, Work};
+use super::work::{Who, Work};
+use crate::journal::operation::Outcome;
 use crate::server::flavour::quote_text;
 use crate::server::session::{READ_LIMIT, Session, SessionError};
 use crate::snapshot::id::random_hex;
@@ -58,7 +59,6 @@ pub fn ensure_table(work: &mut Work<'_>) -> Result<Outcome, SetupError> {
         session = session.execute("CREATE DATABASE understudy", STATEMENT_LIMIT)?;
     }
     session.execute(TABLE, STATEMENT_LIMIT)?;
-    failpoint::hit("setup-table");
     Ok(Outcome::Changed(format!(
         "made understudy.marker on {}",
         work.source.name

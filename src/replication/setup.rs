@@ -16,8 +16,10 @@ use super::plan::{self, Linked, Provision, Side};
 use super::provision;
 use super::request::{Prepared, Request};
 use super::warning::Warning;
-use super::work::{Party, Step, Work};
+use super::work::Work;
 use crate::config::{PairConfig, ServerConfig, TlsMode};
+use crate::journal::InHand;
+use crate::journal::operation::Step;
 use crate::server::pair::Account;
 use crate::server::session::Session;
 use crate::snapshot::Context;
@@ -281,7 +283,7 @@ pub fn perform(ctx: &Context, request: &Request, seen: &Prepared) -> Result<Repo
             "Look at it, and run setup again.",
         ));
     }
-    let party = |config, side: &Side| Party::of(ctx, config, &side.identity, &side.flavour);
+    let party = |config, side: &Side| ctx.party(config, &side.identity, &side.flavour);
     let source = party(&ready.source, &ready.source_side)?;
     let replica = party(&ready.replica, &ready.replica_side)?;
     let mut work = Work::begin(ctx, source, replica)?;

@@ -1,40 +1,16 @@
 //! A set-up in hand: its journal with the undo of each step, its two servers, what was done so far.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::time::Instant;
-
-use serde::Serialize;
+use std::path::PathBuf;
 
 use super::error::SetupError;
 use super::warning::Warning;
-use crate::config::ServerConfig;
-use crate::journal::log::SET_UP_STEP;
-use crate::journal::undo::{self, Reach, Undo, UndoError};
-use crate::journal::{Log, OperationKind};
-use crate::server::session::{Session, Target};
-use crate::server::{Flavour, Identity};
-use crate::snapshot::{Context, SnapshotError};
-use crate::sys::{clock, failpoint, files};
-
-/// What came of a step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    Changed(String),
-    AlreadySo(String),
-    /// Something was looked at, and it is as it should be.
-    Verified(String),
-}
-
-/// One step as it is reported.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Step {
-    pub name: &'static str,
-    /// changed, already-so, verified; in a dry run also would-change and would-verify.
-    pub result: &'static str,
-    pub detail: String,
-    pub ms: u64,
-}
+use crate::journal::act::{self, Act, ActError, Rest};
+use crate::journal::operation::Step;
+use crate::journal::{Beginning, InHand, Operation, OperationKind, Party};
+use crate::server::session::Session;
+use crate::snapshot::Context;
+use crate::sys::cancel::Interrupted;
+use crate::sys::{clock, files};
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,74 +19,40 @@ pub enum Who {
     Replica,
 }
 
-/// A server of the pair.
-#[derive(Debug, Clone)]
-pub struct Party {
-    pub name: String,
-    pub target: Target,
-    pub identity: Identity,
-    pub flavour: Flavour,
-    credentials: Option<PathBuf>,
-}
-
-impl Party {
-    pub fn of(
-        ctx: &Context,
-        config: &ServerConfig,
-        identity: &Identity,
-        flavour: &Flavour,
-    ) -> Result<Self, SetupError> {
-        Ok(Self {
-            name: config.name.clone(),
-            target: ctx.target(config)?,
-            identity: identity.clone(),
-            flavour: flavour.clone(),
-            credentials: config.credentials.clone(),
-        })
-    }
-
-    pub fn reach(&self) -> Reach {
-        Reach {
-            server: self.name.clone(),
-            address: self.target.address.clone(),
-            credentials: self.credentials.clone(),
-            tls: self.target.tls,
-            tls_ca: self.target.tls_ca.clone(),
-            identity: self.identity.clone(),
-        }
-    }
-}
-
 pub struct Work<'a> {
     pub ctx: &'a Context,
-    /// `setup-db2-20261122T020000Z-7f3a`
-    pub id: String,
     pub source: Party,
     pub replica: Party,
-    pub steps: Vec<Step>,
     pub warnings: Vec<Warning>,
     /// Links that use the replication account have to be told.
     pub password_is_new: bool,
-    log: Log,
-    undos: Vec<Undo>,
+    /// Its own data directory meanwhile, where that was exchanged.
+    pub aside: Option<PathBuf>,
+    operation: Operation,
 }
 
 impl<'a> Work<'a> {
     pub fn begin(ctx: &'a Context, source: Party, replica: Party) -> Result<Self, SetupError> {
         let id = crate::snapshot::id::new(&format!("setup-{}", replica.name), clock::now());
-        let log = Log::begin(&ctx.state, &id, OperationKind::Setup, &replica.name)?;
-        failpoint::hit("setup-begun");
+        let operation = ctx.begin(Beginning {
+            operation: &id,
+            kind: OperationKind::Setup,
+            parties: &[&replica.name, &source.name],
+            settled_by: None,
+        })?;
         Ok(Self {
             ctx,
-            id,
             source,
             replica,
-            steps: Vec::new(),
             warnings: Vec::new(),
             password_is_new: false,
-            log,
-            undos: Vec::new(),
+            aside: None,
+            operation,
         })
+    }
+
+    pub fn id(&self) -> &str {
+        &self.operation.id
     }
 
     pub fn party(&self, who: Who) -> &Party {
@@ -122,8 +64,7 @@ impl<'a> Work<'a> {
 
     /// A connection to the server that was planned for.
     pub fn session(&self, who: Who) -> Result<Session, SetupError> {
-        let party = self.party(who);
-        Ok(Session::connect_to(&party.target, &party.identity)?)
+        Ok(self.party(who).session()?)
     }
 
     /// Journals how what is about to be done is undone.
@@ -134,11 +75,11 @@ impl<'a> Work<'a> {
         statements: Vec<String>,
     ) -> Result<(), SetupError> {
         let on = self.party(who).reach();
-        self.note(Undo::Statements {
+        Ok(self.note(Act::Statements {
             on,
             words: words.to_owned(),
             statements,
-        })
+        })?)
     }
 
     /// As `before`, for what stays out of the replica's binary log.
@@ -147,63 +88,29 @@ impl<'a> Work<'a> {
         words: &str,
         statements: Vec<String>,
     ) -> Result<(), SetupError> {
-        let statements = undo::unlogged(&self.replica.flavour, statements);
+        let statements = act::unlogged(&self.replica.flavour, statements);
         self.before(Who::Replica, words, statements)
     }
 
-    pub fn before_file(&mut self, path: &Path) -> Result<(), SetupError> {
-        self.note(Undo::File {
-            path: path.to_owned(),
-        })
-    }
-
-    pub fn note(&mut self, undo: Undo) -> Result<(), SetupError> {
-        self.log.undo(&undo)?;
-        self.undos.push(undo);
-        Ok(())
-    }
-
-    /// Does one step, unless it is time to put things back.
-    pub fn step(
-        &mut self,
-        name: &'static str,
-        act: impl FnOnce(&mut Self) -> Result<Outcome, SetupError>,
-    ) -> Result<(), SetupError> {
-        self.ctx.cancel.check(name)?;
-        let since = Instant::now();
-        self.log.intent(name)?;
-        let outcome = act(self)?;
-        let (result, detail) = match outcome {
-            Outcome::Changed(detail) => ("changed", detail),
-            Outcome::AlreadySo(detail) => ("already-so", detail),
-            Outcome::Verified(detail) => ("verified", detail),
-        };
-        self.log.outcome(name, result)?;
-        self.ctx
-            .progress
-            .step(name, format!("{result}: {detail}"), since);
-        self.steps.push(Step {
-            name,
-            result,
-            detail,
-            ms: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
-        });
-        Ok(())
-    }
-
-    /// From here on nothing is put back any more; if this fails, it still is.
+    /// From here on nothing is put back any more; what was moved aside goes.
     pub fn settle(&mut self) -> Result<(), SetupError> {
-        files::remove_tree(&self.ctx.state.work(&self.id))?;
-        failpoint::hit("setup-done");
-        self.log.outcome(SET_UP_STEP, "done")?;
-        failpoint::hit("setup-settled");
-        Ok(())
+        files::remove_tree(&self.ctx.state.work(self.id()))?;
+        let path = self.aside.clone();
+        let tidy = path.map(|path| Rest {
+            act: Act::Tree { path },
+            gate: false,
+        });
+        Ok(self.operation.commit(tidy.into_iter().collect())?)
     }
 
     /// After it is settled: what was moved aside goes, now or by `recover`.
     pub fn end(mut self) -> (Vec<Step>, Vec<Warning>) {
-        let tidied = match undo::tidy(&self.undos) {
-            Ok(_) => self.log.end("done").map_err(|error| error.to_string()),
+        let steps = std::mem::take(&mut self.operation.steps);
+        let tidied = match self.operation.carry(&[], |_, _, _| {}) {
+            Ok(_) => self
+                .operation
+                .end("done")
+                .map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = tidied {
@@ -216,22 +123,15 @@ impl<'a> Work<'a> {
                 ),
             });
         }
-        (self.steps, self.warnings)
+        (steps, self.warnings)
     }
 
     /// Puts everything back after a failure; the failure, or why an operator is needed.
-    pub fn put_back(mut self, failure: SetupError) -> SetupError {
+    pub fn put_back(self, failure: SetupError) -> SetupError {
         let name = self.replica.name.clone();
-        drop(files::remove_tree(&self.ctx.state.work(&self.id)));
-        let since = Instant::now();
-        // Where that can't be written it may be undone twice.
-        let note = |number| drop(self.log.undone(number));
-        match undo::undo_all(&self.undos, &BTreeSet::new(), note) {
-            Ok(actions) => {
-                drop(self.log.end(&format!("failed: {failure}")));
-                for action in &actions {
-                    self.ctx.progress.step("undo", action.as_str(), since);
-                }
+        drop(files::remove_tree(&self.ctx.state.work(self.id())));
+        match self.operation.put_back(&failure.to_string()) {
+            Ok(_) => {
                 match failure {
                     // A refusal after changes were made and put back is a failure.
                     SetupError::Refused { refusals } => SetupError::Failed {
@@ -246,8 +146,7 @@ impl<'a> Work<'a> {
                     other => other,
                 }
             }
-            Err(UndoError::Lost(words)) => {
-                drop(self.log.end(&format!("failed: {failure}; {words}")));
+            Err(ActError::Lost(words)) => {
                 let hint = match &failure {
                     SetupError::Failed {
                         hint: Some(hint), ..
@@ -267,7 +166,13 @@ impl<'a> Work<'a> {
     }
 }
 
+impl InHand for Work<'_> {
+    fn operation(&mut self) -> &mut Operation {
+        &mut self.operation
+    }
+}
+
 /// An interruption, as everywhere.
 pub fn interrupted(step: &'static str) -> SetupError {
-    SetupError::Other(SnapshotError::Interrupted { step })
+    Interrupted { step }.into()
 }

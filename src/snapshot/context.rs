@@ -1,36 +1,12 @@
 //! What every command of this room is handed: configuration, state, and whether to go on.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use crate::config::{Config, ServerConfig, credentials};
-use crate::journal::StateDir;
-use crate::server::Target;
+use crate::journal::operation::Surroundings;
+use crate::journal::{Beginning, Operation, Party, StateDir};
+use crate::server::{Flavour, Identity, Target};
 use crate::snapshot::error::SnapshotError;
-use crate::snapshot::progress::Progress;
-
-/// Set by a signal; looked at between steps and in every wait.
-#[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    pub fn set(&self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
-    }
-
-    /// An error when it is time to put things back.
-    pub fn check(&self, step: &'static str) -> Result<(), SnapshotError> {
-        if self.is_set() {
-            Err(SnapshotError::Interrupted { step })
-        } else {
-            Ok(())
-        }
-    }
-}
+use crate::sys::cancel::Cancel;
+use crate::sys::progress::Progress;
 
 pub struct Context {
     pub config: Config,
@@ -40,6 +16,32 @@ pub struct Context {
 }
 
 impl Context {
+    /// Begins an operation; its journal is there from now on.
+    pub fn begin(&self, beginning: Beginning<'_>) -> Result<Operation, SnapshotError> {
+        let surroundings = Surroundings {
+            state: &self.state,
+            progress: &self.progress,
+            cancel: &self.cancel,
+        };
+        Ok(Operation::begin(&surroundings, beginning)?)
+    }
+
+    /// A server as an operation knows it.
+    pub fn party(
+        &self,
+        config: &ServerConfig,
+        identity: &Identity,
+        flavour: &Flavour,
+    ) -> Result<Party, SnapshotError> {
+        Ok(Party {
+            name: config.name.clone(),
+            target: self.target(config)?,
+            identity: identity.clone(),
+            flavour: flavour.clone(),
+            credentials: config.credentials.clone(),
+        })
+    }
+
     pub fn server(&self, name: &str) -> Result<&ServerConfig, SnapshotError> {
         self.config
             .servers

@@ -1,10 +1,12 @@
 //! Why a snapshot command didn't do what was asked, sorted by what it leaves behind.
 
+use crate::journal::act::ActError;
 use crate::journal::putback::PutBackError;
 use crate::journal::recover::RecoverError;
 use crate::journal::state::StateError;
 use crate::journal::watchdog::WatchdogError;
 use crate::server::SessionError;
+use crate::sys::cancel::Interrupted;
 use crate::sys::files::FileError;
 use crate::volume::VolumeError;
 
@@ -54,8 +56,8 @@ pub enum SnapshotError {
         hint: Option<String>,
     },
     /// SIGINT or SIGTERM; what had been changed was put back.
-    #[error("interrupted while {step}")]
-    Interrupted { step: &'static str },
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
     /// Something needs an operator.
     #[error("{reason}")]
     NeedsOperator { reason: String, hint: String },
@@ -115,21 +117,36 @@ impl From<StateError> for SnapshotError {
 
 impl From<RecoverError> for SnapshotError {
     fn from(error: RecoverError) -> Self {
+        if let RecoverError::State(error) = error {
+            return error.into();
+        }
         Self::NeedsOperator {
             hint: match &error {
                 RecoverError::PutBack { .. } => {
                     "Make the server reachable, then run `understudy recover`.".to_owned()
                 }
-                RecoverError::Putting { server, .. } => format!(
+                RecoverError::Carry { server, .. } => format!(
                     "Cure that, then run `understudy recover {server}`; {server} isn't to be \
                      started by hand before."
                 ),
-                RecoverError::Undo { .. } => {
-                    "Make both servers of the pair reachable, then run `understudy recover`."
-                        .to_owned()
-                }
-                RecoverError::Sweep { .. } => {
-                    "Cure what the storage says, then run `understudy recover`.".to_owned()
+                RecoverError::Undo { source, .. } => match source.as_ref() {
+                    ActError::Volume(_) => {
+                        "Cure what the storage says, then run `understudy recover`.".to_owned()
+                    }
+                    ActError::Unreachable { .. }
+                    | ActError::GoesOn { .. }
+                    | ActError::NotRunning { .. }
+                    | ActError::Session(_)
+                    | ActError::File(_)
+                    | ActError::Service(_)
+                    | ActError::Several(_)
+                    | ActError::Lost(_) => {
+                        "Make both servers of the pair reachable, then run `understudy recover`."
+                            .to_owned()
+                    }
+                },
+                RecoverError::State(_) => {
+                    "Wait until that ends, then run `understudy recover`.".to_owned()
                 }
                 RecoverError::Lease { path, .. } => format!(
                     "Look at the replica's SQL threads with `understudy resume`, then remove {}.",

@@ -8,7 +8,6 @@ pub mod id;
 pub mod keep;
 pub mod manifest;
 pub mod observe;
-pub mod progress;
 pub mod prove;
 pub mod restore;
 pub mod take;

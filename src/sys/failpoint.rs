@@ -26,9 +26,6 @@ pub const PLACES: [&str; 18] = [
     "sealed",
 ];
 
-/// The places of a deletion.
-pub const DELETE_PLACES: [&str; 2] = ["delete-begun", "volume-deleted"];
-
 /// The places of a verification, in its order. Tests walk this list too.
 pub const USE_PLACES: [&str; 8] = [
     "use-begun",
@@ -41,44 +38,26 @@ pub const USE_PLACES: [&str; 8] = [
     "proven",
 ];
 
-/// The places of a restore in place, each back-end's own left out.
-pub const INPLACE_PLACES: [&str; 7] = [
-    "inplace-begun",
-    "inplace-kept",
-    "inplace-stopped",
-    "inplace-putting",
-    "put-one",
-    "inplace-put",
-    "inplace-started",
-];
-
-/// The places of a set-up that is provisioned by a dump, in its order.
-pub const SETUP_PLACES: [&str; 17] = [
-    "setup-begun",
+/// Places within steps of operations; those around each step, the commit and what comes after it are
+/// named by the operation itself, `STEP:before` and so on.
+pub const INSIDE_DELETE: [&str; 1] = ["volume-deleted"];
+pub const INSIDE_RESTORE: [&str; 1] = ["put-one"];
+pub const INSIDE_DUMP: [&str; 8] = [
     "setup-password",
-    "setup-account",
-    "setup-table",
-    "setup-opened",
     "setup-loading",
     "setup-flowing",
     "setup-loaded",
     "setup-accounts-copied",
     "setup-positioned",
     "setup-linking",
-    "setup-linked",
-    "setup-closed",
-    "setup-started",
-    "setup-caught-up",
     "setup-marked",
-    "setup-done",
 ];
-
-/// Those of a clone and of an exchanged data directory besides.
-pub const SETUP_CLONE_PLACES: [&str; 2] = ["setup-cloning", "setup-cloned"];
-pub const SETUP_EXCHANGE_PLACES: [&str; 6] = [
+pub const INSIDE_CLONE: [&str; 2] = ["setup-cloning", "setup-cloned"];
+pub const INSIDE_EXCHANGE: [&str; 7] = [
     "setup-backing-up",
     "setup-backed-up",
     "setup-prepared",
+    "setup-flowing",
     "setup-stopped",
     "setup-aside",
     "setup-exchanged",

@@ -4,6 +4,7 @@
 //! nothing of databases or snapshots.
 
 pub mod ask;
+pub mod cancel;
 pub mod clock;
 pub mod dialogue;
 pub mod exec;
@@ -17,6 +18,7 @@ pub mod lock;
 pub mod memory;
 pub mod parallel;
 pub mod process;
+pub mod progress;
 pub mod random;
 pub mod room;
 pub mod socket;

@@ -17,6 +17,7 @@ pub mod small_state;
 pub mod storage;
 pub mod strikes;
 pub mod tool;
+pub mod walk;
 
 use std::process::Command;
 use std::thread::sleep;

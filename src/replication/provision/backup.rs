@@ -6,9 +6,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{reopen, swap};
+use crate::journal::operation::Outcome;
 use crate::replication::error::SetupError;
 use crate::replication::request::Prepared;
-use crate::replication::work::{Outcome, Who, Work, interrupted};
+use crate::replication::work::{Who, Work, interrupted};
 use crate::server::{client, pair};
 use crate::sys::exec::Program;
 use crate::sys::flow::{self, End, FlowError, Told};
@@ -48,7 +49,7 @@ pub fn bring(work: &mut Work<'_>, ready: &Prepared) -> Result<Outcome, SetupErro
     };
     let places = swap::places(ready)?;
     swap::make_new(work, &places)?;
-    let place = work.ctx.state.work(&work.id);
+    let place = work.ctx.state.work(work.id());
     files::make_private_dir(&place)?;
     let options = place.join("backup.cnf");
     let text = client::option_file(&work.source.flavour, &work.source.target);

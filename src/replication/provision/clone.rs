@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use super::{attempt, reopen};
 use crate::config::Secret;
-use crate::journal::undo::{self, Undo};
+use crate::journal::act::{self, Act};
+use crate::journal::operation::{InHand, Outcome};
 use crate::replication::account;
 use crate::replication::error::SetupError;
 use crate::replication::observe;
 use crate::replication::plan;
 use crate::replication::request::Prepared;
-use crate::replication::work::{Outcome, Who, Work, interrupted};
+use crate::replication::work::{Who, Work, interrupted};
 use crate::server::flavour::{quote_name, quote_text};
 use crate::server::pair::{Account, OWN_SCHEMA, PLUGIN_IN_USE, is_undone_already};
 use crate::server::replication::observe_channels;
@@ -50,7 +51,7 @@ pub fn bring(work: &mut Work<'_>, ready: &Prepared) -> Result<Outcome, SetupErro
     // The first thing to be undone: nothing else goes while it still clones, or is down.
     let service = ready.replica.service.as_ref();
     let service = service.and_then(|service| service.control.clone());
-    work.note(Undo::Clone {
+    work.note(Act::Clone {
         on: work.replica.reach(),
         service,
         donor: work.source.reach(),
@@ -97,7 +98,7 @@ fn note_undo(work: &mut Work<'_>, ready: &Prepared) -> Result<(), SetupError> {
         .map(ToString::to_string)
         .collect();
     if !lost.is_empty() {
-        work.note(Undo::Lost {
+        work.note(Act::Lost {
             words: format!(
                 "accounts that only {} had are gone ({})",
                 work.replica.name,
@@ -131,7 +132,7 @@ fn note_undo(work: &mut Work<'_>, ready: &Prepared) -> Result<(), SetupError> {
     }));
     statements.insert(0, "SET GLOBAL read_only = OFF".to_owned());
     statements.insert(0, "SET GLOBAL super_read_only = OFF".to_owned());
-    let statements = undo::unlogged(&flavour, statements);
+    let statements = act::unlogged(&flavour, statements);
     work.before(Who::Replica, "drop what was cloned", statements)
 }
 

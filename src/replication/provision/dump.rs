@@ -11,12 +11,13 @@ use std::time::Instant;
 
 use super::park_events;
 use crate::config::ServerConfig;
+use crate::journal::operation::Outcome;
 use crate::replication::account;
 use crate::replication::error::SetupError;
 use crate::replication::observe;
 use crate::replication::plan::{self, Side};
 use crate::replication::request::{Prepared, Request};
-use crate::replication::work::{Outcome, Who, Work, interrupted};
+use crate::replication::work::{Who, Work, interrupted};
 use crate::server::client::{self, DumpPosition};
 use crate::server::flavour::quote_name;
 use crate::server::pair::{self, Account, OWN_SCHEMA};
@@ -149,7 +150,7 @@ fn quiet_events(work: &mut Work<'_>) -> Result<bool, SetupError> {
 
 /// Passwords stand in files that only we may read, never in arguments.
 fn write_options(work: &Work<'_>) -> Result<(PathBuf, PathBuf), SetupError> {
-    let place = work.ctx.state.work(&work.id);
+    let place = work.ctx.state.work(work.id());
     files::make_private_dir(&place)?;
     let write = |name: &str, who: Who| -> Result<PathBuf, SetupError> {
         let party = work.party(who);

@@ -11,9 +11,10 @@ use self::tools::Tools;
 use super::error::SetupError;
 use super::plan::{Plan, Provision, Side};
 use super::request::{Prepared, Request};
-use super::work::{Outcome, Who, Work};
+use super::work::{Who, Work};
 use crate::config::ServerConfig;
-use crate::journal::undo::Undo;
+use crate::journal::act::Act;
+use crate::journal::operation::{InHand, Outcome};
 use crate::server::flavour::{quote_name, quote_text};
 use crate::server::session::{READ_LIMIT, Session, Target};
 use crate::snapshot::Context;
@@ -115,7 +116,6 @@ pub fn open(work: &mut Work<'_>) -> Result<Outcome, SetupError> {
         session = session.execute(&format!("SET GLOBAL {name} = OFF"), STATEMENT_LIMIT)?;
     }
     drop(session);
-    failpoint::hit("setup-opened");
     Ok(match done.is_empty() {
         true => Outcome::AlreadySo(format!("{} can be written to", work.replica.name)),
         false => Outcome::Changed(format!(
@@ -129,7 +129,7 @@ pub fn open(work: &mut Work<'_>) -> Result<Outcome, SetupError> {
 /// Drops what the replica has of its own, as the user said it may be.
 pub fn erase(work: &mut Work<'_>, ready: &Prepared) -> Result<Outcome, SetupError> {
     let name = work.replica.name.clone();
-    work.note(Undo::Lost {
+    work.note(Act::Lost {
         words: format!(
             "{name} has lost what --replace said ({}) and doesn't follow anyone",
             ready.plan.erases.join(", ")

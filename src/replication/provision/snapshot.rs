@@ -4,10 +4,11 @@
 use std::path::Path;
 
 use super::{reopen, swap};
+use crate::journal::operation::Outcome;
 use crate::replication::error::SetupError;
 use crate::replication::plan::Side;
 use crate::replication::request::Prepared;
-use crate::replication::work::{Outcome, Who, Work};
+use crate::replication::work::{Who, Work};
 use crate::server::pair;
 use crate::snapshot::keep::catalog;
 use crate::snapshot::restore::directory;

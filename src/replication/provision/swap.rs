@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::config::ServiceControl;
+use crate::journal::InHand;
+use crate::journal::act::Act;
 use crate::journal::service::{self, SERVICE_LIMIT, ServiceError};
-use crate::journal::undo::Undo;
 use crate::replication::error::SetupError;
 use crate::replication::request::Prepared;
 use crate::replication::work::{Who, Work};
@@ -72,7 +73,7 @@ pub fn places(ready: &Prepared) -> Result<Places, SetupError> {
 
 /// Makes the new directory, which goes again after a failure.
 pub fn make_new(work: &mut Work<'_>, places: &Places) -> Result<(), SetupError> {
-    work.note(Undo::Tree {
+    work.note(Act::Tree {
         path: places.new.clone(),
     })?;
     Ok(files::make_private_dir(&places.new)?)
@@ -89,12 +90,13 @@ pub fn exchange(work: &mut Work<'_>, places: &Places) -> Result<(), SetupError> 
         files::write_for(&places.new.join("auto.cnf"), identity.as_bytes(), owner)?;
     }
     let on = work.replica.reach();
-    work.note(Undo::DataDir {
+    work.note(Act::DataDir {
         on,
         service: places.service.clone(),
         data_dir: places.data_dir.clone(),
         aside: places.aside.clone(),
     })?;
+    work.aside = Some(places.aside.clone());
     service::stop(
         &places.service,
         &work.replica.target,

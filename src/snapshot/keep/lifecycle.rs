@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::journal::log::DELETE_PREFIX;
-use crate::journal::{Log, OperationKind, recover};
+use crate::journal::act::{Act, Rest};
+use crate::journal::{Beginning, OperationKind, recover};
 use crate::snapshot::context::Context;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::keep::catalog;
@@ -75,14 +75,7 @@ fn lock(
 fn remove(ctx: &Context, manifest: &Manifest) -> Result<(), SnapshotError> {
     let _alone = ctx.state.own_snapshot(&manifest.id, "snapshot delete")?;
     refuse_mounted(ctx, manifest)?;
-    let operation = format!("{DELETE_PREFIX}{}", manifest.id);
-    let mut log = Log::begin(
-        &ctx.state,
-        &operation,
-        OperationKind::SnapshotDelete,
-        &manifest.server,
-    )?;
-    let planned = manifest
+    let volumes = manifest
         .volumes
         .iter()
         .map(|volume| PlannedVolume {
@@ -90,21 +83,28 @@ fn remove(ctx: &Context, manifest: &Manifest) -> Result<(), SnapshotError> {
             name: volume.name.clone(),
         })
         .collect();
-    let backend = match volume::open(manifest.backend_kind) {
-        Ok(backend) => backend,
-        Err(error) => {
-            log.end("refused")?;
-            return Err(error.into());
-        }
+    let backend = volume::open(manifest.backend_kind)?;
+    let mut operation = ctx.begin(Beginning {
+        operation: &format!("delete-{}", manifest.id),
+        kind: OperationKind::SnapshotDelete,
+        parties: &[&manifest.server],
+        settled_by: None,
+    })?;
+    let volumes = Act::Volumes {
+        id: manifest.id.clone(),
+        backend: manifest.backend_kind,
+        volumes,
+    };
+    let record = Act::File {
+        path: ctx.state.manifest(&manifest.id),
     };
     // Before anything goes: killed from here on, the rest is for `recover`.
-    log.volumes(manifest.backend_kind, planned)?;
-    failpoint::hit("delete-begun");
+    operation.commit([volumes, record].map(|act| Rest { act, gate: true }).into())?;
     for (index, volume) in manifest.volumes.iter().enumerate() {
         match backend.delete(&manifest.id, volume) {
             Ok(_) => {}
             Err(error) if index == 0 => {
-                log.end(&format!("refused: {error}"))?;
+                operation.end(&format!("refused: {error}"))?;
                 return Err(error.into());
             }
             Err(error) => return Err(half_deleted(manifest, &error)),
@@ -114,7 +114,7 @@ fn remove(ctx: &Context, manifest: &Manifest) -> Result<(), SnapshotError> {
     failpoint::hit("volume-deleted");
     files::remove(&ctx.state.manifest(&manifest.id))?;
     ctx.state.forget_snapshot_lock(&manifest.id);
-    log.end("done")?;
+    operation.end("done")?;
     Ok(())
 }
 

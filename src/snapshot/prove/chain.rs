@@ -19,6 +19,7 @@ use crate::snapshot::manifest::{Manifest, Proof};
 use crate::snapshot::prove::boot_log::Flaw;
 use crate::snapshot::prove::clone_session::{CloneFailure, CloneSession};
 use crate::snapshot::prove::private_server::{self, Booted, Failure};
+use crate::sys::cancel::Interrupted;
 use crate::sys::exec::Program;
 use crate::sys::flow::{self, End, FlowError, Told};
 use crate::sys::{failpoint, files, room};
@@ -311,9 +312,11 @@ fn replay(
         };
         match flow::flow(&from, &into, tell) {
             Ok(_) => Ok(()),
-            Err(FlowError::Stopped) => Err(Failure::Other(SnapshotError::Interrupted {
-                step: "replaying the binary logs",
-            })),
+            Err(FlowError::Stopped) => {
+                Err(Failure::Other(SnapshotError::Interrupted(Interrupted {
+                    step: "replaying the binary logs",
+                })))
+            }
             // The older snapshot isn't where these logs go on, or they aren't whole.
             Err(FlowError::Into(error)) => Err(Failure::Flaw {
                 flaw: Flaw::RowsDiffer,

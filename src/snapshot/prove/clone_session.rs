@@ -7,7 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::journal::{Log, OperationKind, StateDir, recover};
+use crate::journal::act::{self, Act};
+use crate::journal::{Beginning, Operation, OperationKind, StateDir, recover};
 use crate::snapshot::context::Context;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::id;
@@ -32,7 +33,7 @@ pub struct CloneSession<'a> {
     /// `verify-db2-20261122T020000Z-7f3a-x1y2`
     pub id: String,
     pub backend: Box<dyn Backend>,
-    log: Option<Log>,
+    operation: Option<Operation>,
     planned: Vec<PlannedVolume>,
     /// Empty directories that stand in for origins which aren't there.
     made: Vec<PathBuf>,
@@ -72,14 +73,20 @@ impl<'a> CloneSession<'a> {
         let manifest = catalog::find(ctx, &manifest.id)?;
         let backend = volume::open(manifest.backend_kind)?;
         let id = id::of_use(word, &manifest.id);
-        let log = Log::begin(&ctx.state, &id, kind, &manifest.server)?;
+        let operation = ctx.begin(Beginning {
+            operation: &id,
+            kind,
+            parties: &[&manifest.server],
+            // What is mounted and stays so has a record of its own.
+            settled_by: (kind == OperationKind::Mount).then(|| ctx.state.mount_record(&id)),
+        })?;
         failpoint::hit("use-begun");
         Ok(Self {
             ctx,
             manifest,
             id,
             backend,
-            log: Some(log),
+            operation: Some(operation),
             planned: Vec::new(),
             made: Vec::new(),
             _held: held,
@@ -143,14 +150,18 @@ impl<'a> CloneSession<'a> {
                 .map_err(|error| CloneFailure::Other(error.into()))?;
             self.planned.push(planned);
         }
-        let (kind, planned) = (self.manifest.backend_kind, self.planned.clone());
-        if let Some(log) = &mut self.log {
-            log.volumes(kind, planned).map_err(SnapshotError::from)?;
-        }
+        self.note(Act::Clones {
+            use_id: self.id.clone(),
+            backend: self.manifest.backend_kind,
+            volumes: self.planned.clone(),
+        })?;
         failpoint::hit("clone-planned");
         let mut stands = Vec::new();
         for (request, planned) in requests.iter().zip(self.planned.clone()) {
-            self.ctx.cancel.check("cloning")?;
+            self.ctx
+                .cancel
+                .check("cloning")
+                .map_err(SnapshotError::from)?;
             let progress = &mut |done, total| self.ctx.progress.bytes(done, total);
             let clone = self
                 .backend
@@ -237,25 +248,31 @@ impl<'a> CloneSession<'a> {
 
     /// Says in the journal that something is about to be mounted for everybody to see.
     pub fn note_mount_point(&mut self, path: &Path) -> Result<(), SnapshotError> {
-        match &mut self.log {
-            Some(log) => Ok(log.mount_point(path)?),
-            None => Ok(()),
-        }
+        self.note(Act::MountPoint {
+            path: path.to_owned(),
+            names: vec![self.id.clone(), self.manifest.id.clone()],
+        })
     }
 
     /// Says in the journal that a file is about to be made; its name bears this use's id.
     pub fn note_file(&mut self, path: &Path) -> Result<(), SnapshotError> {
-        match &mut self.log {
-            Some(log) => Ok(log.file(path)?),
+        self.note(Act::File {
+            path: path.to_owned(),
+        })
+    }
+
+    fn note(&mut self, undo: Act) -> Result<(), SnapshotError> {
+        match &mut self.operation {
+            Some(operation) => Ok(operation.note(undo)?),
             None => Ok(()),
         }
     }
 
     /// Makes one empty directory, which goes with this use.
     pub fn make_directory(&mut self, path: &Path) -> Result<(), SnapshotError> {
-        if let Some(log) = &mut self.log {
-            log.directory(path)?;
-        }
+        self.note(Act::EmptyDirectory {
+            path: path.to_owned(),
+        })?;
         self.made.push(path.to_owned());
         Ok(files::make_private_dir(path)?)
     }
@@ -279,8 +296,8 @@ impl<'a> CloneSession<'a> {
 
     /// The clones and directories stay: a record of their own speaks for them from now on.
     pub fn keep(mut self) -> Result<(), SnapshotError> {
-        match self.log.take() {
-            Some(log) => Ok(log.end("done")?),
+        match self.operation.take() {
+            Some(operation) => Ok(operation.end("done")?),
             None => Ok(()),
         }
     }
@@ -291,12 +308,12 @@ impl<'a> CloneSession<'a> {
     }
 
     fn clear(&mut self, result: &str) -> Result<(), SnapshotError> {
-        let Some(log) = self.log.take() else {
+        let Some(operation) = self.operation.take() else {
             return Ok(());
         };
         let since = Instant::now();
         let cleared = (|| -> Result<(), SnapshotError> {
-            let dropped = recover::drop_clones(self.backend.as_ref(), &self.id, &self.planned)?;
+            let dropped = act::drop_clones(self.backend.as_ref(), &self.id, &self.planned)?;
             for path in self.made.iter().rev() {
                 files::remove_empty_dir(path)?;
             }
@@ -308,7 +325,7 @@ impl<'a> CloneSession<'a> {
             Ok(())
         })();
         match cleared {
-            Ok(()) => Ok(log.end(result)?),
+            Ok(()) => Ok(operation.end(result)?),
             // Its journal stays open, so that `recover` takes it up.
             Err(error) => Err(SnapshotError::NeedsOperator {
                 reason: format!(

@@ -24,6 +24,7 @@ use crate::snapshot::prove::private_server::{self, Failure, Plan};
 use crate::snapshot::prove::tables;
 use crate::snapshot::prove::verify;
 use crate::snapshot::take::pause::ms;
+use crate::sys::cancel::Interrupted;
 use crate::sys::{failpoint, files, room};
 use crate::volume::mirror::{Method, Mirror};
 use crate::volume::mount::{self, Access};
@@ -280,9 +281,9 @@ fn copy_all(
         match mirror.copy_still(&|| cancel.is_set(), progress) {
             Ok(round) => copied += round.bytes,
             Err(_) if cancel.is_set() => {
-                return Err(SnapshotError::Interrupted {
+                return Err(SnapshotError::Interrupted(Interrupted {
                     step: "copying; the same command goes on with it",
-                });
+                }));
             }
             Err(error) => return Err(error.into()),
         }
@@ -384,10 +385,10 @@ fn put_together(using: &CloneSession<'_>, directory: &Path) -> Result<(), Snapsh
             files::remove(&name)?;
         }
     }
-    using
+    Ok(using
         .ctx
         .cancel
-        .check("restoring; the same command goes on with it")
+        .check("restoring; the same command goes on with it")?)
 }
 
 /// MySQL's uuid and persisted settings; the files in which older servers keep what they replicate

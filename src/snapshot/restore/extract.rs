@@ -17,6 +17,7 @@ use crate::snapshot::keep::catalog;
 use crate::snapshot::prove::clone_session::CloneSession;
 use crate::snapshot::prove::private_server::{self, Booted, Failure, Plan};
 use crate::snapshot::prove::verify;
+use crate::sys::cancel::Interrupted;
 use crate::sys::exec::Program;
 use crate::sys::stream::{self, Eater, StreamError};
 use crate::sys::{failpoint, files, room};
@@ -183,9 +184,9 @@ fn run_dump(
     });
     match read {
         Ok(()) => Ok(()),
-        Err(StreamError::Stopped) => Err(Failure::Other(SnapshotError::Interrupted {
+        Err(StreamError::Stopped) => Err(Failure::Other(SnapshotError::Interrupted(Interrupted {
             step: "extracting",
-        })),
+        }))),
         Err(StreamError::Sink(error)) => Err(sink_failed(&error)),
         Err(StreamError::Exec(error)) => Err(Failure::Other(SnapshotError::Failed {
             step: "dump",

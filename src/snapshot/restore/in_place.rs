@@ -6,7 +6,7 @@
 
 mod judge;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -15,9 +15,10 @@ use serde::Serialize;
 use judge::{Observed, Source};
 
 use crate::config::{ServerConfig, ServiceControl};
-use crate::journal::in_place::{self, InPlaceError, InPlaceRestore};
+use crate::journal::act::{Act, ActError, Rest, Resume, UNDO_TAG};
+use crate::journal::operation::Outcome;
 use crate::journal::service::{self, SERVICE_LIMIT};
-use crate::journal::{Log, OperationKind};
+use crate::journal::{Beginning, InHand, Operation, OperationKind, Party};
 use crate::server::facts;
 use crate::server::globals::{self, GlobalBefore};
 use crate::server::replication;
@@ -32,12 +33,12 @@ use crate::snapshot::observe;
 use crate::snapshot::prove::verify;
 use crate::snapshot::take::pause::ms;
 use crate::snapshot::take::{create, preflight};
-use crate::sys::failpoint;
-use crate::volume;
 use crate::volume::layout::Place;
+use crate::volume::{self, PutRequest};
 
 /// How long it is watched catching up.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(600);
+const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -151,129 +152,139 @@ pub fn restore(ctx: &Context, wanted: &str, options: Options) -> Result<RolledBa
     // Again, now that nobody else changes anything.
     let plan = plan(ctx, &first.manifest.id, options)?;
     let use_id = id::of_use("inplace", &plan.manifest.id);
-    let putting = putting(&plan, &use_id)?;
-    let mut log = Log::begin(
-        &ctx.state,
-        &use_id,
-        OperationKind::RestoreInPlace,
-        &plan.server.name,
-    )?;
-    match go(ctx, &plan, &putting, &use_id, &mut log) {
+    let ready = ready(ctx, &plan, &use_id)?;
+    let mut operation = ctx.begin(Beginning {
+        operation: &use_id,
+        kind: OperationKind::RestoreInPlace,
+        parties: &[&plan.server.name],
+        settled_by: None,
+    })?;
+    match go(ctx, &plan, &ready, &mut operation) {
         Ok(rolled) => {
-            log.end("done")?;
+            operation.end("done")?;
             Ok(rolled)
         }
-        Err(Stage::Before(error)) => {
-            // The journal stays open if even that fails: `recover` starts the server.
-            let back = as_before(&plan, &putting, error);
-            if !matches!(back, SnapshotError::NeedsOperator { .. }) {
-                if let Err(error) = in_place::drop_undo(&ctx.state, &use_id) {
-                    tracing::warn!(%error, "the undo snapshot, which wasn't needed, is still there");
-                }
-                log.end("as before")?;
-            }
-            Err(back)
-        }
-        Err(Stage::Begun { error, undo }) => Err(SnapshotError::NeedsOperator {
+        Err(error) if operation.is_committed() => Err(SnapshotError::NeedsOperator {
             reason: format!(
                 "{} is being restored and isn't whole: {error}",
                 plan.server.name
             ),
             hint: format!(
                 "Cure that, then run `understudy recover {}`: it carries the restore through. The \
-                 state before is kept as {undo}.",
+                 state before is kept as a held snapshot.",
                 plan.server.name
             ),
+        }),
+        Err(error) => Err(match operation.put_back(&error.to_string()) {
+            Ok(_) => error,
+            Err(left) => SnapshotError::NeedsOperator {
+                reason: format!(
+                    "{error}; and {} doesn't run as before: {left}",
+                    plan.server.name
+                ),
+                hint: format!(
+                    "Its data wasn't touched. Run `understudy recover {}`.",
+                    plan.server.name
+                ),
+            },
         }),
     }
 }
 
-/// All that will have to be carried through; refuses what the storage can't do.
-fn putting(plan: &Plan, use_id: &str) -> Result<InPlaceRestore, SnapshotError> {
-    let putting = InPlaceRestore {
-        identity: plan.before.identity.clone(),
+/// All that the steps need.
+struct Ready {
+    party: Party,
+    data_dir: PathBuf,
+    requests: Vec<PutRequest>,
+    channels: Vec<Resume>,
+    /// read_only is off, and is put on meanwhile: of a server that is nobody's replica.
+    closes: bool,
+}
+
+/// Refuses what the storage can't do.
+fn ready(ctx: &Context, plan: &Plan, use_id: &str) -> Result<Ready, SnapshotError> {
+    let ready = Ready {
+        party: ctx.party(&plan.server, &plan.before.identity, &plan.before.flavour)?,
         data_dir: data_dir(plan)?,
-        service: plan.service.clone(),
-        backend: plan.manifest.backend_kind,
         requests: judge::requests(&plan.manifest, use_id),
-        resume: judge::resumes(&plan.manifest, &plan.before),
-        globals: plan.before.globals.clone(),
-        closed: plan.before.channels.is_empty() && !plan.before.read_only,
+        channels: judge::resumes(&plan.manifest, &plan.before),
+        closes: plan.before.channels.is_empty() && !plan.before.read_only,
     };
-    let backend = volume::open(putting.backend)?;
-    for request in &putting.requests {
+    let backend = volume::open(plan.manifest.backend_kind)?;
+    for request in &ready.requests {
         backend.plan_put(request)?;
     }
-    Ok(putting)
+    Ok(ready)
 }
 
-/// How far it was when it failed.
-enum Stage {
-    /// The storage wasn't touched.
-    Before(SnapshotError),
-    Begun {
-        error: InPlaceError,
-        undo: String,
-    },
-}
+impl Ready {
+    /// The server up and going on, in the order in which it is done.
+    fn started(&self, plan: &Plan, words: String) -> [Act; 2] {
+        [
+            Act::Start {
+                on: self.party.reach(),
+                service: plan.service.clone(),
+                globals: plan.before.globals.clone(),
+                words,
+            },
+            Act::Resume {
+                on: self.party.reach(),
+                channels: self.channels.clone(),
+            },
+        ]
+    }
 
-impl<E: Into<SnapshotError>> From<E> for Stage {
-    fn from(error: E) -> Self {
-        Self::Before(error.into())
+    fn rest(&self, plan: &Plan, undo: &str) -> Vec<Rest> {
+        let name = &plan.server.name;
+        let put = Act::Put {
+            server: name.clone(),
+            data_dir: self.data_dir.clone(),
+            backend: plan.manifest.backend_kind,
+            requests: self.requests.clone(),
+        };
+        let told = Act::Told {
+            words: format!("the state before is kept as {undo}, held"),
+        };
+        let mut acts = vec![put];
+        acts.extend(self.started(plan, format!("{name} runs on the restored data")));
+        acts.push(told);
+        let gate = |act| Rest { act, gate: true };
+        acts.into_iter().map(gate).collect()
     }
 }
 
 fn go(
     ctx: &Context,
     plan: &Plan,
-    putting: &InPlaceRestore,
-    use_id: &str,
-    log: &mut Log,
-) -> Result<RolledBack, Stage> {
+    ready: &Ready,
+    operation: &mut Operation,
+) -> Result<RolledBack, SnapshotError> {
     let name = &plan.server.name;
-    log.stopping(putting)?;
-    failpoint::hit("inplace-begun");
-    if putting.closed {
-        let session = Session::connect_to(&plan.target, &plan.before.identity)?;
-        in_place::close_writes(session).map_err(|error| failed("close the server", &error))?;
+    if ready.closes {
+        operation.step("close", |operation| close(ready, operation))?;
     }
-    let undo = keep_present(ctx, plan, use_id)?;
-    failpoint::hit("inplace-kept");
+    let mut undo = String::new();
+    operation.step("keep", |operation| {
+        undo = keep_present(ctx, plan, operation)?;
+        Ok::<_, SnapshotError>(Outcome::Changed(format!("the state before is {undo}")))
+    })?;
     let stopped = Instant::now();
-    service::stop(
-        &putting.service,
-        &plan.target,
-        &putting.data_dir,
-        SERVICE_LIMIT,
-    )
-    .map_err(InPlaceError::from)
-    .map_err(|error| failed("stop the server", &error))?;
-    ctx.progress
-        .step("stop", format!("{name} is down"), stopped);
-    failpoint::hit("inplace-stopped");
+    operation.step("stop", |operation| stop(plan, ready, operation))?;
     ctx.cancel.check("restoring in place")?;
 
-    let since = Instant::now();
-    log.putting()?;
-    failpoint::hit("inplace-putting");
-    let begun = |error: InPlaceError| Stage::Begun {
-        error,
-        undo: undo.clone(),
-    };
-    let progress = &mut |done, total| ctx.progress.bytes(done, total);
-    in_place::put_all(&ctx.state, putting, progress).map_err(begun)?;
-    log.put().map_err(|error| begun(error.into()))?;
-    ctx.progress
-        .step("put", "the data is the snapshot's", since);
-    failpoint::hit("inplace-put");
-
-    let since = Instant::now();
-    let session = in_place::start(putting, &plan.target).map_err(begun)?;
-    let stopped_ms = ms(stopped.elapsed());
-    ctx.progress.step("start", format!("{name} answers"), since);
-    failpoint::hit("inplace-started");
-    let session = in_place::resume(session, &putting.resume).map_err(begun)?;
-    let (caught_up, gtid) = watch(ctx, plan, session).map_err(begun)?;
+    operation.commit(ready.rest(plan, &undo))?;
+    let mut stopped_ms = 0;
+    let target = std::slice::from_ref(&ready.party.target);
+    let carried = operation.carry(target, |act, _, took| match act {
+        Act::Put { .. } => ctx.progress.took("put", "the data is the snapshot's", took),
+        Act::Start { .. } => {
+            stopped_ms = ms(stopped.elapsed());
+            ctx.progress.took("start", format!("{name} answers"), took);
+        }
+        _ => {}
+    });
+    carried.map_err(|error| failed("put it in place", &error))?;
+    let (caught_up, gtid) = watch(ctx, plan, ready.party.session()?)?;
     Ok(RolledBack {
         snapshot: plan.manifest.id.clone(),
         server: name.clone(),
@@ -282,6 +293,29 @@ fn go(
         caught_up,
         gtid,
     })
+}
+
+/// Nothing may be written between the undo snapshot and the stop.
+fn close(ready: &Ready, operation: &mut Operation) -> Result<Outcome, SnapshotError> {
+    operation.note(Act::Statements {
+        on: ready.party.reach(),
+        words: "ended read_only".to_owned(),
+        statements: vec!["SET GLOBAL read_only = OFF".to_owned()],
+    })?;
+    let session = ready.party.session()?;
+    session.execute("SET GLOBAL read_only = ON", STATEMENT_LIMIT)?;
+    Ok(Outcome::Changed("nobody writes any more".to_owned()))
+}
+
+fn stop(plan: &Plan, ready: &Ready, operation: &mut Operation) -> Result<Outcome, SnapshotError> {
+    let name = &plan.server.name;
+    let words = format!("{name} runs on its data as it was before");
+    for act in ready.started(plan, words).into_iter().rev() {
+        operation.note(act)?;
+    }
+    service::stop(&plan.service, &plan.target, &ready.data_dir, SERVICE_LIMIT)
+        .map_err(|error| failed("stop the server", &error.into()))?;
+    Ok(Outcome::Changed(format!("{name} is down")))
 }
 
 /// A snapshot that no server has come up on isn't put in place of anything.
@@ -379,9 +413,16 @@ fn observe_source(ctx: &Context, server: &str) -> Result<Source, String> {
 }
 
 /// The undo: an ordinary snapshot, held.
-fn keep_present(ctx: &Context, plan: &Plan, operation: &str) -> Result<String, SnapshotError> {
+fn keep_present(
+    ctx: &Context,
+    plan: &Plan,
+    operation: &mut Operation,
+) -> Result<String, SnapshotError> {
+    operation.note(Act::UndoSnapshot {
+        operation: operation.id.clone(),
+    })?;
     let options = preflight::Options {
-        tags: [(in_place::UNDO_TAG.to_owned(), operation.to_owned())].into(),
+        tags: [(UNDO_TAG.to_owned(), operation.id.clone())].into(),
         label: Some(format!("before restoring {}", plan.manifest.id)),
         hold: true,
         allow_source: true,
@@ -405,34 +446,11 @@ fn data_dir(plan: &Plan) -> Result<std::path::PathBuf, SnapshotError> {
         })
 }
 
-fn failed(step: &'static str, error: &InPlaceError) -> SnapshotError {
+fn failed(step: &'static str, error: &ActError) -> SnapshotError {
     SnapshotError::Failed {
         step,
         reason: error.to_string(),
         hint: None,
-    }
-}
-
-/// The storage wasn't touched: the server runs again as before.
-fn as_before(plan: &Plan, putting: &InPlaceRestore, error: SnapshotError) -> SnapshotError {
-    let back = in_place::start(putting, &plan.target)
-        .and_then(|session| in_place::resume(session, &putting.resume))
-        .and_then(|session| match putting.closed {
-            true => in_place::open_writes(session),
-            false => Ok(session),
-        });
-    match back {
-        Ok(_) => error,
-        Err(left) => SnapshotError::NeedsOperator {
-            reason: format!(
-                "{error}; and {} doesn't run as before: {left}",
-                plan.server.name
-            ),
-            hint: format!(
-                "Its data wasn't touched. Run `understudy recover {}`.",
-                plan.server.name
-            ),
-        },
     }
 }
 
@@ -441,7 +459,7 @@ fn watch(
     ctx: &Context,
     plan: &Plan,
     mut session: Session,
-) -> Result<(Option<bool>, String), InPlaceError> {
+) -> Result<(Option<bool>, String), SnapshotError> {
     let is_replica = !plan.before.channels.is_empty();
     let since = Instant::now();
     loop {

@@ -17,6 +17,7 @@ use crate::snapshot::manifest::Timing;
 use crate::snapshot::take::pause::{self, Held, PauseError, Sessions};
 use crate::snapshot::take::plan;
 use crate::snapshot::take::preflight::Ready;
+use crate::sys::cancel::Interrupted;
 use crate::sys::process::ProcessRef;
 use crate::sys::{clock, failpoint};
 use crate::volume::Prepared;
@@ -290,7 +291,7 @@ fn explain(ready: &Ready, error: PauseError) -> SnapshotError {
     let name = &ready.server.name;
     let reason = error.to_string();
     let hint = match error {
-        PauseError::Cancelled(step) => return SnapshotError::Interrupted { step },
+        PauseError::Cancelled(step) => return Interrupted { step }.into(),
         PauseError::Session(error) => return SnapshotError::Session(error),
         PauseError::Volume(error) => return SnapshotError::Volume(error),
         PauseError::TempTables(_) => {

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
+use crate::journal::act::Act;
 use crate::journal::recover::{self, Paused};
-use crate::journal::{Log, OperationKind};
+use crate::journal::{Beginning, Operation, OperationKind};
 use crate::server::Target;
 use crate::snapshot::context::Context;
 use crate::snapshot::error::SnapshotError;
@@ -38,18 +39,27 @@ pub fn create_locked(
     let id = id::new(name, clock::now());
     let request = preflight::request(&ready, &id, options);
     let mut prepared = ready.backend.prepare(&request)?;
-    let mut log = Log::begin(&ctx.state, &id, OperationKind::SnapshotCreate, name)?;
-    log.volumes(ready.plan.backend, prepared.plan())?;
+    let mut operation = ctx.begin(Beginning {
+        operation: &id,
+        kind: OperationKind::SnapshotCreate,
+        parties: &[name],
+        settled_by: Some(ctx.state.manifest(&id)),
+    })?;
+    operation.note(Act::Volumes {
+        id: id.clone(),
+        backend: ready.plan.backend,
+        volumes: prepared.plan(),
+    })?;
     failpoint::hit("journal-begun");
 
     let made = capture::take(ctx, &mut ready, prepared.as_mut(), &id)
         .and_then(|held| keep(ctx, &ready, prepared.as_mut(), &id, options, held, begun));
     match made {
         Ok(manifest) => {
-            log.end("done")?;
+            operation.end("done")?;
             Ok(manifest)
         }
-        Err(error) => Err(discard(prepared.as_mut(), log, name, error)),
+        Err(error) => Err(discard(prepared.as_mut(), operation, name, error)),
     }
 }
 
@@ -148,7 +158,7 @@ fn manifest(ctx: &Context, ready: &Ready, id: &str, options: &Options, held: Hel
 /// to `recover`.
 fn discard(
     prepared: &mut dyn Prepared,
-    log: Log,
+    operation: Operation,
     server: &str,
     error: SnapshotError,
 ) -> SnapshotError {
@@ -157,7 +167,7 @@ fn discard(
     match discarded {
         Ok(()) if left => error,
         Ok(()) => {
-            drop(log.end(&format!("failed: {error}")));
+            drop(operation.end(&format!("failed: {error}")));
             error
         }
         Err(left) => SnapshotError::NeedsOperator {

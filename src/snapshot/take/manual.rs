@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::journal::lease::{self, ChannelBefore, Found, Lease, Purpose};
 use crate::journal::watchdog::Watchdog;
-use crate::journal::{Guard, Log, OperationKind, recover};
+use crate::journal::{Beginning, Guard, OperationKind, recover};
 use crate::server::replication::{self, ThreadState};
 use crate::server::session::Session;
 use crate::snapshot::context::Context;
@@ -74,7 +74,12 @@ pub fn pause(
     }
     let now = clock::now();
     let operation = id::new(&format!("pause-{name}"), now);
-    let log = Log::begin(&ctx.state, &operation, OperationKind::Pause, name)?;
+    let in_hand = ctx.begin(Beginning {
+        operation: &operation,
+        kind: OperationKind::Pause,
+        parties: &[name],
+        settled_by: None,
+    })?;
     let watchdog = Watchdog::start(&target, &identity, &ctx.state)?;
     let boot = clock::since_boot();
     let lease = Lease {
@@ -102,13 +107,13 @@ pub fn pause(
         Ok(()) => {
             ctx.progress.step("stop", "SQL threads stopped", since);
             guard.leave();
-            log.end("paused")?;
+            in_hand.end("paused")?;
             report.changed = true;
             Ok(report)
         }
         Err(error) => match guard.put_back() {
             Ok(_) => {
-                log.end(&format!("failed: {error}"))?;
+                in_hand.end(&format!("failed: {error}"))?;
                 Err(error)
             }
             Err(left) => Err(SnapshotError::left(name, &left, Some(&error))),

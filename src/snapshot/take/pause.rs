@@ -15,13 +15,13 @@ use crate::server::durability;
 use crate::server::lock::{BackupLock, LockSession};
 use crate::server::replication::{self, Channel, Position, ThreadState};
 use crate::server::session::{READ_LIMIT, Session, SessionError};
-use crate::snapshot::context::Cancel;
 use crate::snapshot::manifest::Timing;
-use crate::snapshot::progress::Progress;
 use crate::snapshot::take::plan::Plan;
 use crate::snapshot::take::quiet;
+use crate::sys::cancel::Cancel;
 use crate::sys::clock::now;
 use crate::sys::failpoint;
+use crate::sys::progress::Progress;
 use crate::volume::freeze::Freezer;
 use crate::volume::{Prepared, VolumeError};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::{CowSize, ServerConfig};
-use crate::journal::in_place::Resume;
+use crate::journal::act::Resume;
 use crate::server::globals::GlobalBefore;
 use crate::server::replication::{Channel, ThreadState};
 use crate::server::{Flavour, Identity};

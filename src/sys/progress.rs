@@ -48,6 +48,15 @@ impl Progress {
         });
     }
 
+    /// As `step`, for one that was timed elsewhere.
+    pub fn took(&self, name: &'static str, detail: impl Into<String>, took: Duration) {
+        self.send(Event::Step {
+            name,
+            detail: detail.into(),
+            took,
+        });
+    }
+
     pub fn still(&self, name: &'static str, detail: &str, since: Instant) {
         self.send(Event::Still {
             name,
