@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What each room may use besides itself. Nothing points upward.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     (
         "cli",
         &[
@@ -27,6 +27,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
             "snapshot",
             "health",
             "journal",
+            "reroute",
             "server",
             "config",
             "sys",
@@ -45,8 +46,9 @@ const ARROWS: [(&str, &[&str]); 9] = [
         "snapshot",
         &["journal", "server", "volume", "config", "sys"],
     ),
-    // It puts things back, so it knows servers and volumes, and how a service is started.
-    ("journal", &["server", "volume", "config", "sys"]),
+    // It does things again and puts them back: on servers, volumes, and the ways of clients.
+    ("journal", &["reroute", "server", "volume", "config", "sys"]),
+    ("reroute", &["server", "config", "sys"]),
     ("server", &["config", "sys"]),
     ("volume", &["config", "sys"]),
     ("config", &["sys"]),
@@ -77,8 +79,12 @@ const EXCEPTIONS: [(&str, &str, &str); 1] = [(
 )];
 
 /// Decide, from what was observed: no effects, no clock, no connection, no storage.
-const PURE: [&str; 17] = [
+const PURE: [&str; 21] = [
     "failover/assess.rs",
+    "reroute/dns/lines.rs",
+    "reroute/file/edit.rs",
+    "reroute/haproxy/lines.rs",
+    "reroute/vip/lines.rs",
     "health/errant.rs",
     "health/failover.rs",
     "health/finding.rs",

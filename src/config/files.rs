@@ -10,6 +10,7 @@ use super::issue::{Complaint, ConfigIssue};
 use super::model::{Config, ServerConfig, ServiceControl};
 use super::option_file::CredentialsError;
 use super::parse::locate;
+use super::reroute::Reroute;
 
 /// Checks the files that a configuration names: credentials (there, private, well-formed), tls_ca
 /// (readable), the directory of copies (there), programs (there). Empty when all is well.
@@ -22,6 +23,23 @@ pub fn validate_files(config: &Config) -> Vec<ConfigIssue> {
         for (keys, complaint) in check_server(server) {
             let path: Vec<_> = ["server", &server.name].into_iter().chain(keys).collect();
             let (line, column) = locate(&text, &path).unwrap_or((1, 1));
+            issues.push(ConfigIssue {
+                file: config.path.clone(),
+                line,
+                column,
+                message: complaint.message,
+                hint: complaint.hint,
+            });
+        }
+    }
+    for pair in config.pairs.values() {
+        for (number, reroute) in pair.reroutes.iter().enumerate() {
+            let Some((key, complaint)) = check_reroute(&reroute.way) else {
+                continue;
+            };
+            let number = number.to_string();
+            let keys = ["pair", &pair.name, "reroute", &number, key];
+            let (line, column) = locate(&text, &keys).unwrap_or((1, 1));
             issues.push(ConfigIssue {
                 file: config.path.clone(),
                 line,
@@ -70,6 +88,46 @@ fn check_server(server: &ServerConfig) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// The key, and what is wrong with the file that it names.
+fn check_reroute(way: &Reroute) -> Option<(&'static str, Complaint)> {
+    let (key, checked) = match way {
+        Reroute::Dns { key_file, .. } => ("key_file", check_key_file(key_file)),
+        Reroute::File { path, .. } => ("path", check_readable(path)),
+        Reroute::Exec { argv } => {
+            let program = argv.first().map_or(Path::new(""), Path::new);
+            ("argv", check_program(program))
+        }
+        Reroute::Vip { .. } | Reroute::Haproxy { .. } => return None,
+    };
+    checked.err().map(|complaint| (key, complaint))
+}
+
+/// A file with a secret key: there, and its owner's alone.
+pub fn check_key_file(path: &Path) -> Result<(), Complaint> {
+    use std::os::unix::fs::MetadataExt;
+    check_readable(path)?;
+    let there = std::fs::metadata(path);
+    let there = there.map_err(|error| complain("cannot read", path, &error.to_string()))?;
+    let me = nix::unistd::geteuid().as_raw();
+    if ![0, me].contains(&there.uid()) {
+        let why = "it belongs to another account";
+        return Err(complain("will not use the key in", path, why));
+    }
+    if there.mode() & 0o077 != 0 {
+        let why = format!(
+            "others may read or write it (mode {:o})",
+            there.mode() & 0o7777
+        );
+        return Err(
+            complain("will not use the key in", path, &why).hint(format!(
+                "Keep it for yourself: chmod 600 {}",
+                path.display()
+            )),
+        );
+    }
+    Ok(())
 }
 
 fn check_readable(path: &Path) -> Result<(), Complaint> {
@@ -142,5 +200,48 @@ server_binary = "/etc/passwd"
         assert_eq!(places, [(3, 15), (5, 10), (6, 22), (8, 9), (10, 17)]);
         assert_eq!(issues[0].message, "no option file /nonexistent/db.cnf");
         assert!(issues.iter().all(|issue| issue.hint.is_some()));
+    }
+
+    #[test]
+    fn what_a_reroute_names_is_looked_at() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("u.toml");
+        let key = dir.path().join("key");
+        std::fs::write(&key, "").unwrap();
+        let text = format!(
+            r#"server.a.address = "192.0.2.1"
+server.b.address = "192.0.2.2"
+[pair.p]
+source = "a"
+replicas = ["b"]
+[[pair.p.reroute]]
+way = "exec"
+argv = ["/nonexistent/program"]
+[[pair.p.reroute]]
+way = "dns"
+server = "192.0.2.53"
+zone = "lab.example"
+name = "db.lab.example"
+ttl = "30s"
+key_file = "{}"
+[[pair.p.reroute]]
+way = "file"
+path = "/nonexistent/file"
+format = "json"
+key = "host"
+"#,
+            key.display()
+        );
+        std::fs::write(&path, text).unwrap();
+        for (mode, expected) in [
+            (0o640, vec![(8, 8), (15, 12), (18, 8)]),
+            (0o600, vec![(8, 8), (18, 8)]),
+        ] {
+            std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+            let issues = validate_files(&load(Some(&path)).unwrap());
+            let places: Vec<_> = issues.iter().map(|one| (one.line, one.column)).collect();
+            assert_eq!(places, expected, "{issues:#?}");
+        }
     }
 }

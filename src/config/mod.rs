@@ -2,6 +2,7 @@
 //!
 //! Owns every message about a configuration error; must not talk to servers or volumes.
 
+mod address;
 pub mod credentials;
 mod example;
 mod files;
@@ -10,6 +11,8 @@ mod load;
 pub mod model;
 pub mod option_file;
 mod parse;
+mod reroute;
+mod reroute_table;
 pub mod secret;
 mod server_table;
 mod snapshot_table;
@@ -18,7 +21,7 @@ pub mod values;
 
 pub use credentials::Credentials;
 pub use example::example;
-pub use files::validate_files;
+pub use files::{check_key_file, validate_files};
 pub use issue::{Complaint, ConfigError, ConfigErrors, ConfigIssue};
 pub use load::{CONFIG_PATHS, CONFIG_VARIABLE, load};
 pub use option_file::CredentialsError;
@@ -28,4 +31,5 @@ pub use model::{
     ServiceConfig, ServiceControl, SnapshotConfig, TlsMode,
 };
 pub use parse::{STATE_DIR_DEFAULT, parse};
+pub use reroute::{FileFormat, HaproxyEntries, Reroute, RerouteConfig};
 pub use secret::Secret;

@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::reroute::RerouteConfig;
+
+pub use super::address::Address;
+
 /// A whole configuration file, validated.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -42,24 +46,6 @@ pub struct ServerConfig {
     /// The table stands in the file, so that somebody counts on snapshots of this server.
     pub wants_snapshots: bool,
     pub service: Option<ServiceConfig>,
-}
-
-/// Where a server listens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Address {
-    Tcp { host: String, port: u16 },
-    Socket(PathBuf),
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Socket(path) => write!(f, "{}", path.display()),
-        }
-    }
 }
 
 /// How the connection is protected; TLS asked for and not offered is always an error.
@@ -213,4 +199,6 @@ pub struct PairConfig {
     pub name: String,
     pub source: String,
     pub replicas: Vec<String>,
+    /// How clients are led to the new source, in the order of the file.
+    pub reroutes: Vec<RerouteConfig>,
 }

@@ -10,6 +10,7 @@ use toml::de::DeTable;
 
 use super::issue::{Complaint, ConfigErrors, Issues, position};
 use super::model::{Config, PairConfig, ServerConfig};
+use super::reroute_table::{Members, read_reroute};
 use super::server_table::read_server;
 use super::table::{At, Table};
 use super::values::{check_name, closest, parse_absolute_path};
@@ -45,13 +46,20 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigErrors> {
     })
 }
 
-/// Where a key stands, by the names of its tables; `None` when the text has no such key.
+/// Where a key stands, by the names of its tables, and the numbers (from 0) of those in lists; `None`
+/// when the text has no such key.
 pub(super) fn locate(text: &str, keys: &[&str]) -> Option<(usize, usize)> {
     let (document, _) = DeTable::parse_recoverable(text);
     let (last, tables) = keys.split_last()?;
     let mut table = document.as_ref();
-    for name in tables {
-        table = table.get(*name)?.as_ref().as_table()?;
+    let mut names = tables.iter();
+    while let Some(name) = names.next() {
+        let value = table.get(*name)?.as_ref();
+        table = match value.as_array() {
+            Some(array) => array.get(names.next()?.parse::<usize>().ok()?)?.as_ref(),
+            None => value,
+        }
+        .as_table()?;
     }
     let (_, value) = table.get_key_value(*last)?;
     Some(position(text, value.span().start))
@@ -138,6 +146,17 @@ fn read_pair(
             );
         }
     }
+    let mut members = Members::new();
+    let names = replicas.iter().flat_map(|replicas| &replicas.value);
+    for name in source.iter().chain(names) {
+        let server = servers.get(name.value).and_then(Option::as_ref);
+        members.insert(name.value, server.map(|server| &server.address));
+    }
+    let reroutes = table.tables("reroute", issues);
+    let reroutes = reroutes
+        .into_iter()
+        .filter_map(|reroute| read_reroute(reroute, &members, issues))
+        .collect();
     table.finish(issues);
     if let Some(source) = &source {
         check_known(source, servers, issues);
@@ -153,6 +172,7 @@ fn read_pair(
             .iter()
             .map(|at| at.value.to_owned())
             .collect(),
+        reroutes,
     })
 }
 

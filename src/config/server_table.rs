@@ -9,7 +9,7 @@ use super::model::{
     Address, Consistency, ServerConfig, ServiceConfig, ServiceControl, SnapshotConfig, TlsMode,
 };
 use super::snapshot_table::read_snapshot;
-use super::table::Table;
+use super::table::{Table, argv_of};
 use super::values::{parse_absolute_path, parse_address, parse_word};
 
 const TLS_MODES: [(&str, TlsMode); 4] = [
@@ -164,24 +164,5 @@ fn read_argv(
     issues: &mut Issues<'_>,
 ) -> Option<Vec<String>> {
     let argv = table.strings(key, issues)?;
-    let Some(program) = argv.value.first() else {
-        let complaint = Complaint::new(format!("{key}: the command is empty"));
-        issues.report(
-            argv.span,
-            complaint.hint("Write the program, then its arguments."),
-        );
-        return None;
-    };
-    // No PATH and no shell decides which program runs.
-    if let Err(mut complaint) = parse_absolute_path(program.value) {
-        complaint.message = format!("{key}: {}", complaint.message);
-        issues.report(program.span.clone(), complaint);
-        return None;
-    }
-    if let Some(argument) = argv.value.iter().find(|one| one.value.contains('\0')) {
-        let complaint = Complaint::new(format!("{key}: an argument has a NUL in it"));
-        issues.report(argument.span.clone(), complaint);
-        return None;
-    }
-    Some(argv.value.iter().map(|one| one.value.to_owned()).collect())
+    argv_of(key, &argv, issues)
 }

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::issue::{Complaint, Issues};
-use super::values::{DURATION_HINT, closest};
+use super::values::{DURATION_HINT, closest, parse_absolute_path};
 
 /// A value and the place it stands at.
 pub(super) struct At<T> {
@@ -173,23 +173,46 @@ impl<'t, 'i> Table<'t, 'i> {
         issues: &mut Issues<'_>,
     ) -> Option<At<Vec<At<&'t str>>>> {
         let value = self.take(key)?;
+        strings_in(key, value, issues)
+    }
+
+    /// The tables of a list of tables (`[[pair.lab.reroute]]`).
+    pub(super) fn tables(&mut self, key: &'static str, issues: &mut Issues<'_>) -> Vec<Self> {
+        let Some(value) = self.take(key) else {
+            return Vec::new();
+        };
+        let path = self.title.trim_start_matches('[').trim_end_matches(']');
+        let title = format!("[[{path}.{key}]]");
         let Some(array) = value.as_ref().as_array() else {
             let found = kind(value.as_ref());
-            let message = format!("{key}: expected a list of strings, found {found}");
-            issues.report(
-                value.span(),
-                Complaint::new(message).hint(format!("Write it like {key} = [\"…\"].")),
-            );
-            return None;
+            let message = format!("expected tables {title}, found {found}");
+            issues.report(self.key_span(key), Complaint::new(message));
+            return Vec::new();
         };
-        let strings: Vec<_> = array
+        array
             .iter()
-            .filter_map(|element| string_of(key, element, None, issues))
-            .collect();
-        (strings.len() == array.len()).then(|| At {
-            value: strings,
-            span: value.span(),
-        })
+            .filter_map(|one| Self::of(title.clone(), one.span(), one, issues))
+            .collect()
+    }
+
+    /// A string under a name that is no key of ours, parsed.
+    pub(super) fn parsed_of<T>(
+        &self,
+        name: &str,
+        issues: &mut Issues<'_>,
+        parse: impl FnOnce(&str) -> Result<T, Complaint>,
+    ) -> Option<At<T>> {
+        let text = string_of(name, self.entries.get(name)?, None, issues)?;
+        parse_at(name, text, issues, parse)
+    }
+
+    /// A list of strings under a name that is no key of ours.
+    pub(super) fn strings_of(
+        &self,
+        name: &str,
+        issues: &mut Issues<'_>,
+    ) -> Option<At<Vec<At<&'t str>>>> {
+        strings_in(name, self.entries.get(name)?, issues)
     }
 
     /// Complains of every key that nobody took.
@@ -210,6 +233,57 @@ impl<'t, 'i> Table<'t, 'i> {
             issues.report(key.span, Complaint::new(message).hint(hint));
         }
     }
+}
+
+fn strings_in<'t>(
+    key: &str,
+    value: &'t Spanned<DeValue<'_>>,
+    issues: &mut Issues<'_>,
+) -> Option<At<Vec<At<&'t str>>>> {
+    let Some(array) = value.as_ref().as_array() else {
+        let found = kind(value.as_ref());
+        let message = format!("{key}: expected a list of strings, found {found}");
+        issues.report(
+            value.span(),
+            Complaint::new(message).hint(format!("Write it like {key} = [\"…\"].")),
+        );
+        return None;
+    };
+    let strings: Vec<_> = array
+        .iter()
+        .filter_map(|element| string_of(key, element, None, issues))
+        .collect();
+    (strings.len() == array.len()).then(|| At {
+        value: strings,
+        span: value.span(),
+    })
+}
+
+/// A program, by its absolute path, and its arguments: no PATH and no shell decides what runs.
+pub(super) fn argv_of(
+    key: &str,
+    argv: &At<Vec<At<&str>>>,
+    issues: &mut Issues<'_>,
+) -> Option<Vec<String>> {
+    let Some(program) = argv.value.first() else {
+        let complaint = Complaint::new(format!("{key}: the command is empty"));
+        issues.report(
+            argv.span.clone(),
+            complaint.hint("Write the program, then its arguments."),
+        );
+        return None;
+    };
+    if let Err(mut complaint) = parse_absolute_path(program.value) {
+        complaint.message = format!("{key}: {}", complaint.message);
+        issues.report(program.span.clone(), complaint);
+        return None;
+    }
+    if let Some(argument) = argv.value.iter().find(|one| one.value.contains('\0')) {
+        let complaint = Complaint::new(format!("{key}: an argument has a NUL in it"));
+        issues.report(argument.span.clone(), complaint);
+        return None;
+    }
+    Some(argv.value.iter().map(|one| one.value.to_owned()).collect())
 }
 
 fn string_of<'t>(

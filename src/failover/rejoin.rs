@@ -92,6 +92,7 @@ fn decide(ctx: &Context, scene: &Scene<'_>, server: &str) -> Result<Ready, Snaps
         others: Vec::new(),
         endpoint,
         events: Vec::new(),
+        ways: Vec::new(),
     };
     Ok(Ready {
         party,

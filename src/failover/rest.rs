@@ -9,9 +9,11 @@ use crate::journal::act::{Act, FreshLink, Link, Rest};
 use crate::journal::operation::Step;
 use crate::journal::{Operation, Party};
 use crate::replication::account;
+use crate::reroute::{self, Destination, Origin, RerouteAct};
 use crate::server::Target;
 use crate::server::promotion::Event;
-use crate::snapshot::Context;
+use crate::snapshot::error::Refusal;
+use crate::snapshot::{Context, SnapshotError};
 
 use super::report::NotRepointed;
 
@@ -26,6 +28,8 @@ pub struct Cast {
     pub endpoint: Endpoint,
     /// Enabled on the old source, as far as it told.
     pub events: Vec<Event>,
+    /// How clients are led there, each looked at beforehand.
+    pub ways: Vec<RerouteAct>,
 }
 
 /// The rest, the opening first: all else waits for that.
@@ -41,6 +45,11 @@ pub fn of(ctx: &Context, scene: &Scene<'_>, cast: &Cast) -> Vec<Rest> {
         gate: true,
     }];
     let mut part = |act| rest.push(Rest { act, gate: false });
+    if !cast.ways.is_empty() {
+        part(Act::Reroute {
+            ways: cast.ways.clone(),
+        });
+    }
     // After the opening: what still slipped through the fence arrives instead of being lost.
     for channel in own_links(scene, candidate) {
         part(statements(
@@ -61,6 +70,53 @@ pub fn of(ctx: &Context, scene: &Scene<'_>, cast: &Cast) -> Vec<Rest> {
         part(follow(ctx, scene, cast, other, false));
     }
     rest
+}
+
+/// The configured ways of clients, each seen to be able; else all that stands against them.
+pub fn ways(
+    ctx: &Context,
+    scene: &Scene<'_>,
+    from: &str,
+    to: &Party,
+) -> Result<Vec<RerouteAct>, SnapshotError> {
+    let origin = ctx.server(from)?;
+    let ways: Vec<RerouteAct> = scene
+        .pair
+        .reroutes
+        .iter()
+        .map(|reroute| RerouteAct {
+            pair: scene.pair.name.clone(),
+            reroute: reroute.clone(),
+            from: Origin {
+                server: from.to_owned(),
+                address: origin.address.clone(),
+            },
+            to: Destination {
+                server: to.name.clone(),
+                address: to.target.address.clone(),
+                credentials: to.credentials.clone(),
+                tls: to.target.tls,
+                tls_ca: to.target.tls_ca.clone(),
+                identity: to.identity.clone(),
+            },
+            before: None,
+        })
+        .collect();
+    let came = reroute::side_by_side(&ways, reroute::check);
+    let (mut able, mut refusals) = (Vec::new(), Vec::new());
+    for (mut way, came) in ways.into_iter().zip(came) {
+        match came {
+            Ok(checked) => {
+                way.before = Some(checked.before);
+                able.push(way);
+            }
+            Err(error) => refusals.push(Refusal::new(error.to_string(), error.hint)),
+        }
+    }
+    match refusals.is_empty() {
+        true => Ok(able),
+        false => Err(SnapshotError::Refused { refusals }),
+    }
 }
 
 /// Those of its channels that lead to servers of the pair; others go on.
@@ -121,6 +177,7 @@ pub fn carry(operation: &mut Operation, known: &[Target]) -> Carried {
     let ended = operation.carry(known, |act, came, took| {
         let name = match act {
             Act::Follow { .. } => "follow",
+            Act::Reroute { .. } => "reroute",
             Act::Statements { words, .. } if words.starts_with("woke") => "events",
             Act::Statements { words, .. } if words.starts_with("opened") => "open",
             _ => "unlink",

@@ -120,7 +120,9 @@ fn decide(
     })?;
     look_at_account(ctx, scene, &old, &candidate_party)?;
     let events = events(old.session()?)?;
+    let ways = rest::ways(ctx, scene, &old.name, &candidate_party)?;
     let cast = Cast {
+        ways,
         candidate: candidate_party,
         old: Some(old.clone()),
         others,

@@ -64,7 +64,12 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
     let candidates = decide(ctx, &scene, request)?;
     let picture = scene.picture();
     let chosen = assess::best(&picture, &candidates.good).unwrap_or(candidates.good[0]);
-    let cast = cast(ctx, &scene, &candidates.good, chosen)?;
+    let cast = cast(
+        ctx,
+        &scene,
+        (scene.name(candidates.source), &candidates.good),
+        chosen,
+    )?;
     let name = scene.name(candidates.source);
     let would = |name, detail| step(name, "would-change", detail, Duration::ZERO);
     let mut steps = vec![
@@ -143,7 +148,7 @@ fn decide(
 fn cast(
     ctx: &Context,
     scene: &Scene<'_>,
-    good: &[usize],
+    (dead, good): (&str, &[usize]),
     chosen: usize,
 ) -> Result<Cast, SnapshotError> {
     let candidate = scene.party(ctx, chosen)?;
@@ -158,7 +163,9 @@ fn cast(
             format!("Give [server.{}] a host and port.", candidate.name),
         )
     })?;
+    let ways = rest::ways(ctx, scene, dead, &candidate)?;
     Ok(Cast {
+        ways,
         candidate,
         old: None,
         others,
@@ -276,7 +283,7 @@ fn until_opened(
             drained[best].executed.to_line()
         )))
     })?;
-    let cast = cast(ctx, scene, &candidates.good, chosen)?;
+    let cast = cast(ctx, scene, (&dead, &candidates.good), chosen)?;
     let has = drained
         .iter()
         .find(|drained| drained.name == cast.candidate.name)

@@ -3,6 +3,7 @@
 //!
 //! Each act may run twice, and for a change that was never begun.
 
+mod clients;
 mod clone;
 mod follow;
 mod server;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::service::ServiceError;
 use super::state::StateDir;
 use crate::config::{Address, ServiceControl, TlsMode};
+use crate::reroute::RerouteAct;
 use crate::server::Identity;
 use crate::server::channel::ChannelName;
 use crate::server::globals::GlobalBefore;
@@ -117,6 +119,8 @@ pub enum Act {
     Resume { on: Reach, channels: Vec<Resume> },
     /// Makes a server follow another one by GTID.
     Follow { on: Reach, link: Box<Link> },
+    /// Leads clients to a new source, by all ways side by side, and sees that they reach it.
+    Reroute { ways: Vec<RerouteAct> },
     /// Puts a data directory back that was moved aside for another one.
     DataDir {
         on: Reach,
@@ -171,6 +175,8 @@ pub enum ActError {
     Service(#[from] ServiceError),
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    #[error("{0}")]
+    Reroute(String),
     #[error("{0}")]
     Several(String),
     /// Everything else is back.
@@ -298,6 +304,7 @@ impl Act {
             | Self::Volumes { .. }
             | Self::Clones { .. }
             | Self::UndoSnapshot { .. }
+            | Self::Reroute { .. }
             | Self::Lost { .. }
             | Self::Told { .. } => None,
         }
@@ -380,6 +387,7 @@ impl Act {
                 server::resume(means, on, channels)?;
                 None
             }
+            Self::Reroute { ways } => Some(clients::lead(ways)?),
             Self::Follow { on, link } => Some(follow::follow(means, on, link)?),
             Self::DataDir {
                 on,
@@ -413,6 +421,10 @@ impl Act {
                 true => return None,
                 false => format!("see that {} replicates again", on.server),
             },
+            Self::Reroute { ways } => {
+                let names: Vec<String> = ways.iter().map(|way| way.reroute.way.name()).collect();
+                format!("lead clients there by {}", names.join(", "))
+            }
             Self::Follow { on, link } => format!("make {} follow {}", on.server, link.to),
             Self::DataDir { data_dir, .. } => format!("put {} back as it was", data_dir.display()),
             Self::Clone { on, .. } => format!("end the clone on {}", on.server),

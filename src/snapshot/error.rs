@@ -139,6 +139,7 @@ impl From<RecoverError> for SnapshotError {
                     | ActError::Session(_)
                     | ActError::File(_)
                     | ActError::Service(_)
+                    | ActError::Reroute(_)
                     | ActError::Several(_)
                     | ActError::Lost(_) => {
                         "Make both servers of the pair reachable, then run `understudy recover`."

@@ -69,6 +69,53 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
         .map_err(failed("write", path))
 }
 
+/// Whether `replace_alike` can do its work there.
+pub fn check_replaceable(path: &Path) -> Result<(), FileError> {
+    let refuse = |why: &'static str| failed("replace", path)(io::Error::other(why));
+    let there = path.symlink_metadata().map_err(failed("look at", path))?;
+    if there.is_symlink() {
+        return Err(refuse(
+            "it is a symbolic link; name the file that it leads to",
+        ));
+    }
+    if !there.is_file() {
+        return Err(refuse("it is no regular file"));
+    }
+    if there.nlink() > 1 {
+        return Err(refuse(
+            "it has several names (hard links), and only one would change",
+        ));
+    }
+    let parent = path.parent().unwrap_or(Path::new("."));
+    nix::unistd::access(parent, nix::unistd::AccessFlags::W_OK)
+        .map_err(|errno| failed("write in", parent)(errno.into()))
+}
+
+/// As `replace`, for a file that isn't ours: it keeps its mode and owner. The directory may be
+/// somebody else's, so nothing is followed out of it, and the new file is made under a new name.
+pub fn replace_alike(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    check_replaceable(path)?;
+    let there = path.symlink_metadata().map_err(failed("look at", path))?;
+    let parent = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = parent.join(format!(".{name}.{}.new", std::process::id()));
+    // One that a killed process with our number left; a link is removed, not followed.
+    remove(&temporary)?;
+    let mut file = create_private(&temporary)?;
+    let written = (|| {
+        file.write_all(content)?;
+        std::os::unix::fs::fchown(&file, Some(there.uid()), Some(there.gid()))?;
+        // After the owner, since that takes set-id bits away.
+        file.set_permissions(Permissions::from_mode(there.mode() & 0o7777))?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)?;
+        File::open(parent)?.sync_all()
+    })();
+    written
+        .inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+        .map_err(failed("write", path))
+}
+
 /// What a `replace` that was killed has left: its process is gone. Older versions put no process into
 /// the name.
 pub fn is_left_by_replace(path: &Path) -> bool {

@@ -3,6 +3,7 @@
 //! The only room that starts programs, reads the wall clock or writes files by hand; it knows
 //! nothing of databases or snapshots.
 
+pub mod ask;
 pub mod cancel;
 pub mod clock;
 pub mod dialogue;

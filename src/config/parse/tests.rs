@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Address, BackendChoice, Consistency, CowSize, KeepRules, ServiceControl, TlsMode, example,
+    Address, BackendChoice, Consistency, CowSize, HaproxyEntries, KeepRules, Reroute,
+    ServiceControl, TlsMode, example,
 };
 
 fn errors(text: &str) -> String {
@@ -477,4 +478,186 @@ fn keys_are_located_for_later_checks() {
     let text = "[server.a]\naddress = \"a\"\n  credentials = \"/x\"\n";
     assert_eq!(locate(text, &["server", "a", "credentials"]), Some((3, 17)));
     assert_eq!(locate(text, &["server", "b", "credentials"]), None);
+}
+
+/// The one message that lines in a `[[pair.p.reroute]]` get; they begin in line 7.
+fn in_reroute(lines: &str) -> String {
+    only_message(&format!(
+        "server.db1.address = \"192.0.2.1\"\nserver.db2.address = \"db2:3307\"\n\
+         [pair.p]\nsource = \"db1\"\nreplicas = [\"db2\"]\n[[pair.p.reroute]]\n{lines}\n"
+    ))
+}
+
+const VIP: &str = "way = \"vip\"\naddress = \"192.0.2.10/24\"\ninterface = \"eth0\"\n\
+     hosts = { db1 = [\"/bin/ssh\", \"db1\"], db2 = [] }";
+const HAPROXY: &str = "way = \"haproxy\"\nsocket = \"/run/h\"\nbackend = \"b\"\nserver = \"s\"\n\
+     addresses = { db2 = \"192.0.2.2:3307\" }";
+const DNS: &str = "way = \"dns\"\nserver = \"[2001:db8::53]:5353\"\nzone = \"lab.example.\"\n\
+     name = \"DB.lab.example\"\nttl = \"1m\"\nkey_file = \"/k\"\naddresses = { db2 = \"192.0.2.2\" }";
+const FILE: &str =
+    "way = \"file\"\npath = \"/f\"\nformat = \"ini\"\nkey = \"a.b\"\nport_key = \"a.c\"";
+const EXEC: &str =
+    "way = \"exec\"\nargv = [\"/bin/x\", \"y\"]\ntimeout = \"30s\"\nthrough = \"db:3306\"";
+
+#[test]
+fn every_way_to_reroute_arrives() {
+    let ways = [VIP, HAPROXY, DNS, FILE, EXEC].map(|way| format!("[[pair.p.reroute]]\n{way}\n"));
+    let text = format!(
+        "server.db1.address = \"192.0.2.1\"\nserver.db2.address = \"db2:3307\"\n\
+         [pair.p]\nsource = \"db1\"\nreplicas = [\"db2\"]\n{}",
+        ways.concat()
+    );
+    let config = parse(&text, Path::new("u.toml")).unwrap();
+    let reroutes = &config.pairs["p"].reroutes;
+    let names: Vec<String> = reroutes.iter().map(|one| one.way.name()).collect();
+    assert_eq!(
+        names,
+        [
+            "vip 192.0.2.10",
+            "haproxy b/s",
+            "dns db.lab.example",
+            "file /f a.b",
+            "exec /bin/x"
+        ]
+    );
+    let Reroute::Haproxy {
+        entries: HaproxyEntries::One { addresses, .. },
+        ..
+    } = &reroutes[1].way
+    else {
+        panic!("{reroutes:?}")
+    };
+    assert_eq!(addresses["db1"], ("192.0.2.1".parse().unwrap(), 3306));
+    assert_eq!(addresses["db2"], ("192.0.2.2".parse().unwrap(), 3307));
+    let Reroute::Dns {
+        server,
+        port,
+        ttl_s,
+        zone,
+        ..
+    } = &reroutes[2].way
+    else {
+        panic!("{reroutes:?}")
+    };
+    assert_eq!(
+        (&**server, *port, *ttl_s, &**zone),
+        ("2001:db8::53", 5353, 60, "lab.example")
+    );
+    let Reroute::File { addresses, .. } = &reroutes[3].way else {
+        panic!("{reroutes:?}")
+    };
+    assert_eq!(addresses["db2"], ("db2".to_owned(), 3307));
+    assert_eq!(reroutes[0].timeout, Duration::from_secs(10));
+    assert_eq!(reroutes[4].timeout, Duration::from_secs(30));
+    let place = locate(&text, &["pair", "p", "reroute", "2", "key_file"]);
+    let line = text
+        .lines()
+        .position(|line| line.starts_with("key_file"))
+        .unwrap();
+    assert_eq!(place, Some((line + 1, 12)));
+}
+
+#[test]
+fn rerouting_mistakes_are_told() {
+    let without = |way: &str, key: &str| {
+        let lines: Vec<&str> = way.lines().filter(|line| !line.starts_with(key)).collect();
+        lines.join("\n")
+    };
+    for (lines, expected) in [
+        (
+            "timeout = \"3s\"".to_owned(),
+            "6:1: [[pair.p.reroute]] has no way",
+        ),
+        ("way = \"vpi\"".to_owned(), "7:7: way: unknown word \"vpi\""),
+        (
+            format!("{EXEC}\ncolour = 1"),
+            "11:1: unknown key \"colour\" in [[pair.p.reroute]]",
+        ),
+        (
+            format!("{VIP}\ntimeout = \"0s\""),
+            "11:11: timeout goes from a second to ten minutes",
+        ),
+        (
+            without(VIP, "hosts"),
+            "6:1: [[pair.p.reroute]] has no hosts",
+        ),
+        (
+            VIP.replace("/24", ""),
+            "8:11: address: \"192.0.2.10\" is no address with its prefix: the \"/\" is missing",
+        ),
+        (
+            VIP.replace("/24", "/33"),
+            "8:11: address: \"192.0.2.10/33\" is no address with its prefix: the prefix goes from 1 to 32",
+        ),
+        (
+            VIP.replace("eth0", "-f"),
+            "9:13: interface: \"-f\" is no interface's name",
+        ),
+        (
+            VIP.replace("/bin/ssh", "ssh"),
+            "10:18: db1: \"ssh\" is no absolute path",
+        ),
+        (
+            VIP.replace(", db2 = []", ""),
+            "10:1: [pair.p.reroute.hosts] has nothing for \"db2\"",
+        ),
+        (
+            format!("{HAPROXY}\nservers = {{ db1 = \"a\", db2 = \"b\" }}"),
+            "12:1: [[pair.p.reroute]] has both server and servers",
+        ),
+        (
+            without(&without(HAPROXY, "server"), "addresses"),
+            "6:1: [[pair.p.reroute]] has neither server nor servers",
+        ),
+        (
+            HAPROXY.replace("\"s\"", "\"s;t\""),
+            "10:10: server: \"s;t\" is no name of HAProxy's",
+        ),
+        (
+            without(HAPROXY, "addresses"),
+            "6:1: [[pair.p.reroute]]: no address for clients of \"db2\": \"db2\" is no IP address",
+        ),
+        (
+            DNS.replace("DB.lab", "DB.bal"),
+            "10:1: the name \"db.bal.example\" isn't in the zone \"lab.example\"",
+        ),
+        (
+            DNS.replace("1m", "500ms"),
+            "11:7: ttl is in whole seconds, from one to a week",
+        ),
+        (
+            DNS.replace("192.0.2.2", "2001:db8::2"),
+            "13:1: addresses of IPv4 and of IPv6 can't take each other's place in a record",
+        ),
+        (
+            DNS.replace("192.0.2.2", "192.0.2.2:1"),
+            "13:21: db2: \"192.0.2.2:1\": a record has no port, only an address",
+        ),
+        (
+            DNS.replace("\"/k\"", "\"k\""),
+            "12:12: key_file: \"k\" is no absolute path",
+        ),
+        (
+            format!("{DNS}\nsecret = \"x\""),
+            "14:1: unknown key \"secret\" in [[pair.p.reroute]]",
+        ),
+        (
+            FILE.replace("ini", "yaml"),
+            "9:10: format: unknown word \"yaml\"",
+        ),
+        (
+            without(FILE, "port_key"),
+            "6:1: the pair's servers have different ports, and nothing says where the port is",
+        ),
+        (
+            EXEC.replace("/bin/x", "x"),
+            "8:9: argv: \"x\" is no absolute path",
+        ),
+    ] {
+        let found = in_reroute(&lines);
+        assert!(
+            found.starts_with(expected),
+            "{lines}\nfound:    {found}\nexpected: {expected}"
+        );
+    }
 }
