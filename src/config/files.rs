@@ -56,7 +56,7 @@ fn check_server(server: &ServerConfig) -> Vec<Finding> {
         check(vec!["snapshot", "directory"], check_directory(path));
     }
     if let Some(service) = &server.service {
-        if let Some(path) = &service.server_binary {
+        if let Some(path) = service.server_binary.as_ref().and_then(|one| one.path()) {
             check(vec!["service", "server_binary"], check_program(path));
         }
         match &service.control {

@@ -3,7 +3,7 @@
 //! Values here have been checked; names are safe as file and volume names.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -169,7 +169,25 @@ pub struct KeepRules {
 #[derive(Debug, Clone)]
 pub struct ServiceConfig {
     pub control: Option<ServiceControl>,
-    pub server_binary: Option<PathBuf>,
+    pub server_binary: Option<ServerBinary>,
+}
+
+/// The program that a private server is booted with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerBinary {
+    Path(PathBuf),
+    /// That of the container in which the live server runs.
+    Container,
+}
+
+impl ServerBinary {
+    /// Where this host has it.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Path(path) => Some(path),
+            Self::Container => None,
+        }
+    }
 }
 
 /// What stops and starts a server; argv without a shell, the program by absolute path.

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use super::issue::{Complaint, Issues};
 use super::model::{
-    Address, Consistency, ServerConfig, ServiceConfig, ServiceControl, SnapshotConfig, TlsMode,
+    Address, Consistency, ServerBinary, ServerConfig, ServiceConfig, ServiceControl,
+    SnapshotConfig, TlsMode,
 };
 use super::snapshot_table::read_snapshot;
 use super::table::Table;
@@ -121,7 +122,7 @@ fn read_service(mut table: Table<'_, '_>, issues: &mut Issues<'_>) -> ServiceCon
     let unit = table.parsed("unit", issues, parse_unit);
     let start = read_argv(&mut table, "start", issues);
     let stop = read_argv(&mut table, "stop", issues);
-    let server_binary = table.parsed("server_binary", issues, parse_absolute_path);
+    let server_binary = table.parsed("server_binary", issues, parse_binary);
     let (has_start, has_stop) = (table.has("start"), table.has("stop"));
     if table.has("unit") && (has_start || has_stop) {
         let message = format!("{} has both a unit and commands", table.title);
@@ -146,6 +147,24 @@ fn read_service(mut table: Table<'_, '_>, issues: &mut Issues<'_>) -> ServiceCon
             .or(commands),
         server_binary: server_binary.map(|at| at.value),
     }
+}
+
+/// A program of this host, or the word for that of the container.
+fn parse_binary(text: &str) -> Result<ServerBinary, Complaint> {
+    const CONTAINER: &str = "container";
+    if text == CONTAINER {
+        return Ok(ServerBinary::Container);
+    }
+    if text.starts_with('/') {
+        return parse_absolute_path(text).map(ServerBinary::Path);
+    }
+    Err(Complaint::new(format!(
+        "server_binary: {text:?} is neither a path nor {CONTAINER:?}"
+    ))
+    .hint(format!(
+        "Write the program's path from the root (\"/usr/sbin/mysqld\"), or \
+                 {CONTAINER:?} for the one in the server's container."
+    )))
 }
 
 /// A unit's name becomes an argument of systemctl, so it mustn't look like an option.

@@ -320,7 +320,7 @@ pub fn server_program(config: &ServerConfig, side: &Side) -> Option<std::path::P
     let configured = config
         .service
         .as_ref()
-        .and_then(|service| service.server_binary.clone());
+        .and_then(|service| Some(service.server_binary.as_ref()?.path()?.to_owned()));
     configured.or_else(|| {
         process::in_directory(Path::new(&side.identity.data_dir))
             .into_iter()

@@ -4,6 +4,7 @@
 //! nothing of databases or snapshots.
 
 pub mod clock;
+pub mod contained;
 pub mod dialogue;
 pub mod exec;
 pub mod fact;

@@ -165,8 +165,8 @@ fn every_key_arrives() {
     };
     assert_eq!(service.control, Some(control));
     assert_eq!(
-        service.server_binary.as_deref(),
-        Some(Path::new("/usr/sbin/mysqld"))
+        service.server_binary,
+        Some(ServerBinary::Path("/usr/sbin/mysqld".into()))
     );
     assert_eq!(config.pair_of("db2").unwrap().name, "lab");
 }
