@@ -93,6 +93,12 @@ fn native_only() -> Vec<Group> {
             false never_calls_good_what_lies_behind_a_foreign_link,
         ],
     });
+    groups.push(Group {
+        flavour: Flavour::Mysql97,
+        storage: Storage::Btrfs,
+        special: Special::default(),
+        cases: cases![false proves_with_the_program_of_a_container],
+    });
     // What a position is read from differs by role: without a binary log, or with one that holds only
     // what is written here, which an intermediate server's doesn't.
     for flavour in [Flavour::Mariadb, Flavour::Mysql97] {
@@ -270,6 +276,98 @@ fn finds_the_files_of_a_server_in_a_container(pair: &mut Pair) {
     pair.replica.restart();
     pair.wait_caught_up();
     std::fs::remove_dir(&inside).unwrap();
+}
+
+/// The server's program is nowhere on this host but in the container's root, with loader and libraries.
+fn proves_with_the_program_of_a_container(pair: &mut Pair) {
+    let name = pair.name();
+    let root = pair.base().join("root");
+    make_root(&root);
+    let (data, place) = (pair.replica.data_dir.clone(), pair.replica.place.clone());
+    let give = |owner: &str| {
+        for path in [&data, &place] {
+            sh(&["chown", "-R", owner, &path.display().to_string()]);
+        }
+    };
+    let program = pair.replica.program.clone();
+    pair.replica.shut_down();
+    give("65534:65534");
+    pair.replica.inside = Some("/var/lib/mysql".into());
+    pair.replica.root = Some(root.clone());
+    pair.replica.program = "/usr/sbin/mysqld".into();
+    pair.replica.restart();
+    pair.wait_caught_up();
+    let before = Footprint::of(pair);
+    let snapshot = pair.create(&[]);
+    assert_eq!(snapshot["boot"]["in_container"], true, "{snapshot}");
+    let verify = ["snapshot", "verify", &id(&snapshot)];
+
+    // Not unless it is asked for, and the refusal says how to ask.
+    let text = pair.tool.run(&verify).expect_code(4).stdout;
+    assert!(text.contains("server_binary = \\\"container\\\""), "{text}");
+    let asked = format!("[server.{name}.service]\nserver_binary = \"container\"");
+    pair.configure(|settings| settings.snapshot.clone_from(&asked));
+    let proven = pair.tool.run(&verify).ok().json()["snapshot"].clone();
+    assert_eq!(proven["proof"], "booted", "{proven}");
+    let verification = &proven["verification"];
+    assert_eq!(verification["server_binary"], "container:/usr/sbin/mysqld");
+    before.assert_nothing_left(pair);
+    let to = pair.base().join("to").display().to_string();
+    sh(&["install", "-d", "-m", "0700", &to]);
+    pair.tool
+        .run(&["snapshot", "restore", &id(&snapshot), "--to", &to])
+        .ok();
+    sh(&["rm", "-rf", &to]);
+
+    pair.replica.shut_down();
+    let text = pair.tool.run(&verify).expect_code(4).stdout;
+    assert!(
+        text.contains(&format!("the container of {name} isn't running")),
+        "{text}"
+    );
+    give("0:0");
+    (pair.replica.inside, pair.replica.root) = (None, None);
+    pair.replica.program = program;
+    pair.replica.restart();
+    pair.wait_caught_up();
+    let text = pair.tool.run(&verify).expect_code(4).stdout;
+    assert!(text.contains("never run as root"), "{text}");
+    pair.configure(|settings| settings.snapshot.clear());
+    pair.delete_all();
+    sh(&["rm", "-rf", &root.display().to_string()]);
+}
+
+/// MySQL 9.7 where its packages would put it, and nothing else.
+fn make_root(root: &std::path::Path) {
+    let home = Flavour::Mysql97.home();
+    let at = |path: &str| root.join(path).display().to_string();
+    let of = |path: &str| home.join(path).display().to_string();
+    sh(&[
+        "mkdir",
+        "-p",
+        &at("usr/sbin"),
+        &at("lib64"),
+        &at("var/lib/mysql"),
+    ]);
+    sh(&[
+        "cp",
+        "-a",
+        "--reflink=auto",
+        &of("lib"),
+        &of("share"),
+        &at("usr"),
+    ]);
+    sh(&["cp", &of("bin/mysqld"), &at("usr/sbin/mysqld")]);
+    let loader = "ld-linux-x86-64.so.2";
+    std::os::unix::fs::symlink(
+        format!("../usr/lib/x86_64-linux-gnu/{loader}"),
+        root.join("lib64").join(loader),
+    )
+    .unwrap();
+    let interpreter = format!("/lib64/{loader}");
+    let program = at("usr/sbin/mysqld");
+    sh(&["patchelf", "--set-interpreter", &interpreter, &program]);
+    sh(&["patchelf", "--remove-rpath", &program]);
 }
 
 /// Whatever people put into a data directory: none of it is followed, opened or in the way.

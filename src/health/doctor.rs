@@ -238,7 +238,7 @@ fn check_service(config: &ServerConfig) -> Check {
 fn check_programs(server: &str, condition: &crate::server::condition::Condition) -> Check {
     const ID: &str = "extract.programs";
     let flavour = &condition.flavour;
-    let missing = client::find_dump(flavour, Path::new("/usr/sbin/mysqld"))
+    let missing = client::find_dump(flavour, Some(Path::new("/usr/sbin")))
         .and_then(|_| client::find_client(flavour))
         .err();
     match missing {

@@ -9,7 +9,7 @@ use crate::server::facts::ServerFacts;
 use crate::server::private::{self, BootFacts};
 use crate::server::session::READ_LIMIT;
 use crate::snapshot::error::SnapshotError;
-use crate::sys::{contained, files, process};
+use crate::sys::{files, process};
 use crate::volume::layout::{self, Layout, ServerPaths};
 
 /// Where this host sees the server's paths. As configured; else, of a server in a container on this
@@ -162,7 +162,7 @@ pub fn boot_facts(
     let pids = process::in_directory(data_dir);
     let binary = pids.iter().copied().find_map(process::program_of);
     let (session, mut boot) = private::observe_boot_facts(session, data_dir, binary)?;
-    boot.in_container = pids.into_iter().any(contained::runs_apart);
+    boot.in_container = pids.into_iter().any(process::runs_apart);
     boot.outside_files.clone_from(&facts.outside_files);
     boot.relay_log = facts
         .path("relay_log_basename")

@@ -15,7 +15,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::ioctl;
-use super::process::ProcessRef;
+use super::process::{ProcessRef, runs_apart};
 use super::transfer;
 
 /// The program of a process whose root or mounts aren't ours. It keeps them open: what it shows
@@ -102,15 +102,6 @@ impl Contained {
 /// A path of another root, where that root is shown at `at`.
 pub fn below(at: &Path, path: &Path) -> PathBuf {
     at.join(path.strip_prefix("/").unwrap_or(path))
-}
-
-/// Whether a process has another root than we, or other mounts; false when it is gone.
-pub fn runs_apart(pid: u32) -> bool {
-    let link = |pid: &str, name: &str| std::fs::read_link(format!("/proc/{pid}/{name}")).ok();
-    ["root", "ns/mnt"].iter().any(|name| {
-        let theirs = link(&pid.to_string(), name);
-        theirs.is_some() && theirs != link("self", name)
-    })
 }
 
 fn command(mapped: &Mapped, at: &Path) -> (PathBuf, Vec<OsString>) {
@@ -235,6 +226,68 @@ mod tests {
             ..mapped()
         };
         assert_eq!(command(&musl, Path::new("/r")).1[0], "--library-path");
+    }
+
+    /// Ended with the test, also when it fails.
+    struct Ended(std::process::Child);
+
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            drop(self.0.kill());
+            drop(self.0.wait());
+        }
+    }
+
+    #[test]
+    fn another_root_is_shown_read_only_and_its_program_runs() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED: needs root");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let volume = dir.path().join("volume");
+        std::fs::create_dir(&volume).unwrap();
+        let script = format!(
+            "mount -t tmpfs x {0} && touch {0}/its && exec sleep 60",
+            volume.display()
+        );
+        let child = std::process::Command::new("/usr/bin/unshare")
+            .args(["-m", "/bin/sh", "-c", &script])
+            .spawn()
+            .unwrap();
+        let child = Ended(child);
+        let pid = child.0.id();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let comm = format!("/proc/{pid}/comm");
+        while std::fs::read_to_string(&comm).unwrap().trim() != "sleep" {
+            assert!(std::time::Instant::now() < until);
+            thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let contained = Contained::of(pid)
+            .unwrap()
+            .expect("it has mounts of its own");
+        assert!(contained.program().ends_with("sleep"), "{contained:?}");
+        let at = dir.path().join("root");
+        std::fs::create_dir(&at).unwrap();
+        let (said, written, volume_seen) = super::super::room::within(|| {
+            contained.show_at(&at).unwrap();
+            let (program, args) = contained.command_at(&at);
+            let output = std::process::Command::new(program)
+                .args(args)
+                .arg("--version")
+                .output()
+                .unwrap();
+            let there = below(&at, &volume);
+            (
+                String::from_utf8(output.stdout).unwrap(),
+                std::fs::write(there.join("ours"), "").unwrap_err().kind(),
+                there.join("its").exists(),
+            )
+        })
+        .unwrap();
+        assert!(said.starts_with("sleep"), "{said}");
+        assert_eq!(written, io::ErrorKind::ReadOnlyFilesystem);
+        assert!(!volume_seen);
     }
 
     #[test]

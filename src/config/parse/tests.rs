@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Address, BackendChoice, Consistency, CowSize, KeepRules, ServiceControl, TlsMode, example,
+    Address, BackendChoice, Consistency, CowSize, KeepRules, ServerBinary, ServiceControl, TlsMode,
+    example,
 };
 
 fn errors(text: &str) -> String {
@@ -477,4 +478,19 @@ fn keys_are_located_for_later_checks() {
     let text = "[server.a]\naddress = \"a\"\n  credentials = \"/x\"\n";
     assert_eq!(locate(text, &["server", "a", "credentials"]), Some((3, 17)));
     assert_eq!(locate(text, &["server", "b", "credentials"]), None);
+}
+
+#[test]
+fn the_program_is_a_path_or_that_of_the_container() {
+    let with = |value: &str| {
+        format!("[server.a]\naddress = \"a\"\n[server.a.service]\nserver_binary = {value:?}\n")
+    };
+    let config = parse(&with("container"), Path::new("u.toml")).unwrap();
+    let service = config.servers["a"].service.as_ref().unwrap();
+    assert_eq!(service.server_binary, Some(ServerBinary::Container));
+    for wrong in ["Container", "docker", "mysqld", ""] {
+        let text = errors(&with(wrong));
+        assert!(text.contains("u.toml:4:17"), "{text}");
+        assert!(text.contains("\"container\""), "{text}");
+    }
 }

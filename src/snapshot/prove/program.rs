@@ -3,14 +3,19 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::config::ServerBinary;
 use crate::server::Flavour;
 use crate::server::private::BootFacts;
 use crate::snapshot::context::Context;
 use crate::snapshot::error::SnapshotError;
+use crate::snapshot::prove::boot_log;
 use crate::sys::contained::{Contained, below};
+use crate::sys::exec::Program;
 use crate::sys::{files, process};
+
+const VERSION_LIMIT: Duration = Duration::from_secs(20);
 
 /// Settings that name what belongs to the program, not to the data.
 const OF_PROGRAMS: [&str; 4] = [
@@ -131,9 +136,22 @@ pub fn find(
         .clone()
         .into_iter()
         .chain(usual)
-        .find(|path| path.is_file())
+        .filter(|path| path.is_file())
+        // A server of this host with another version would fail to read the files, and blame them.
+        .find(|path| !facts.in_container || is_of_release(path, &flavour))
         .map(ServerProgram::Here)
         .ok_or_else(|| none_here(server, facts))
+}
+
+fn is_of_release(program: &Path, flavour: &Flavour) -> bool {
+    let asked = Program::at(program).run(["--no-defaults", "--version"], VERSION_LIMIT);
+    let found = asked
+        .ok()
+        .and_then(|output| boot_log::parse_version(&output.stdout));
+    found.is_some_and(|found| {
+        let release = |of: &Flavour| (of.is_mariadb(), of.version.0, of.version.1);
+        release(&found) == release(flavour)
+    })
 }
 
 fn none_here(server: &str, facts: &BootFacts) -> SnapshotError {
@@ -220,8 +238,8 @@ mod tests {
         };
         let there = as_below(&facts, Path::new("/run/x/root"));
         let wanted = [
-            ("basedir", "/run/x/root/usr/"),
-            ("plugin_dir", "/run/x/root/usr/lib/mysql/plugin/"),
+            ("basedir", "/run/x/root/usr"),
+            ("plugin_dir", "/run/x/root/usr/lib/mysql/plugin"),
             ("innodb_data_home_dir", "/srv/ibdata"),
             ("innodb_page_size", "16384"),
         ];
