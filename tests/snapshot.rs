@@ -97,7 +97,10 @@ fn native_only() -> Vec<Group> {
         flavour: Flavour::Mysql97,
         storage: Storage::Btrfs,
         special: Special::default(),
-        cases: cases![false proves_with_the_program_of_a_container],
+        cases: cases![
+            false proves_with_the_program_of_a_container,
+            false stops_and_starts_a_container,
+        ],
     });
     // What a position is read from differs by role: without a binary log, or with one that holds only
     // what is written here, which an intermediate server's doesn't.
@@ -335,6 +338,102 @@ fn proves_with_the_program_of_a_container(pair: &mut Pair) {
     pair.configure(|settings| settings.snapshot.clear());
     pair.delete_all();
     sh(&["rm", "-rf", &root.display().to_string()]);
+}
+
+/// A container of podman's, stopped for the snapshot and started again; its own program proves it.
+fn stops_and_starts_a_container(pair: &mut Pair) {
+    const PODMAN: &str = "/usr/bin/podman";
+    let name = pair.name();
+    if !["/usr/sbin/runc", PODMAN]
+        .iter()
+        .all(|path| std::path::Path::new(path).exists())
+    {
+        let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+        assert!(!in_ci, "podman and runc are missing");
+        eprintln!("SKIPPED: podman and runc are missing");
+        return;
+    }
+    let root = pair.base().join("root");
+    make_root(&root);
+    let (data, place) = (pair.replica.data_dir.clone(), pair.replica.place.clone());
+    let give = |owner: &str| {
+        for path in [&data, &place] {
+            sh(&["chown", "-R", owner, &path.display().to_string()]);
+        }
+    };
+    pair.replica.shut_down();
+    give("65534:65534");
+    let argv: Vec<String> = pair.replica.argv();
+    let own = format!("--datadir={}", data.display());
+    let argv = argv.iter().skip(1).map(|word| match *word == own {
+        true => "--datadir=/var/lib/mysql",
+        false => word,
+    });
+    let volumes = [
+        format!("--volume={}:/var/lib/mysql", data.display()),
+        format!("--volume={0}:{0}", place.display()),
+    ];
+    // Limits that the machine of the test may give; the network is this host's, where the source is.
+    let mut create = vec![
+        PODMAN,
+        "--runtime=/usr/sbin/runc",
+        "create",
+        "--name",
+        &name,
+    ];
+    create.extend(["--network=host", "--user=65534:65534", "--log-driver=none"]);
+    create.extend(["--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096"]);
+    create.extend(volumes.iter().map(String::as_str));
+    let (rootfs, program) = (root.display().to_string(), "/usr/sbin/mysqld");
+    create.extend(["--rootfs", &rootfs, program]);
+    create.extend(argv);
+    sh(&create);
+    let container = Container(name.clone());
+    let settings = format!(
+        "consistency = \"stop\"\n[server.{name}.service]\nserver_binary = \"container\"\n\
+         container = {name:?}\nruntime = \"podman\""
+    );
+    sh(&[PODMAN, "start", &name]);
+    pair.replica.wait_ready();
+    pair.wait_caught_up();
+    pair.configure(|own| own.snapshot = settings);
+    let doctor = pair.tool.run(&["doctor", &name]).stdout;
+    assert!(doctor.contains("can be stopped and started"), "{doctor}");
+    let load = Load::start(&pair.source, Duration::from_millis(5));
+    let offset = load.offset;
+    let snapshot = pair.create(&["--verify"]);
+    load.stop();
+    assert_eq!(snapshot["consistency"], "stop");
+    assert_eq!(snapshot["proof"], "booted", "{snapshot}");
+    let program = &snapshot["verification"]["server_binary"];
+    assert_eq!(program, "container:/usr/sbin/mysqld");
+    {
+        let restored = Restored::boot(pair, &snapshot);
+        restored.assert_is_at(&snapshot, offset);
+    }
+    pair.wait_caught_up();
+    drop(container);
+    let doctor = pair.tool.run(&["doctor", &name]).stdout;
+    assert!(doctor.contains("no such container"), "{doctor}");
+    give("0:0");
+    pair.replica.restart();
+    pair.configure_plain();
+    pair.delete_all();
+    sh(&["rm", "-rf", &root.display().to_string()]);
+}
+
+/// Removed with the test, also when it fails.
+struct Container(String);
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let argv = ["/usr/bin/podman", "rm", "--force", "--time=60", &self.0];
+        drop(
+            std::process::Command::new(argv[0])
+                .args(&argv[1..])
+                .status(),
+        );
+    }
 }
 
 /// MySQL 9.7 where its packages would put it, and nothing else.

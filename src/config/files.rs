@@ -66,6 +66,10 @@ fn check_server(server: &ServerConfig) -> Vec<Finding> {
                     check(vec!["service", key], check_program(program));
                 }
             }
+            Some(ServiceControl::Container { runtime, .. }) => {
+                let program = check_program(Path::new(runtime.program()));
+                check(vec!["service", "runtime"], program);
+            }
             Some(ServiceControl::Unit(_)) | None => {}
         }
     }

@@ -199,7 +199,42 @@ pub enum ServiceControl {
         start: Vec<String>,
         stop: Vec<String>,
     },
+    Container {
+        runtime: Runtime,
+        /// As the runtime knows it.
+        name: String,
+    },
 }
+
+/// What runs containers; both take the same commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Runtime {
+    Docker,
+    Podman,
+}
+
+impl Runtime {
+    /// Its client's fixed path.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Docker => "/usr/bin/docker",
+            Self::Podman => "/usr/bin/podman",
+        }
+    }
+
+    /// Answers `true` or `false`, whether a container runs; fails where there is none of that name.
+    pub fn is_up_argv(self, name: &str) -> Vec<String> {
+        let format = "--format={{.State.Running}}";
+        [self.program(), "container", "inspect", format, "--", name]
+            .map(str::to_owned)
+            .to_vec()
+    }
+}
+
+/// A server that is still writing its buffers after ten seconds, which is how long the runtimes wait by
+/// themselves, mustn't be killed. Less than a stop is waited for.
+const CONTAINER_STOP_S: &str = "--time=840";
 
 impl ServiceControl {
     /// The program and arguments that start the server.
@@ -207,6 +242,11 @@ impl ServiceControl {
         match self {
             Self::Unit(unit) => systemctl("start", unit),
             Self::Commands { start, .. } => start.clone(),
+            Self::Container { runtime, name } => {
+                [runtime.program(), "container", "start", "--", name]
+                    .map(str::to_owned)
+                    .to_vec()
+            }
         }
     }
 
@@ -215,6 +255,17 @@ impl ServiceControl {
         match self {
             Self::Unit(unit) => systemctl("stop", unit),
             Self::Commands { stop, .. } => stop.clone(),
+            Self::Container { runtime, name } => {
+                let words = [
+                    runtime.program(),
+                    "container",
+                    "stop",
+                    CONTAINER_STOP_S,
+                    "--",
+                    name,
+                ];
+                words.map(str::to_owned).to_vec()
+            }
         }
     }
 }
@@ -231,4 +282,29 @@ pub struct PairConfig {
     pub name: String,
     pub source: String,
     pub replicas: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_started_and_stopped_by_its_runtime() {
+        for (runtime, program) in [
+            (Runtime::Docker, "/usr/bin/docker"),
+            (Runtime::Podman, "/usr/bin/podman"),
+        ] {
+            let control = ServiceControl::Container {
+                runtime,
+                name: "db2".to_owned(),
+            };
+            let start = [program, "container", "start", "--", "db2"];
+            assert_eq!(control.start_argv(), start);
+            let stop = [program, "container", "stop", "--time=840", "--", "db2"];
+            assert_eq!(control.stop_argv(), stop);
+            let format = "--format={{.State.Running}}";
+            let is_up = [program, "container", "inspect", format, "--", "db2"];
+            assert_eq!(runtime.is_up_argv("db2"), is_up);
+        }
+    }
 }

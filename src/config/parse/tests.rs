@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Address, BackendChoice, Consistency, CowSize, KeepRules, ServerBinary, ServiceControl, TlsMode,
-    example,
+    Address, BackendChoice, Consistency, CowSize, KeepRules, Runtime, ServerBinary, ServiceControl,
+    TlsMode, example,
 };
 
 fn errors(text: &str) -> String {
@@ -492,5 +492,30 @@ fn the_program_is_a_path_or_that_of_the_container() {
         let text = errors(&with(wrong));
         assert!(text.contains("u.toml:4:17"), "{text}");
         assert!(text.contains("\"container\""), "{text}");
+    }
+}
+
+#[test]
+fn a_container_needs_its_runtime_and_nothing_else() {
+    let with = |lines: &str| format!("[server.a]\naddress = \"a\"\n[server.a.service]\n{lines}\n");
+    let good = with("container = \"db_2.x\"\nruntime = \"podman\"");
+    let config = parse(&good, Path::new("u.toml")).unwrap();
+    let wanted = ServiceControl::Container {
+        runtime: Runtime::Podman,
+        name: "db_2.x".to_owned(),
+    };
+    let service = config.servers["a"].service.as_ref().unwrap();
+    assert_eq!(service.control, Some(wanted));
+    for wrong in [
+        "container = \"db2\"",
+        "runtime = \"docker\"",
+        "container = \"-f\"\nruntime = \"docker\"",
+        "container = \"a b\"\nruntime = \"docker\"",
+        "runtime = \"lxc\"\ncontainer = \"db2\"",
+        "container = \"db2\"\nruntime = \"docker\"\nunit = \"mysql.service\"",
+        "container = \"db2\"\nruntime = \"docker\"\nstart = [\"/s\"]\nstop = [\"/t\"]",
+    ] {
+        let text = errors(&with(wrong));
+        assert!(text.contains("u.toml:4:"), "{wrong}: {text}");
     }
 }
