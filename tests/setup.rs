@@ -210,6 +210,9 @@ fn finds_what_a_dump_would_stumble_over_before_it_begins() {
             "CREATE VIEW lab.good AS SELECT id FROM lab.t",
             "CREATE VIEW lab.`odd ``view` AS SELECT id FROM lab.gone",
             "CREATE DEFINER = 'nobody'@'nowhere' PROCEDURE lab.p() SELECT 1",
+            "CREATE EVENT lab.`endless;;name` ON SCHEDULE EVERY 1 YEAR DO SELECT 1",
+            "CREATE EVENT lab.endless_text ON SCHEDULE EVERY 1 YEAR DO SELECT ';;'",
+            "CREATE EVENT lab.`odd ``;\nevent` ON SCHEDULE EVERY 1 YEAR DO SELECT ';'",
             "DROP TABLE lab.gone",
             "FLUSH TABLES",
         ] {
@@ -227,6 +230,7 @@ fn finds_what_a_dump_would_stumble_over_before_it_begins() {
             "--skip-invalid-views",
             "lab.crashed",
             "REPAIR TABLE",
+            "lab.endless;;name, lab.endless_text",
         ] {
             assert!(refused.contains(words), "{words}: {refused}");
         }
@@ -237,6 +241,8 @@ fn finds_what_a_dump_would_stumble_over_before_it_begins() {
         assert_eq!(seen(), before);
 
         couple.source.execute("DROP TABLE lab.crashed");
+        couple.source.execute("DROP EVENT lab.`endless;;name`");
+        couple.source.execute("DROP EVENT lab.endless_text");
         for more in [&["--dry-run"][..], &[]] {
             let made = couple.setup(&[&skip[..], more].concat()).ok().json();
             let warnings = made["setup"]["warnings"].to_string();

@@ -93,6 +93,15 @@ fn native_only() -> Vec<Group> {
             false never_calls_good_what_lies_behind_a_foreign_link,
         ],
     });
+    groups.push(Group {
+        flavour: Flavour::Mysql97,
+        storage: Storage::Btrfs,
+        special: Special::default(),
+        cases: cases![
+            false proves_with_the_program_of_a_container,
+            false stops_and_starts_a_container,
+        ],
+    });
     // What a position is read from differs by role: without a binary log, or with one that holds only
     // what is written here, which an intermediate server's doesn't.
     for flavour in [Flavour::Mariadb, Flavour::Mysql97] {
@@ -270,6 +279,194 @@ fn finds_the_files_of_a_server_in_a_container(pair: &mut Pair) {
     pair.replica.restart();
     pair.wait_caught_up();
     std::fs::remove_dir(&inside).unwrap();
+}
+
+/// The server's program is nowhere on this host but in the container's root, with loader and libraries.
+fn proves_with_the_program_of_a_container(pair: &mut Pair) {
+    let name = pair.name();
+    let root = pair.base().join("root");
+    make_root(&root);
+    let (data, place) = (pair.replica.data_dir.clone(), pair.replica.place.clone());
+    let give = |owner: &str| {
+        for path in [&data, &place] {
+            sh(&["chown", "-R", owner, &path.display().to_string()]);
+        }
+    };
+    let program = pair.replica.program.clone();
+    pair.replica.shut_down();
+    give("65534:65534");
+    pair.replica.inside = Some("/var/lib/mysql".into());
+    pair.replica.root = Some(root.clone());
+    pair.replica.program = "/usr/sbin/mysqld".into();
+    pair.replica.restart();
+    pair.wait_caught_up();
+    let before = Footprint::of(pair);
+    let snapshot = pair.create(&[]);
+    assert_eq!(snapshot["boot"]["in_container"], true, "{snapshot}");
+    let verify = ["snapshot", "verify", &id(&snapshot)];
+
+    // Not unless it is asked for, and the refusal says how to ask.
+    let text = pair.tool.run(&verify).expect_code(4).stdout;
+    assert!(text.contains("server_binary = \\\"container\\\""), "{text}");
+    let asked = format!("[server.{name}.service]\nserver_binary = \"container\"");
+    pair.configure(|settings| settings.snapshot.clone_from(&asked));
+    let proven = pair.tool.run(&verify).ok().json()["snapshot"].clone();
+    assert_eq!(proven["proof"], "booted", "{proven}");
+    let verification = &proven["verification"];
+    assert_eq!(verification["server_binary"], "container:/usr/sbin/mysqld");
+    before.assert_nothing_left(pair);
+    let to = pair.base().join("to").display().to_string();
+    sh(&["install", "-d", "-m", "0700", &to]);
+    pair.tool
+        .run(&["snapshot", "restore", &id(&snapshot), "--to", &to])
+        .ok();
+    sh(&["rm", "-rf", &to]);
+
+    pair.replica.shut_down();
+    let text = pair.tool.run(&verify).expect_code(4).stdout;
+    assert!(
+        text.contains(&format!("the container of {name} isn't running")),
+        "{text}"
+    );
+    give("0:0");
+    (pair.replica.inside, pair.replica.root) = (None, None);
+    pair.replica.program = program;
+    pair.replica.restart();
+    pair.wait_caught_up();
+    let text = pair.tool.run(&verify).expect_code(4).stdout;
+    assert!(text.contains("never run as root"), "{text}");
+    pair.configure(|settings| settings.snapshot.clear());
+    pair.delete_all();
+    sh(&["rm", "-rf", &root.display().to_string()]);
+}
+
+/// A container of podman's, stopped for the snapshot and started again; its own program proves it.
+fn stops_and_starts_a_container(pair: &mut Pair) {
+    const PODMAN: &str = "/usr/bin/podman";
+    let name = pair.name();
+    if !["/usr/sbin/runc", PODMAN]
+        .iter()
+        .all(|path| std::path::Path::new(path).exists())
+    {
+        let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+        assert!(!in_ci, "podman and runc are missing");
+        eprintln!("SKIPPED: podman and runc are missing");
+        return;
+    }
+    let root = pair.base().join("root");
+    make_root(&root);
+    let (data, place) = (pair.replica.data_dir.clone(), pair.replica.place.clone());
+    let give = |owner: &str| {
+        for path in [&data, &place] {
+            sh(&["chown", "-R", owner, &path.display().to_string()]);
+        }
+    };
+    pair.replica.shut_down();
+    give("65534:65534");
+    let argv: Vec<String> = pair.replica.argv();
+    let own = format!("--datadir={}", data.display());
+    let argv = argv.iter().skip(1).map(|word| match *word == own {
+        true => "--datadir=/var/lib/mysql",
+        false => word,
+    });
+    let volumes = [
+        format!("--volume={}:/var/lib/mysql", data.display()),
+        format!("--volume={0}:{0}", place.display()),
+    ];
+    // Limits that the machine of the test may give; the network is this host's, where the source is.
+    let mut create = vec![
+        PODMAN,
+        "--runtime=/usr/sbin/runc",
+        "create",
+        "--name",
+        &name,
+    ];
+    create.extend(["--network=host", "--user=65534:65534", "--log-driver=none"]);
+    create.extend(["--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096"]);
+    create.extend(volumes.iter().map(String::as_str));
+    let (rootfs, program) = (root.display().to_string(), "/usr/sbin/mysqld");
+    create.extend(["--rootfs", &rootfs, program]);
+    create.extend(argv);
+    sh(&create);
+    let container = Container(name.clone());
+    let settings = format!(
+        "consistency = \"stop\"\n[server.{name}.service]\nserver_binary = \"container\"\n\
+         container = {name:?}\nruntime = \"podman\""
+    );
+    sh(&[PODMAN, "start", &name]);
+    pair.replica.wait_ready();
+    pair.wait_caught_up();
+    pair.configure(|own| own.snapshot = settings);
+    let doctor = pair.tool.run(&["doctor", &name]).stdout;
+    assert!(doctor.contains("can be stopped and started"), "{doctor}");
+    let load = Load::start(&pair.source, Duration::from_millis(5));
+    let offset = load.offset;
+    let snapshot = pair.create(&["--verify"]);
+    load.stop();
+    assert_eq!(snapshot["consistency"], "stop");
+    assert_eq!(snapshot["proof"], "booted", "{snapshot}");
+    let program = &snapshot["verification"]["server_binary"];
+    assert_eq!(program, "container:/usr/sbin/mysqld");
+    {
+        let restored = Restored::boot(pair, &snapshot);
+        restored.assert_is_at(&snapshot, offset);
+    }
+    pair.wait_caught_up();
+    drop(container);
+    let doctor = pair.tool.run(&["doctor", &name]).stdout;
+    assert!(doctor.contains("no such container"), "{doctor}");
+    give("0:0");
+    pair.replica.restart();
+    pair.configure_plain();
+    pair.delete_all();
+    sh(&["rm", "-rf", &root.display().to_string()]);
+}
+
+/// Removed with the test, also when it fails.
+struct Container(String);
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let argv = ["/usr/bin/podman", "rm", "--force", "--time=60", &self.0];
+        drop(
+            std::process::Command::new(argv[0])
+                .args(&argv[1..])
+                .status(),
+        );
+    }
+}
+
+/// MySQL 9.7 where its packages would put it, and nothing else.
+fn make_root(root: &std::path::Path) {
+    let home = Flavour::Mysql97.home();
+    let at = |path: &str| root.join(path).display().to_string();
+    let of = |path: &str| home.join(path).display().to_string();
+    sh(&[
+        "mkdir",
+        "-p",
+        &at("usr/sbin"),
+        &at("lib64"),
+        &at("var/lib/mysql"),
+    ]);
+    sh(&[
+        "cp",
+        "-a",
+        "--reflink=auto",
+        &of("lib"),
+        &of("share"),
+        &at("usr"),
+    ]);
+    sh(&["cp", &of("bin/mysqld"), &at("usr/sbin/mysqld")]);
+    let loader = "ld-linux-x86-64.so.2";
+    std::os::unix::fs::symlink(
+        format!("../usr/lib/x86_64-linux-gnu/{loader}"),
+        root.join("lib64").join(loader),
+    )
+    .unwrap();
+    let interpreter = format!("/lib64/{loader}");
+    let program = at("usr/sbin/mysqld");
+    sh(&["patchelf", "--set-interpreter", &interpreter, &program]);
+    sh(&["patchelf", "--remove-rpath", &program]);
 }
 
 /// Whatever people put into a data directory: none of it is followed, opened or in the way.

@@ -74,7 +74,7 @@ fn check_server(server: &ServerConfig) -> Vec<Finding> {
         check(vec!["snapshot", "directory"], check_directory(path));
     }
     if let Some(service) = &server.service {
-        if let Some(path) = &service.server_binary {
+        if let Some(path) = service.server_binary.as_ref().and_then(|one| one.path()) {
             check(vec!["service", "server_binary"], check_program(path));
         }
         match &service.control {
@@ -83,6 +83,10 @@ fn check_server(server: &ServerConfig) -> Vec<Finding> {
                     let program = argv.first().map_or(Path::new(""), Path::new);
                     check(vec!["service", key], check_program(program));
                 }
+            }
+            Some(ServiceControl::Container { runtime, .. }) => {
+                let program = check_program(Path::new(runtime.program()));
+                check(vec!["service", "runtime"], program);
             }
             Some(ServiceControl::Unit(_)) | None => {}
         }

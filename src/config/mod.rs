@@ -27,8 +27,8 @@ pub use load::{CONFIG_PATHS, CONFIG_VARIABLE, load};
 pub use option_file::CredentialsError;
 
 pub use model::{
-    Address, BackendChoice, Config, Consistency, CowSize, KeepRules, PairConfig, ServerConfig,
-    ServiceConfig, ServiceControl, SnapshotConfig, TlsMode,
+    Address, BackendChoice, Config, Consistency, CowSize, KeepRules, PairConfig, Runtime,
+    ServerBinary, ServerConfig, ServiceConfig, ServiceControl, SnapshotConfig, TlsMode,
 };
 pub use parse::{STATE_DIR_DEFAULT, parse};
 pub use reroute::{FileFormat, HaproxyEntries, Reroute, RerouteConfig};

@@ -3,7 +3,7 @@
 //! Values here have been checked; names are safe as file and volume names.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -155,7 +155,25 @@ pub struct KeepRules {
 #[derive(Debug, Clone)]
 pub struct ServiceConfig {
     pub control: Option<ServiceControl>,
-    pub server_binary: Option<PathBuf>,
+    pub server_binary: Option<ServerBinary>,
+}
+
+/// The program that a private server is booted with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerBinary {
+    Path(PathBuf),
+    /// That of the container in which the live server runs.
+    Container,
+}
+
+impl ServerBinary {
+    /// Where this host has it.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Path(path) => Some(path),
+            Self::Container => None,
+        }
+    }
 }
 
 /// What stops and starts a server; argv without a shell, the program by absolute path.
@@ -167,7 +185,42 @@ pub enum ServiceControl {
         start: Vec<String>,
         stop: Vec<String>,
     },
+    Container {
+        runtime: Runtime,
+        /// As the runtime knows it.
+        name: String,
+    },
 }
+
+/// What runs containers; both take the same commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Runtime {
+    Docker,
+    Podman,
+}
+
+impl Runtime {
+    /// Its client's fixed path.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Docker => "/usr/bin/docker",
+            Self::Podman => "/usr/bin/podman",
+        }
+    }
+
+    /// Answers `true` or `false`, whether a container runs; fails where there is none of that name.
+    pub fn is_up_argv(self, name: &str) -> Vec<String> {
+        let format = "--format={{.State.Running}}";
+        [self.program(), "container", "inspect", format, "--", name]
+            .map(str::to_owned)
+            .to_vec()
+    }
+}
+
+/// A server that is still writing its buffers after ten seconds, which is how long the runtimes wait by
+/// themselves, mustn't be killed. Less than a stop is waited for.
+const CONTAINER_STOP_S: &str = "--time=840";
 
 impl ServiceControl {
     /// The program and arguments that start the server.
@@ -175,6 +228,11 @@ impl ServiceControl {
         match self {
             Self::Unit(unit) => systemctl("start", unit),
             Self::Commands { start, .. } => start.clone(),
+            Self::Container { runtime, name } => {
+                [runtime.program(), "container", "start", "--", name]
+                    .map(str::to_owned)
+                    .to_vec()
+            }
         }
     }
 
@@ -183,6 +241,17 @@ impl ServiceControl {
         match self {
             Self::Unit(unit) => systemctl("stop", unit),
             Self::Commands { stop, .. } => stop.clone(),
+            Self::Container { runtime, name } => {
+                let words = [
+                    runtime.program(),
+                    "container",
+                    "stop",
+                    CONTAINER_STOP_S,
+                    "--",
+                    name,
+                ];
+                words.map(str::to_owned).to_vec()
+            }
         }
     }
 }
@@ -201,4 +270,29 @@ pub struct PairConfig {
     pub replicas: Vec<String>,
     /// How clients are led to the new source, in the order of the file.
     pub reroutes: Vec<RerouteConfig>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_started_and_stopped_by_its_runtime() {
+        for (runtime, program) in [
+            (Runtime::Docker, "/usr/bin/docker"),
+            (Runtime::Podman, "/usr/bin/podman"),
+        ] {
+            let control = ServiceControl::Container {
+                runtime,
+                name: "db2".to_owned(),
+            };
+            let start = [program, "container", "start", "--", "db2"];
+            assert_eq!(control.start_argv(), start);
+            let stop = [program, "container", "stop", "--time=840", "--", "db2"];
+            assert_eq!(control.stop_argv(), stop);
+            let format = "--format={{.State.Running}}";
+            let is_up = [program, "container", "inspect", format, "--", "db2"];
+            assert_eq!(runtime.is_up_argv("db2"), is_up);
+        }
+    }
 }

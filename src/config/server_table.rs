@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use super::issue::{Complaint, Issues};
 use super::model::{
-    Address, Consistency, ServerConfig, ServiceConfig, ServiceControl, SnapshotConfig, TlsMode,
+    Address, Consistency, Runtime, ServerBinary, ServerConfig, ServiceConfig, ServiceControl,
+    SnapshotConfig, TlsMode,
 };
 use super::snapshot_table::read_snapshot;
 use super::table::{Table, argv_of};
@@ -18,6 +19,8 @@ const TLS_MODES: [(&str, TlsMode); 4] = [
     ("verify-ca", TlsMode::VerifyCa),
     ("verify-full", TlsMode::VerifyFull),
 ];
+
+const RUNTIMES: [(&str, Runtime); 2] = [("docker", Runtime::Docker), ("podman", Runtime::Podman)];
 
 /// Reads one server; `None` when it has no usable address.
 pub(super) fn read_server(
@@ -47,7 +50,8 @@ pub(super) fn read_server(
         issues.missing(
             snapshot_span,
             Complaint::new(message).hint(format!(
-                "Add [server.{name}.service] with unit = \"…\", or start = […] and stop = […]."
+                "Add [server.{name}.service] with unit = \"…\", start = […] and stop = […], \
+                 or container = \"…\" and runtime = \"…\"."
             )),
         );
     }
@@ -121,7 +125,8 @@ fn read_service(mut table: Table<'_, '_>, issues: &mut Issues<'_>) -> ServiceCon
     let unit = table.parsed("unit", issues, parse_unit);
     let start = read_argv(&mut table, "start", issues);
     let stop = read_argv(&mut table, "stop", issues);
-    let server_binary = table.parsed("server_binary", issues, parse_absolute_path);
+    let container = read_container(&mut table, issues);
+    let server_binary = table.parsed("server_binary", issues, parse_binary);
     let (has_start, has_stop) = (table.has("start"), table.has("stop"));
     if table.has("unit") && (has_start || has_stop) {
         let message = format!("{} has both a unit and commands", table.title);
@@ -136,6 +141,14 @@ fn read_service(mut table: Table<'_, '_>, issues: &mut Issues<'_>) -> ServiceCon
         let hint = format!("Add {missing} = [\"/…\", \"…\"].");
         issues.missing(table.key_span(there), Complaint::new(message).hint(hint));
     }
+    if table.has("container") && (table.has("unit") || has_start || has_stop) {
+        let message = format!("{} has a container and another way to stop it", table.title);
+        let hint = "Keep container and runtime, or unit, or start and stop.";
+        issues.report(
+            table.key_span("container"),
+            Complaint::new(message).hint(hint),
+        );
+    }
     table.finish(issues);
     let commands = start
         .zip(stop)
@@ -143,9 +156,59 @@ fn read_service(mut table: Table<'_, '_>, issues: &mut Issues<'_>) -> ServiceCon
     ServiceConfig {
         control: unit
             .map(|unit| ServiceControl::Unit(unit.value))
-            .or(commands),
+            .or(commands)
+            .or(container),
         server_binary: server_binary.map(|at| at.value),
     }
+}
+
+fn read_container(table: &mut Table<'_, '_>, issues: &mut Issues<'_>) -> Option<ServiceControl> {
+    let name = table.parsed("container", issues, parse_container);
+    let runtime = table.parsed("runtime", issues, |text| parse_word(text, &RUNTIMES));
+    let (there, missing) = match (table.has("container"), table.has("runtime")) {
+        (true, false) => ("container", "runtime = \"docker\" or \"podman\""),
+        (false, true) => ("runtime", "container = \"NAME\""),
+        (true, true) | (false, false) => {
+            return Some(ServiceControl::Container {
+                name: name?.value,
+                runtime: runtime?.value,
+            });
+        }
+    };
+    let message = format!("{} has {there}, and not what belongs to it", table.title);
+    let complaint = Complaint::new(message).hint(format!("Add {missing}."));
+    issues.missing(table.key_span(there), complaint);
+    None
+}
+
+/// As both runtimes name containers; it becomes an argument of theirs.
+fn parse_container(text: &str) -> Result<String, Complaint> {
+    let known = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) || !text.chars().all(known) {
+        return Err(
+            Complaint::new(format!("{text:?} is no name of a container"))
+                .hint("Write it as `docker ps` or `podman ps` shows it under NAMES."),
+        );
+    }
+    Ok(text.to_owned())
+}
+
+/// A program of this host, or the word for that of the container.
+fn parse_binary(text: &str) -> Result<ServerBinary, Complaint> {
+    const CONTAINER: &str = "container";
+    if text == CONTAINER {
+        return Ok(ServerBinary::Container);
+    }
+    if text.starts_with('/') {
+        return parse_absolute_path(text).map(ServerBinary::Path);
+    }
+    Err(Complaint::new(format!(
+        "server_binary: {text:?} is neither a path nor {CONTAINER:?}"
+    ))
+    .hint(format!(
+        "Write the program's path from the root (\"/usr/sbin/mysqld\"), or \
+                 {CONTAINER:?} for the one in the server's container."
+    )))
 }
 
 /// A unit's name becomes an argument of systemctl, so it mustn't look like an option.

@@ -16,6 +16,7 @@ use crate::server::{Session, client};
 use crate::snapshot::keep::catalog::Storage;
 use crate::snapshot::take::{create, preflight};
 use crate::snapshot::{Context, SnapshotError};
+use crate::sys::exec::Program;
 use crate::sys::files;
 
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +27,7 @@ pub struct Options {
 }
 
 /// A server that follows must take a whole row at once, and a row of this size stops it for good.
+const RUNTIME_LIMIT: Duration = Duration::from_secs(20);
 const ROW_FAIL_BYTES: u64 = 900 << 20;
 const ROW_WARN_BYTES: u64 = 256 << 20;
 
@@ -211,11 +213,19 @@ fn check_service(config: &ServerConfig) -> Check {
             ),
         );
     };
-    let program = match control {
-        ServiceControl::Unit(_) => control.start_argv().first().cloned(),
-        ServiceControl::Commands { start, .. } => start.first().cloned(),
-    };
-    let program = program.unwrap_or_default();
+    if let ServiceControl::Container { runtime, name } = control
+        && let Err(error) = Program::at(runtime.program())
+            .run(runtime.is_up_argv(name).into_iter().skip(1), RUNTIME_LIMIT)
+    {
+        return Check::new(
+            ID,
+            &config.name,
+            Status::Fail,
+            format!("the container {name} can't be asked for: {error}"),
+            format!("Correct [server.{}.service].", config.name),
+        );
+    }
+    let program = control.start_argv().first().cloned().unwrap_or_default();
     match Path::new(&program).is_file() {
         true => Check::new(
             ID,
@@ -238,7 +248,7 @@ fn check_service(config: &ServerConfig) -> Check {
 fn check_programs(server: &str, condition: &crate::server::condition::Condition) -> Check {
     const ID: &str = "extract.programs";
     let flavour = &condition.flavour;
-    let missing = client::find_dump(flavour, Path::new("/usr/sbin/mysqld"))
+    let missing = client::find_dump(flavour, Some(Path::new("/usr/sbin")))
         .and_then(|_| client::find_client(flavour))
         .err();
     match missing {

@@ -145,6 +145,11 @@ pub fn side(ctx: &Context, config: &ServerConfig) -> Result<Side, SetupError> {
     })
 }
 
+/// Events at whose text the dump programs never end.
+const ENDLESS_EVENTS: &str = "SELECT EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS \
+     WHERE CONCAT(EVENT_SCHEMA, '\\n', EVENT_NAME, '\\n', EVENT_DEFINITION, '\\n', EVENT_COMMENT) \
+     LIKE '%;;%' ORDER BY 1, 2";
+
 /// What a dump of this server would stumble over.
 pub fn stumbles(
     session: Session,
@@ -165,6 +170,8 @@ pub fn stumbles(
             Some((what, row.at(3)?.to_owned()))
         })
         .collect();
+    let (session, rows) = session.query(ENDLESS_EVENTS, CATALOGUE_LIMIT)?;
+    let events = rows.iter().filter_map(named).collect();
     let (mut session, rows) = session.query(&flavour.views_query(), CATALOGUE_LIMIT)?;
     // A crashed one keeps its engine's name in the catalogue; reading it tells.
     for (schema, name) in non_transactional {
@@ -204,6 +211,7 @@ pub fn stumbles(
             views,
             tables,
             definers,
+            events,
         },
     ))
 }
@@ -320,7 +328,7 @@ pub fn server_program(config: &ServerConfig, side: &Side) -> Option<std::path::P
     let configured = config
         .service
         .as_ref()
-        .and_then(|service| service.server_binary.clone());
+        .and_then(|service| Some(service.server_binary.as_ref()?.path()?.to_owned()));
     configured.or_else(|| {
         process::in_directory(Path::new(&side.identity.data_dir))
             .into_iter()

@@ -21,12 +21,12 @@ pub enum Existing {
 
 /// The dump program of that flavour, at best the one beside the server program. The error names
 /// what was looked for.
-pub fn find_dump(flavour: &Flavour, server: &Path) -> Result<Program, String> {
+pub fn find_dump(flavour: &Flavour, beside: Option<&Path>) -> Result<Program, String> {
     let names: &[&str] = match flavour.family {
         Family::Mariadb => &["mariadb-dump", "mysqldump"],
         Family::Mysql => &["mysqldump"],
     };
-    find(names, flavour, server.parent())
+    find(names, flavour, beside)
 }
 
 /// The client program of that flavour.

@@ -21,6 +21,10 @@ pub struct BootFacts {
     pub data_dir: PathBuf,
     /// The program that ran the server, when this host could tell.
     pub binary: Option<PathBuf>,
+    /// The server ran in a container: its program may not be on this host, and not be found once
+    /// the container is gone.
+    #[serde(default)]
+    pub in_container: bool,
     /// Variables by name: those of [`SETTINGS`] that this server has.
     pub settings: BTreeMap<String, String>,
     /// Libraries of encryption plugins and storage engines that its configuration loads.
@@ -170,6 +174,7 @@ pub fn observe_boot_facts(
         version: session.flavour().text.clone(),
         data_dir: data_dir.to_owned(),
         binary,
+        in_container: false,
         settings,
         plugins,
         outside_files: Vec::new(),

@@ -9,8 +9,7 @@ use crate::server::facts::ServerFacts;
 use crate::server::private::{self, BootFacts};
 use crate::server::session::READ_LIMIT;
 use crate::snapshot::error::SnapshotError;
-use crate::sys::files;
-use crate::sys::process;
+use crate::sys::{files, process};
 use crate::volume::layout::{self, Layout, ServerPaths};
 
 /// Where this host sees the server's paths. As configured; else, of a server in a container on this
@@ -160,10 +159,10 @@ pub fn boot_facts(
     data_dir: &Path,
     map: &BTreeMap<PathBuf, PathBuf>,
 ) -> Result<(Session, BootFacts), SnapshotError> {
-    let binary = process::in_directory(data_dir)
-        .into_iter()
-        .find_map(process::program_of);
+    let pids = process::in_directory(data_dir);
+    let binary = pids.iter().copied().find_map(process::program_of);
     let (session, mut boot) = private::observe_boot_facts(session, data_dir, binary)?;
+    boot.in_container = pids.into_iter().any(process::runs_apart);
     boot.outside_files.clone_from(&facts.outside_files);
     boot.relay_log = facts
         .path("relay_log_basename")

@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::prctl::set_pdeathsig;
+use nix::sys::prctl::{set_no_new_privs, set_pdeathsig};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getpid, getppid};
 
@@ -280,6 +280,14 @@ pub(super) fn end(child: &mut Child, grace: Duration) {
     }
     let _ = killpg(group, Signal::SIGKILL);
     drop(child.wait());
+}
+
+/// What is started by it can't gain rights, as from a set-user-id program.
+pub(super) fn gain_nothing(command: &mut Command) {
+    // SAFETY: between fork and exec only a system call is made.
+    unsafe {
+        command.pre_exec(|| Ok(set_no_new_privs()?));
+    }
 }
 
 /// What is started by it dies with the thread that starts it, however that ends.

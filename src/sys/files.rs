@@ -327,7 +327,10 @@ pub fn read_lossy(path: &Path) -> Result<Option<String>, FileError> {
 /// A file's text, what isn't UTF-8 replaced; of a longer one the first and the last `bytes_each`.
 pub fn read_ends(path: &Path, bytes_each: u64) -> Result<String, FileError> {
     (|| {
-        let mut file = File::open(path)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)?;
         let length = file.metadata()?.len();
         let mut bytes = Vec::new();
         (&file).take(bytes_each).read_to_end(&mut bytes)?;

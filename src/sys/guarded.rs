@@ -35,6 +35,8 @@ pub fn start(
         .append(true)
         .create(true)
         .mode(0o600)
+        // An earlier program may have put something else there.
+        .custom_flags(libc::O_NOFOLLOW)
         .open(output)
         .map_err(failed)?;
     std::os::unix::fs::fchown(&log, Some(owner.0), Some(owner.1)).map_err(failed)?;
@@ -51,6 +53,7 @@ pub fn start(
         .gid(owner.1)
         .uid(owner.0)
         .process_group(0);
+    exec::gain_nothing(&mut command);
     // After the change of user, which would clear the death signal.
     exec::die_with_starter(&mut command);
     let child = command.spawn().map_err(failed)?;

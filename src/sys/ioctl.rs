@@ -1,5 +1,5 @@
 //! The system calls that have no safe wrapper: btrfs, FICLONE, freezing, block devices, inode flags,
-//! xattrs.
+//! xattrs, copies of mounts.
 //!
 //! The only module with `unsafe` in it. Each block hands the kernel a live descriptor and a buffer
 //! of the size that the call's number promises; nothing here keeps a pointer after the call.
@@ -7,7 +7,7 @@
 use std::ffi::{CStr, CString, OsStr, OsString, c_int};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
@@ -289,6 +289,35 @@ pub fn set_xattr(file: impl AsFd, name: &OsStr, value: &[u8]) -> io::Result<()> 
             value.as_ptr().cast(),
             value.len(),
             0,
+        )
+    };
+    Errno::result(result).map(drop).map_err(Into::into)
+}
+
+/// A copy of the mount at this place, without what is mounted below, attached nowhere yet; the mount
+/// must be of the calling thread's mount namespace. Since Linux 5.2.
+pub fn copy_mount(place: &File) -> io::Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as u32;
+    // SAFETY: the descriptor lives through the call, the path is a constant.
+    let result =
+        unsafe { libc::syscall(libc::SYS_open_tree, place.as_raw_fd(), c"".as_ptr(), flags) };
+    let fd = c_int::try_from(Errno::result(result)?).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just given it to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Attaches such a copy to a directory, in the calling thread's mount namespace.
+pub fn attach_mount(copy: &OwnedFd, at: &Path) -> io::Result<()> {
+    let path = CString::new(at.as_os_str().as_bytes())?;
+    // SAFETY: descriptor and path live through the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            copy.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::MOVE_MOUNT_F_EMPTY_PATH,
         )
     };
     Errno::result(result).map(drop).map_err(Into::into)

@@ -6,6 +6,7 @@
 pub mod ask;
 pub mod cancel;
 pub mod clock;
+pub mod contained;
 pub mod dialogue;
 pub mod exec;
 pub mod fact;

@@ -1,7 +1,7 @@
 //! Other processes: is that one still the one we mean?
 
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -100,12 +100,30 @@ pub fn mounts_of_other_namespaces(programs: &[&str]) -> Vec<String> {
     found
 }
 
-/// The program that a process runs, as this host names it; `None` when it can't be told or is gone
-/// from its place (a container's, or one that was upgraded meanwhile).
-pub fn program_of(pid: u32) -> Option<std::path::PathBuf> {
-    let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+/// Whether a process has another root than we, or other mounts; false when it is gone.
+pub fn runs_apart(pid: u32) -> bool {
+    let link = |pid: &str, name: &str| std::fs::read_link(format!("/proc/{pid}/{name}")).ok();
+    ["root", "ns/mnt"].iter().any(|name| {
+        let theirs = link(&pid.to_string(), name);
+        theirs.is_some() && theirs != link("self", name)
+    })
+}
+
+/// The program that a process runs, as this host names it; `None` when it can't be told or isn't
+/// this host's. One that was upgraded meanwhile counts as the same.
+///
+/// In a container a program of the same path is another one: the file itself is compared there.
+pub fn program_of(pid: u32) -> Option<PathBuf> {
+    let exe = format!("/proc/{pid}/exe");
+    let path = std::fs::read_link(&exe).ok()?;
     let text = path.to_str()?;
     let path = Path::new(text.strip_suffix(" (deleted)").unwrap_or(text));
+    if runs_apart(pid) {
+        let root = std::fs::read_link(format!("/proc/{pid}/root")).ok()?;
+        let (theirs, ours) = (std::fs::metadata(&exe).ok()?, std::fs::metadata(path).ok()?);
+        let is_ours = (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino());
+        return (is_ours && root == Path::new("/")).then(|| path.to_owned());
+    }
     path.is_file().then(|| path.to_owned())
 }
 

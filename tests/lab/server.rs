@@ -101,6 +101,8 @@ pub struct Server {
     pub program: PathBuf,
     /// In a mount namespace of its own, in which its data directory is here.
     pub inside: Option<PathBuf>,
+    /// With `inside`: in this root, as nobody.
+    pub root: Option<PathBuf>,
     start: Start,
     child: Option<Child>,
 }
@@ -126,6 +128,7 @@ impl Server {
             port: listener.local_addr().unwrap().port(),
             program: flavour.program(),
             inside: None,
+            root: None,
             start,
             child: None,
         }
@@ -216,7 +219,10 @@ impl Server {
             for word in argv.iter_mut().filter(|word| **word == own) {
                 *word = format!("--datadir={inside}");
             }
-            let script = format!("mount --bind {data} {inside} && exec \"$@\"");
+            let script = match &self.root {
+                None => format!("mount --bind {data} {inside} && exec \"$@\""),
+                Some(root) => self.script_in_root(root),
+            };
             contained = ["/usr/bin/unshare", "-m", "/bin/sh", "-c", &script, "sh"]
                 .map(str::to_owned)
                 .to_vec();
@@ -232,6 +238,21 @@ impl Server {
             .spawn()
             .unwrap();
         self.child = Some(child);
+    }
+
+    /// As a container's runtime does it: the old root is left, with the loader of which the last
+    /// program before the server is run.
+    fn script_in_root(&self, root: &Path) -> String {
+        let inside = self.inside.as_ref().unwrap().display();
+        let (root, place) = (root.display(), self.place.display());
+        let data = self.data_dir.display();
+        format!(
+            "set -e; mount --bind {root} {root}; mount --bind {data} {root}{inside}; \
+             mkdir -p {root}{place} {root}/old; mount --bind {place} {root}{place}; \
+             cd {root}; pivot_root . old; exec /old/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 --library-path \
+             /old/lib/x86_64-linux-gnu:/old/usr/lib/x86_64-linux-gnu /old/usr/sbin/chroot \
+             --userspec=+65534:+65534 / \"$@\""
+        )
     }
 
     /// Waits until it answers.

@@ -97,7 +97,7 @@ fn dry_run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
     let json = json!({"dry_run": true, "plan": {
         "snapshot": manifest.id,
         "level": level,
-        "server_binary": plan.binary,
+        "server_binary": plan.binary.name(),
         "data_dir": plan.facts.data_dir,
     }});
     ui.result(&json, || {
@@ -105,7 +105,7 @@ fn dry_run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
             "would clone {}, start {} on it with its data directory at {}, without network, and \
              throw both away",
             manifest.id,
-            plan.binary.display(),
+            plan.binary.name().display(),
             plan.facts.data_dir.display()
         )
     });

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Address, BackendChoice, Consistency, CowSize, HaproxyEntries, KeepRules, Reroute,
-    ServiceControl, TlsMode, example,
+    Address, BackendChoice, Consistency, CowSize, HaproxyEntries, KeepRules, Reroute, Runtime,
+    ServerBinary, ServiceControl, TlsMode, example,
 };
 
 fn errors(text: &str) -> String {
@@ -166,8 +166,8 @@ fn every_key_arrives() {
     };
     assert_eq!(service.control, Some(control));
     assert_eq!(
-        service.server_binary.as_deref(),
-        Some(Path::new("/usr/sbin/mysqld"))
+        service.server_binary,
+        Some(ServerBinary::Path("/usr/sbin/mysqld".into()))
     );
     assert_eq!(config.pair_of("db2").unwrap().name, "lab");
 }
@@ -659,5 +659,45 @@ fn rerouting_mistakes_are_told() {
             found.starts_with(expected),
             "{lines}\nfound:    {found}\nexpected: {expected}"
         );
+    }
+}
+
+#[test]
+fn the_program_is_a_path_or_that_of_the_container() {
+    let with = |value: &str| {
+        format!("[server.a]\naddress = \"a\"\n[server.a.service]\nserver_binary = {value:?}\n")
+    };
+    let config = parse(&with("container"), Path::new("u.toml")).unwrap();
+    let service = config.servers["a"].service.as_ref().unwrap();
+    assert_eq!(service.server_binary, Some(ServerBinary::Container));
+    for wrong in ["Container", "docker", "mysqld", ""] {
+        let text = errors(&with(wrong));
+        assert!(text.contains("u.toml:4:17"), "{text}");
+        assert!(text.contains("\"container\""), "{text}");
+    }
+}
+
+#[test]
+fn a_container_needs_its_runtime_and_nothing_else() {
+    let with = |lines: &str| format!("[server.a]\naddress = \"a\"\n[server.a.service]\n{lines}\n");
+    let good = with("container = \"db_2.x\"\nruntime = \"podman\"");
+    let config = parse(&good, Path::new("u.toml")).unwrap();
+    let wanted = ServiceControl::Container {
+        runtime: Runtime::Podman,
+        name: "db_2.x".to_owned(),
+    };
+    let service = config.servers["a"].service.as_ref().unwrap();
+    assert_eq!(service.control, Some(wanted));
+    for wrong in [
+        "container = \"db2\"",
+        "runtime = \"docker\"",
+        "container = \"-f\"\nruntime = \"docker\"",
+        "container = \"a b\"\nruntime = \"docker\"",
+        "runtime = \"lxc\"\ncontainer = \"db2\"",
+        "container = \"db2\"\nruntime = \"docker\"\nunit = \"mysql.service\"",
+        "container = \"db2\"\nruntime = \"docker\"\nstart = [\"/s\"]\nstop = [\"/t\"]",
+    ] {
+        let text = errors(&with(wrong));
+        assert!(text.contains("u.toml:4:"), "{wrong}: {text}");
     }
 }

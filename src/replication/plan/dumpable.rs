@@ -11,6 +11,9 @@ pub struct Stumbles {
     pub tables: Vec<(String, String)>,
     /// `view s.v`, and the account that it runs as, which doesn't exist.
     pub definers: Vec<(String, String)>,
+    /// Events with `;;` in name or text: the dump programs of both flavours look for a delimiter that
+    /// isn't in it, and never end (seen on MariaDB 10.11.14).
+    pub events: Vec<String>,
 }
 
 /// So many are named; the rest is counted.
@@ -48,6 +51,16 @@ pub(super) fn check(source: &str, found: &Stumbles, wish: &Wish, findings: &mut 
                 some_of(&tables)
             ),
             "`REPAIR TABLE` mends a crashed one of MyISAM or Aria; others want a backup, or DROP TABLE.",
+        );
+    }
+    if !found.events.is_empty() {
+        findings.refuse(
+            format!(
+                "events of {source} have two semicolons in a row in their name or text, at which a \
+                 dump program never ends: {}",
+                some_of(&found.events)
+            ),
+            "Make them anew without `;;` (RENAME TO for a name, ALTER EVENT … DO for a text).",
         );
     }
     let definers: Vec<String> = found
@@ -95,11 +108,12 @@ mod tests {
             views: vec![(("a".into(), "v".into()), "gone".into())],
             tables: vec![("a.t".into(), "crashed".into())],
             definers: vec![("routine a.r".into(), "x@y".into())],
+            events: vec!["a.e".into()],
         };
-        assert_eq!(judged(&all, false), (2, vec!["lost-definers"]));
+        assert_eq!(judged(&all, false), (3, vec!["lost-definers"]));
         assert_eq!(
             judged(&all, true),
-            (1, vec!["invalid-views", "lost-definers"])
+            (2, vec!["invalid-views", "lost-definers"])
         );
     }
 }

@@ -270,7 +270,7 @@ struct Programs {
 
 /// The error names what was looked for.
 fn find_programs(flavour: &Flavour, plan: &private_server::Plan) -> Result<Programs, String> {
-    let beside = plan.binary.parent();
+    let beside = plan.binary.directory();
     Ok(Programs {
         reader: client::find_log_reader(flavour, beside)?,
         loader: client::find_client_of(flavour, beside)?,

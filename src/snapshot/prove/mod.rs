@@ -6,5 +6,6 @@ pub mod clone_session;
 pub mod essentials;
 pub mod facts;
 pub mod private_server;
+pub mod program;
 pub mod tables;
 pub mod verify;

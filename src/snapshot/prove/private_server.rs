@@ -4,7 +4,7 @@
 //! are and nothing else can be written to.
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::snapshot::id;
 use crate::snapshot::prove::boot_log::{self, Cause, Diagnosis, Flaw, Lack};
 use crate::snapshot::prove::clone_session::CloneSession;
 use crate::snapshot::prove::essentials;
-use crate::sys::exec::Program;
+use crate::snapshot::prove::program::{Ready, ServerProgram};
 use crate::sys::guarded::{self, Guarded};
 use crate::sys::process::Idle;
 use crate::sys::{failpoint, files, memory};
@@ -63,7 +63,7 @@ impl<E: Into<SnapshotError>> From<E> for Failure {
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub facts: BootFacts,
-    pub binary: PathBuf,
+    pub binary: ServerProgram,
     /// The files will be thrown away.
     pub is_throwaway: bool,
 }
@@ -80,7 +80,8 @@ pub struct Booted {
     full_since: Option<Instant>,
     /// Who wrote the files.
     writer: Flavour,
-    program: PathBuf,
+    ready: Ready,
+    owner: (u32, u32),
 }
 
 /// Makes the view in which the clones stand where their origins are.
@@ -139,6 +140,9 @@ pub fn boot(using: &CloneSession<'_>, plan: &Plan) -> Result<(Booted, Session), 
     if let Some((flaw, detail)) = essentials::first_flaw(&flavour, &plan.facts) {
         return Err(Failure::Flaw { flaw, detail });
     }
+    let ready = plan
+        .binary
+        .make_ready(&plan.facts, owner, &private.place.join("root"))?;
     for path in [&private.place, &private.tmp()] {
         files::own(path, owner)?;
     }
@@ -152,12 +156,13 @@ pub fn boot(using: &CloneSession<'_>, plan: &Plan) -> Result<(Booted, Session), 
     let statements = private::account_statements(&flavour, &user, password.reveal());
     files::write_for(&private.init_file, statements.as_bytes(), owner)?;
     let options = private.place.join("options");
-    let text = private::option_file(&flavour, &plan.facts, &private);
+    let text = private::option_file(&flavour, &ready.facts, &private);
     files::write_for(&options, text.as_bytes(), owner)?;
 
-    let arguments = [format!("--defaults-file={}", options.display()).into()];
+    let mut arguments = ready.arguments.clone();
+    arguments.push(format!("--defaults-file={}", options.display()).into());
     let server =
-        guarded::start(&plan.binary, &arguments, owner, &private.log()).map_err(|error| {
+        guarded::start(&ready.program, &arguments, owner, &private.log()).map_err(|error| {
             SnapshotError::Failed {
                 step: "start the private server",
                 reason: error.to_string(),
@@ -181,7 +186,8 @@ pub fn boot(using: &CloneSession<'_>, plan: &Plan) -> Result<(Booted, Session), 
         server,
         target,
         writer: flavour.clone(),
-        program: plan.binary.clone(),
+        ready,
+        owner,
         flavour,
         boot: Duration::ZERO,
         log: private.log(),
@@ -287,8 +293,13 @@ impl Booted {
 
     /// Of the program, which may have ended before it said so.
     fn version(&self) -> Option<Flavour> {
-        let asked = Program::at(&self.program).run(["--no-defaults", "--version"], VERSION_LIMIT);
-        boot_log::parse_version(&asked.ok()?.stdout)
+        let mut arguments = self.ready.arguments.clone();
+        arguments.extend(["--no-defaults", "--version"].map(Into::into));
+        // As the account of the files, never as root: it may be a container's.
+        let said = self.log.with_file_name("version");
+        let mut asked = guarded::start(&self.ready.program, &arguments, self.owner, &said).ok()?;
+        asked.wait(VERSION_LIMIT)?;
+        boot_log::parse_version(&files::read_ends(&said, LOG_BYTES_EACH).ok()?)
     }
 
     fn read_log(&self) -> String {
@@ -485,38 +496,4 @@ fn buffer_pool_bytes(facts: &BootFacts) -> u64 {
     (memory::available_bytes() / 8)
         .min(own)
         .clamp(least.min(own.max(8 << 20)), most)
-}
-
-/// The program to boot with: the configured one, else the one that ran the server, else the usual
-/// one of that flavour.
-pub fn find_binary(
-    ctx: &Context,
-    server: &str,
-    facts: &BootFacts,
-) -> Result<PathBuf, SnapshotError> {
-    let configured = ctx
-        .config
-        .servers
-        .get(server)
-        .and_then(|server| server.service.as_ref()?.server_binary.clone());
-    if let Some(path) = configured {
-        return Ok(path);
-    }
-    let flavour = Flavour::of_version(&facts.version);
-    let usual = flavour
-        .server_programs()
-        .iter()
-        .map(|name| Path::new(name).to_owned());
-    facts
-        .binary
-        .clone()
-        .into_iter()
-        .chain(usual)
-        .find(|path| path.is_file())
-        .ok_or_else(|| {
-            SnapshotError::refused(
-                format!("no server program for {} is here", facts.version),
-                format!("Install one, or name it as server_binary in [server.{server}.service]."),
-            )
-        })
 }

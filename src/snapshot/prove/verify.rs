@@ -15,6 +15,7 @@ use crate::snapshot::prove::chain::{self, Checksums, Link, Outcome};
 use crate::snapshot::prove::clone_session::{CloneFailure, CloneSession};
 use crate::snapshot::prove::facts;
 use crate::snapshot::prove::private_server::{self, Failure, Plan};
+use crate::snapshot::prove::program;
 use crate::snapshot::prove::tables::{self, Checked};
 use crate::snapshot::take::pause::ms;
 use crate::sys::{Fact, clock, failpoint, room};
@@ -107,7 +108,7 @@ pub fn verify(ctx: &Context, wanted: &str, options: Options) -> Result<Manifest,
 pub fn plan(ctx: &Context, manifest: &Manifest) -> Result<Plan, SnapshotError> {
     let facts = facts::of_snapshot(ctx, manifest)?;
     Ok(Plan {
-        binary: private_server::find_binary(ctx, &manifest.server, &facts)?,
+        binary: program::find(ctx, &manifest.server, &facts)?,
         facts,
         is_throwaway: true,
     })
@@ -348,7 +349,7 @@ fn record(
         tables: None,
         unchecked_tables: None,
         compared_with: None,
-        server_binary: plan.binary.clone(),
+        server_binary: plan.binary.name(),
         server_version: None,
         warnings: Vec::new(),
     };

@@ -96,7 +96,7 @@ pub fn restore_to(
         boot_ms: 0,
         resumed: note.is_some(),
         gtid: manifest.position.as_ref().map(|p| p.gtid.clone()),
-        server_binary: plan.binary.clone(),
+        server_binary: plan.binary.name(),
         option_file: directory.join(OPTIONS),
         statements: statements(&manifest, &plan.facts),
     };

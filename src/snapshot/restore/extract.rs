@@ -65,8 +65,11 @@ pub fn extract(ctx: &Context, wanted: &str, options: &Options) -> Result<Extract
     ctx.state.create()?;
     let manifest = catalog::find(ctx, wanted)?;
     let plan = verify::plan(ctx, &manifest)?;
-    let dump = client::find_dump(&Flavour::of_version(&plan.facts.version), &plan.binary)
-        .map_err(no_program)?;
+    let dump = client::find_dump(
+        &Flavour::of_version(&plan.facts.version),
+        plan.binary.directory(),
+    )
+    .map_err(no_program)?;
     if let Destination::File(path) = &options.destination {
         refuse_present(path)?;
     }
