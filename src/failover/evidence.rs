@@ -47,7 +47,7 @@ pub fn is_dead(
     for (party, channel) in replicas {
         operation.note(Act::Statements {
             on: party.reach(),
-            words: "started the replication's IO thread again".to_owned(),
+            words: "start the replication's IO thread".to_owned(),
             statements: vec![party.flavour.start_io_thread(channel)],
         })?;
         if hears(party, channel)? {
@@ -78,8 +78,11 @@ pub fn is_dead(
         };
         if Instant::now() >= until {
             return Ok(Outcome::Verified(format!(
-                "neither we nor {} replicas reach {name}: {reason}",
-                replicas.len()
+                "neither we nor {} reach {name}: {reason}",
+                match replicas {
+                    [(one, _)] => one.name.clone(),
+                    several => format!("its {} replicas", several.len()),
+                }
             )));
         }
         sleep(PROBE_EVERY.min(until.saturating_duration_since(Instant::now())));

@@ -41,7 +41,7 @@ pub fn of(ctx: &Context, scene: &Scene<'_>, cast: &Cast) -> Vec<Rest> {
         statements,
     };
     let mut rest = vec![Rest {
-        act: statements("opened for writers", candidate.flavour.open()),
+        act: statements("open it for writers", candidate.flavour.open()),
         gate: true,
     }];
     let mut part = |act| rest.push(Rest { act, gate: false });
@@ -53,13 +53,13 @@ pub fn of(ctx: &Context, scene: &Scene<'_>, cast: &Cast) -> Vec<Rest> {
     // After the opening: what still slipped through the fence arrives instead of being lost.
     for channel in own_links(scene, candidate) {
         part(statements(
-            "ended its own replication",
+            "end its own replication",
             candidate.flavour.forget_channel(&channel),
         ));
     }
     for event in &cast.events {
         part(statements(
-            &format!("woke the event {}", event.full_name()),
+            &format!("wake the event {}", event.full_name()),
             candidate.flavour.wake(event),
         ));
     }
@@ -178,8 +178,8 @@ pub fn carry(operation: &mut Operation, known: &[Target]) -> Carried {
         let name = match act {
             Act::Follow { .. } => "follow",
             Act::Reroute { .. } => "reroute",
-            Act::Statements { words, .. } if words.starts_with("woke") => "events",
-            Act::Statements { words, .. } if words.starts_with("opened") => "open",
+            Act::Statements { words, .. } if words.starts_with("wake") => "events",
+            Act::Statements { words, .. } if words.starts_with("open") => "open",
             _ => "unlink",
         };
         let (result, detail) = match &came {

@@ -64,7 +64,10 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
         ),
     ];
     let would = |name, detail| step(name, "would-change", detail, Duration::ZERO);
-    let mut steps: Vec<Step> = planned.map(|(name, detail)| would(name, detail)).into();
+    let planned = planned
+        .into_iter()
+        .filter(|(name, _)| *name != "events" || !cast.events.is_empty());
+    let mut steps: Vec<Step> = planned.map(|(name, detail)| would(name, detail)).collect();
     let rest = rest::of(ctx, &scene, &cast);
     steps.extend(
         rest.iter()
@@ -295,7 +298,7 @@ fn until_opened(
     let rest = rest::of(ctx, scene, cast);
     operation.note(Act::Statements {
         on: source.reach(),
-        words: "opened again for writers".to_owned(),
+        words: "open it again for writers".to_owned(),
         statements: source.flavour.open(),
     })?;
     let own = moment.own_connections(hold);
@@ -362,7 +365,7 @@ fn ensure_marker(operation: &mut Operation, source: &Party) -> Result<Outcome, S
     };
     operation.note(Act::Statements {
         on: source.reach(),
-        words: "dropped the table understudy.marker".to_owned(),
+        words: "drop the table understudy.marker".to_owned(),
         statements: vec![undo.to_owned()],
     })?;
     let session = session.execute("CREATE DATABASE IF NOT EXISTS understudy", STATEMENT_LIMIT)?;
@@ -451,7 +454,7 @@ fn park(
     for event in events {
         operation.note(Act::Statements {
             on: source.reach(),
-            words: format!("woke the event {}", event.full_name()),
+            words: format!("wake the event {}", event.full_name()),
             statements: source.flavour.wake(event),
         })?;
         let mut session = source.session()?;

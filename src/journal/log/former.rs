@@ -145,7 +145,7 @@ fn undos(server: &str, operation: &str, restore: &FormerRestore) -> Vec<Act> {
     let on = reach(server, restore);
     let open = restore.closed.then(|| Act::Statements {
         on: on.clone(),
-        words: "ended read_only".to_owned(),
+        words: "end read_only".to_owned(),
         statements: vec!["SET GLOBAL read_only = OFF".to_owned()],
     });
     let undo_snapshot = Act::UndoSnapshot {

@@ -299,7 +299,7 @@ fn go(
 fn close(ready: &Ready, operation: &mut Operation) -> Result<Outcome, SnapshotError> {
     operation.note(Act::Statements {
         on: ready.party.reach(),
-        words: "ended read_only".to_owned(),
+        words: "end read_only".to_owned(),
         statements: vec!["SET GLOBAL read_only = OFF".to_owned()],
     })?;
     let session = ready.party.session()?;
