@@ -190,7 +190,8 @@ fn follow(
         }),
     };
     operation.commit(vec![Rest { act, gate: true }])?;
-    let carried = rest::carry(&mut operation, &[]);
+    let mut carried = rest::Carried::default();
+    rest::carry(&mut operation, usize::MAX, &mut carried);
     if let Some(left) = carried.not_repointed.first() {
         return Err(SnapshotError::NeedsOperator {
             reason: format!("{name} is closed, and doesn't follow yet: {}", left.reason),

@@ -10,7 +10,6 @@ use crate::journal::operation::Step;
 use crate::journal::{Operation, Party};
 use crate::replication::account;
 use crate::reroute::{self, Destination, Origin, RerouteAct};
-use crate::server::Target;
 use crate::server::promotion::Event;
 use crate::snapshot::error::Refusal;
 use crate::snapshot::{Context, SnapshotError};
@@ -171,10 +170,16 @@ pub struct Carried {
     pub failed: Vec<String>,
 }
 
-/// Does the rest, and sorts what came of it.
-pub fn carry(operation: &mut Operation, known: &[Target]) -> Carried {
-    let mut carried = Carried::default();
-    let ended = operation.carry(known, |act, came, took| {
+/// How much of the rest comes before anybody follows the candidate.
+pub fn before_follow(operation: &Operation) -> usize {
+    let rest = operation.rest().iter();
+    rest.take_while(|rest| !matches!(rest.act, Act::Follow { .. }))
+        .count()
+}
+
+/// Does the first `count` of the rest, and adds what came of it.
+pub fn carry(operation: &mut Operation, count: usize, carried: &mut Carried) {
+    let ended = operation.carry(&[], count, |act, came, took| {
         let name = match act {
             Act::Follow { .. } => "follow",
             Act::Reroute { .. } => "reroute",
@@ -198,7 +203,6 @@ pub fn carry(operation: &mut Operation, known: &[Target]) -> Carried {
         carried.steps.push(step(name, result, detail, took));
     });
     drop(ended);
-    carried
 }
 
 pub fn step(name: &'static str, result: &'static str, detail: String, took: Duration) -> Step {

@@ -245,10 +245,36 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
             return Err(put_back(operation, error, &source.name));
         }
     };
+    let mut carried = Carried::default();
+    let count = rest::before_follow(&operation);
+    rest::carry(&mut operation, count, &mut carried);
+    // Only now: whom `read_only` doesn't hold would write to the old source.
     moment.release(&hold, &source);
-    let carried = rest::carry(&mut operation, &[]);
-    let warnings = prove(ctx, &cast);
+    rest::carry(&mut operation, usize::MAX, &mut carried);
+    let mut warnings = prove(ctx, &cast);
+    warnings.extend(strays(ctx, &request.pair));
     ended(operation, &scene, &cast, carried, (outage, warnings))
+}
+
+/// What somebody wrote to a server that isn't the source: whoever has SUPER or READ_ONLY ADMIN isn't
+/// held by MariaDB's read_only.
+fn strays(ctx: &Context, pair: &str) -> Vec<String> {
+    let scene = match Scene::observe(ctx, pair) {
+        Ok(scene) => scene,
+        Err(error) => return vec![format!("not looked at afterwards: {error}")],
+    };
+    let picture = scene.picture();
+    let errant = picture.errant.iter().enumerate();
+    errant
+        .filter_map(|(server, errant)| {
+            let more = errant.as_ref()?.known().filter(|more| !more.is_empty())?;
+            Some(format!(
+                "{} has transactions of its own: {more}; a client that read_only doesn't hold (SUPER, \
+                 READ_ONLY ADMIN) wrote to it",
+                scene.name(server)
+            ))
+        })
+        .collect()
 }
 
 pub(super) fn put_back(operation: Operation, error: SnapshotError, source: &str) -> SnapshotError {

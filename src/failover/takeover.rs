@@ -217,7 +217,8 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
         }
         Err(error) => return Err(put_back(operation, error, names[0])),
     };
-    let carried = rest::carry(&mut operation, &[]);
+    let mut carried = rest::Carried::default();
+    rest::carry(&mut operation, usize::MAX, &mut carried);
     let warnings = prove(ctx, &cast);
     let excluded = candidates
         .excluded

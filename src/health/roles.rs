@@ -128,8 +128,9 @@ fn leads_to(channel: &Channel, server: &ServerView) -> bool {
     has_address(channel, server)
         || server.known.as_ref().is_some_and(|known| {
             let identity = &known.identity;
-            same_host(&channel.source_host, &identity.hostname)
-                && channel.source_port == identity.port
+            let is_met = channel.source_server_id == Some(identity.server_id);
+            channel.source_port == identity.port
+                && (is_met || same_host(&channel.source_host, &identity.hostname))
         })
 }
 

@@ -154,6 +154,11 @@ impl Operation {
         failpoint::hit("rest-0:after");
     }
 
+    /// What remains after the commit, done or not.
+    pub fn rest(&self) -> &[Rest] {
+        self.rest.as_deref().unwrap_or_default()
+    }
+
     pub fn has_begun(&self, step: &str) -> bool {
         self.begun.contains(&step)
     }
@@ -162,13 +167,16 @@ impl Operation {
         self.rest.is_some()
     }
 
-    /// Does what remains after the commit; a line for each thing done. `told` hears what came of each.
+    /// Does the first `count` of what remains after the commit; a line for each thing done. `told`
+    /// hears what came of each.
     pub fn carry(
         &mut self,
         known: &[Target],
+        count: usize,
         mut told: impl FnMut(&Act, Result<Option<&str>, &ActError>, Duration),
     ) -> Result<Vec<String>, ActError> {
-        let rest = self.rest.clone().unwrap_or_default();
+        let mut rest = self.rest.clone().unwrap_or_default();
+        rest.truncate(count);
         let progress = self.progress.clone();
         let mut bytes = |done, total| progress.bytes(done, total);
         let mut means = Means {

@@ -106,7 +106,7 @@ impl<'a> Work<'a> {
     /// After it is settled: what was moved aside goes, now or by `recover`.
     pub fn end(mut self) -> (Vec<Step>, Vec<Warning>) {
         let steps = std::mem::take(&mut self.operation.steps);
-        let tidied = match self.operation.carry(&[], |_, _, _| {}) {
+        let tidied = match self.operation.carry(&[], usize::MAX, |_, _, _| {}) {
             Ok(_) => self
                 .operation
                 .end("done")

@@ -275,7 +275,7 @@ fn go(
     operation.commit(ready.rest(plan, &undo))?;
     let mut stopped_ms = 0;
     let target = std::slice::from_ref(&ready.party.target);
-    let carried = operation.carry(target, |act, _, took| match act {
+    let carried = operation.carry(target, usize::MAX, |act, _, took| match act {
         Act::Put { .. } => ctx.progress.took("put", "the data is the snapshot's", took),
         Act::Start { .. } => {
             stopped_ms = ms(stopped.elapsed());
