@@ -7,6 +7,7 @@
 )]
 mod lab;
 
+use lab::program;
 use lab::server::Flavour;
 use lab::trio::{Trio, Watch, Writer};
 use lab::walk;
@@ -211,5 +212,186 @@ fn repoints_a_replica_and_back() {
         trio.assert_source("a", &["b", "c"]);
         trio.tool.run(&["repoint", "c", "--to", "c"]).expect_code(4);
         trio.tool.run(&["repoint", "a", "--to", "b"]).expect_code(4);
+    }
+}
+
+/// What stands against it is said, with exit 4, and nothing is changed.
+#[test]
+fn refuses_what_would_go_wrong() {
+    for flavour in flavours() {
+        let trio = Trio::start(flavour, 3);
+        let refused = |args: &[&str], word: &str| {
+            let run = trio.tool.run(&[args, &["--yes"]].concat()).expect_code(4);
+            let (_, message) = run.error();
+            assert!(message.contains(word), "{args:?}: {message}");
+            trio.assert_source("a", &["b", "c"]);
+        };
+        refused(&["switchover", "lab", "--to", "a"], "is the source already");
+        refused(
+            &["switchover", "lab", "--to", "d"],
+            "isn't a server of this pair",
+        );
+        refused(&["rejoin", "a"], "which server");
+        trio.tool
+            .run(&["switchover", "nopair", "--yes"])
+            .expect_code(2);
+
+        // A delayed one is no candidate; another one is.
+        trio.set_delay("b", 3600);
+        refused(&["switchover", "lab", "--to", "b"], "behind on purpose");
+        let planned = trio
+            .tool
+            .run(&["switchover", "lab", "--dry-run"])
+            .ok()
+            .json();
+        assert_eq!(planned["failover"]["new_source"], "c", "{planned}");
+        trio.set_delay("b", 0);
+
+        // One that somebody wrote to.
+        trio.write_at("c", "CREATE DATABASE stray");
+        let errant = ["switchover", "lab", "--to", "c", "--yes"];
+        let (_, message) = trio.tool.run(&errant).expect_code(4).error();
+        assert!(message.contains("transactions of its own"), "{message}");
+
+        // Two that can be written to: never chosen between.
+        trio.server("c").execute("SET GLOBAL read_only = OFF");
+        for command in ["switchover", "failover"] {
+            let run = trio.tool.run(&[command, "lab", "--yes"]).expect_code(4);
+            let (_, message) = run.error();
+            assert!(message.contains("can all be written to"), "{message}");
+        }
+    }
+}
+
+/// Given a table lock that an idle client holds, when the fence can't be had in time, expect that it
+/// is taken away: clients write on the old source as before.
+#[test]
+fn takes_the_fence_away_when_it_cannot_be_had() {
+    for flavour in flavours() {
+        let trio = Trio::start(flavour, 2);
+        let mut holder = trio.server("a").connect();
+        lab::server::try_rows(&mut holder, "LOCK TABLES lab.w WRITE").unwrap();
+        let run = trio.switchover("b");
+        if run.code() != 0 {
+            run.expect_code(1);
+            assert!(trio.is_writable("a") && !trio.is_writable("b"));
+            lab::server::try_rows(&mut holder, "UNLOCK TABLES").unwrap();
+            trio.assert_source("a", &["b"]);
+            trio.switchover("b").ok();
+        }
+        trio.assert_source("b", &["a"]);
+    }
+}
+
+/// Given enabled events on the source, when roles move there and back, expect that they are enabled
+/// on the source alone, each time.
+#[test]
+fn events_run_on_the_source_alone() {
+    for flavour in flavours() {
+        let trio = Trio::start(flavour, 2);
+        trio.server("a").execute(
+            "CREATE EVENT lab.tick ON SCHEDULE EVERY 1 HOUR DO INSERT IGNORE INTO lab.w VALUES (1)",
+        );
+        trio.server("a").execute(
+            "CREATE EVENT lab.off ON SCHEDULE EVERY 1 HOUR DISABLE DO INSERT INTO lab.w VALUES (2)",
+        );
+        let state = |name: &str| {
+            trio.server(name).value(
+                "SELECT GROUP_CONCAT(CONCAT(EVENT_NAME, ' ', STATUS, ' ', DEFINER, ' ', SQL_MODE) \
+                 ORDER BY 1) FROM information_schema.EVENTS WHERE EVENT_NAME = 'tick'",
+            )
+        };
+        let before = state("a");
+        assert!(before.contains("tick ENABLED"), "{before}");
+        for (to, from) in [("b", "a"), ("a", "b")] {
+            trio.switchover(to).ok();
+            trio.assert_source(to, &[from]);
+            assert_eq!(state(to), before, "on the source");
+            let running = "SELECT COUNT(*) FROM information_schema.EVENTS WHERE STATUS = 'ENABLED'";
+            assert_eq!(trio.server(to).value(running), "1", "on the source");
+            assert_eq!(trio.server(from).value(running), "0", "on the replica");
+        }
+    }
+}
+
+/// Given a pause by hand on the candidate, when roles are to move, expect that it is ended and that
+/// they move; and given another tool at it, exit 6.
+#[test]
+fn ends_a_pause_and_waits_for_nobody() {
+    for flavour in flavours() {
+        let trio = Trio::start(flavour, 2);
+        trio.tool.run(&["pause", "b", "--for", "5m"]).ok();
+        // What would keep it from being looked at as a candidate is ours.
+        let args = ["switchover", "lab", "--to", "b", "--yes"];
+        let run = trio.tool.run(&args);
+        if run.code() != 0 {
+            let (_, message) = run.expect_code(4).error();
+            assert!(message.contains("applier"), "{message}");
+            trio.tool.run(&["resume", "b"]).ok();
+            trio.tool.run(&args).ok();
+        }
+        trio.assert_source("b", &["a"]);
+        let back = ["switchover", "lab", "--to", "a", "--yes"];
+        let mut first = trio.tool.spawn_at("approach:before=sleep:2000", &back);
+        first.wait_at("approach:before");
+        trio.tool.run(&back).expect_code(6);
+        first.wait().ok();
+        trio.assert_source("a", &["b"]);
+    }
+}
+
+/// Given clients behind a real HAProxy and a file that names their server, when roles move, expect
+/// both to lead to the new source.
+#[test]
+fn clients_are_led_to_the_new_source() {
+    for flavour in flavours() {
+        let mut trio = Trio::start(flavour, 2);
+        let base = trio.tool.base.clone();
+        let port = {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.local_addr().unwrap().port()
+        };
+        let [a, b] = ["a", "b"].map(|name| trio.server(name).port);
+        let text = format!(
+            "global\n stats socket {0}/admin.sock level admin\n\
+             defaults\n mode tcp\n timeout connect 2s\n timeout client 1h\n timeout server 1h\n\
+             frontend clients\n bind 127.0.0.1:{port}\n default_backend one\n\
+             backend one\n server current 127.0.0.1:{a}\n",
+            base.display()
+        );
+        let config = base.join("haproxy.cfg");
+        program::write(&config, &text, 0o600);
+        let args = ["-db", "-f", config.to_str().unwrap()];
+        let haproxy = program::lab_program("haproxy");
+        let _process = program::start(&haproxy, &args, &base.join("haproxy.log"));
+        lab::eventually(lab::limit(10), "HAProxy", || {
+            std::os::unix::net::UnixStream::connect(base.join("admin.sock")).is_ok()
+        });
+        let file = base.join("dj_local_conf.json");
+        let text = format!("{{\"database.host\": \"127.0.0.1\", \"database.port\": {a}}}");
+        program::write(&file, &text, 0o640);
+        trio.more = format!(
+            "[[pair.lab.reroute]]\nway = \"haproxy\"\nsocket = \"{0}/admin.sock\"\nbackend = \"one\"\n\
+             server = \"current\"\nthrough = \"127.0.0.1:{port}\"\n\
+             [[pair.lab.reroute]]\nway = \"file\"\npath = \"{1}\"\nformat = \"json\"\n\
+             key = \"database.host\"\nport_key = \"database.port\"\n",
+            base.display(),
+            file.display()
+        );
+        trio.configure();
+        let report = trio.switchover("b").ok().json()["failover"].clone();
+        assert_eq!(report["result"], "done", "{report}");
+        let steps = report["steps"].to_string();
+        assert!(steps.contains("reached through"), "{steps}");
+        trio.assert_source("b", &["a"]);
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(&b.to_string()), "{text}");
+
+        // A way that can't be: refused before anything moves.
+        trio.more = trio.more.replace("dj_local_conf", "nowhere");
+        trio.configure();
+        let run = trio.switchover("a");
+        assert!(matches!(run.code(), 3 | 4), "{run:?}");
+        trio.assert_source("b", &["a"]);
     }
 }

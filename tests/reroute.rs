@@ -17,10 +17,9 @@ mod local;
 #[path = "reroute/vip.rs"]
 mod vip;
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
+use lab::program::{Ended, lab_program, start, write};
 use lab::scratch::Scratch;
 use lab::server::{Flavour, Server, Start};
 use understudy::config::{Address, RerouteConfig, TlsMode, parse};
@@ -28,47 +27,6 @@ use understudy::reroute::{
     Checked, Destination, Origin, Outcome, RerouteAct, check, perform, undo,
 };
 use understudy::server::{Identity, Session, Target};
-
-/// A process of the test's, ended with it.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-fn lab_program(name: &str) -> PathBuf {
-    let lab = std::env::var_os("UNDERSTUDY_LAB")
-        .map_or_else(|| PathBuf::from("/var/cache/understudy-lab"), PathBuf::from);
-    let program = lab.join(name).join("bin").join(name);
-    assert!(
-        program.exists(),
-        "{} is missing (scripts/lab/network makes it)",
-        program.display()
-    );
-    program
-}
-
-fn start(program: &Path, args: &[&str], log: &Path) -> Ended {
-    let log = std::fs::File::create(log).unwrap();
-    let child = Command::new("/usr/bin/setpriv")
-        .args(["--pdeathsig", "KILL"])
-        .arg(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap();
-    Ended(child)
-}
-
-fn write(path: &Path, text: &str, mode: u32) {
-    std::fs::write(path, text).unwrap();
-    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
-}
 
 /// Two running servers of different flavours, `db1` and `db2`.
 fn two_servers(scratch: &Scratch) -> [Server; 2] {

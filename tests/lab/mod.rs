@@ -9,6 +9,7 @@ pub mod left;
 pub mod load;
 pub mod pair;
 pub mod private;
+pub mod program;
 pub mod restored;
 pub mod runner;
 pub mod scratch;

@@ -141,6 +141,32 @@ impl Trio {
         self.tool.run(&[&args, more].concat())
     }
 
+    /// Keeps a replica behind on purpose.
+    pub fn set_delay(&self, name: &str, delay_s: u32) {
+        let server = self.server(name);
+        let mariadb = self.flavour.is_mariadb();
+        let word = if mariadb { "SLAVE" } else { "REPLICA" };
+        server.execute(&format!("STOP {word}"));
+        server.execute(&match mariadb {
+            true => format!("CHANGE MASTER TO MASTER_DELAY = {delay_s}"),
+            false => format!("CHANGE REPLICATION SOURCE TO SOURCE_DELAY = {delay_s}"),
+        });
+        server.execute(&format!("START {word}"));
+    }
+
+    /// What somebody does to a replica that shouldn't.
+    pub fn write_at(&self, name: &str, statement: &str) {
+        let server = self.server(name);
+        let closed = server.value("SELECT @@GLOBAL.read_only");
+        assert_eq!(closed, "1");
+        server.execute("SET GLOBAL read_only = OFF");
+        server.execute(statement);
+        server.execute(match self.flavour.is_mariadb() {
+            true => "SET GLOBAL read_only = ON",
+            false => "SET GLOBAL super_read_only = ON",
+        });
+    }
+
     fn index(name: &str) -> usize {
         NAMES.iter().position(|own| *own == name).unwrap()
     }
