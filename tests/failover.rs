@@ -395,3 +395,147 @@ fn clients_are_led_to_the_new_source() {
         trio.assert_source("b", &["a"]);
     }
 }
+
+/// For `scripts/bench failover`: switchovers under a load that the replica can follow, beside the bare
+/// statements on open connections of the same pair, by turns. From the last accepted write on the one
+/// server to the first on the other, in ms; and the gap that the client saw.
+#[test]
+#[ignore = "a measurement, run by scripts/bench failover"]
+fn measures_switchovers() {
+    let rounds: usize = std::env::var("UNDERSTUDY_BENCH_ROUNDS").map_or(10, |n| n.parse().unwrap());
+    for flavour in flavours() {
+        let trio = Trio::start(flavour, 2);
+        let (mut from, mut to) = ("a", "b");
+        let (mut ours, mut bare, mut gaps) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            let writer = Writer::start(&trio, trio.highest(from));
+            writer.wait_more(100);
+            let report = trio.switchover(to).ok().json()["failover"].clone();
+            writer.wait_more(100);
+            let (_, gap) = writer.end();
+            ours.push(report["write_outage_ms"].as_f64().unwrap());
+            gaps.push(gap.as_secs_f64() * 1000.0);
+            std::mem::swap(&mut from, &mut to);
+            trio.assert_source(from, &[to]);
+            // Never to the other one, which is open for a moment only.
+            let writer = Writer::start_at(&[from], &trio, trio.highest(from));
+            writer.wait_more(100);
+            bare.push(trio.switch_bare(from, to).as_secs_f64() * 1000.0);
+            writer.end();
+        }
+        for (what, mut all) in [("ours", ours), ("bare", bare), ("client's gap", gaps)] {
+            all.sort_by(f64::total_cmp);
+            println!(
+                "{} {what}: median {:.1} ms, {:.1} to {:.1}, {} rounds",
+                flavour.name(),
+                all[all.len() / 2],
+                all[0],
+                all[all.len() - 1],
+                all.len()
+            );
+        }
+    }
+}
+
+/// For `scripts/bench failover`: from the command to its end, the source killed, nothing to be applied,
+/// `--confirm 0s`.
+#[test]
+#[ignore = "a measurement, run by scripts/bench failover"]
+fn measures_failovers() {
+    let rounds: usize = std::env::var("UNDERSTUDY_BENCH_ROUNDS").map_or(10, |n| n.parse().unwrap());
+    for flavour in flavours() {
+        let mut trio = Trio::start(flavour, 2);
+        let args = [
+            "failover",
+            "lab",
+            "--unfenced",
+            "--confirm",
+            "0s",
+            "--again",
+            "--yes",
+        ];
+        let (mut from, mut to) = ("a", "b");
+        let mut all = Vec::new();
+        for _ in 0..rounds.min(10) {
+            trio.wait_same(from, to);
+            trio.kill(from);
+            let run = trio.tool.run(&args).ok();
+            all.push(run.took.as_secs_f64() * 1000.0);
+            trio.revive(from);
+            trio.tool.run(&["rejoin", from]).ok();
+            std::mem::swap(&mut from, &mut to);
+        }
+        all.sort_by(f64::total_cmp);
+        println!(
+            "{} failover: median {:.0} ms, {:.0} to {:.0}, {} rounds",
+            flavour.name(),
+            all[all.len() / 2],
+            all[0],
+            all[all.len() - 1],
+            all.len()
+        );
+    }
+}
+
+/// Given a switchover whose source is closed, when the candidate or the source dies or hangs at that
+/// moment, expect that clients write on the old source again as soon as it is there.
+#[test]
+fn a_server_that_dies_in_the_moment_leaves_the_old_source_as_it_was() {
+    use nix::sys::signal::Signal;
+    let args = ["switchover", "lab", "--to", "b", "--yes"];
+    for flavour in flavours() {
+        let mut trio = Trio::start(flavour, 2);
+        let mut run = trio.tool.spawn_at("fence:in=sleep:1500", &args);
+        run.wait_at("fence:in");
+        trio.kill("b");
+        run.wait().expect_code(1);
+        assert!(trio.is_writable("a"), "the candidate was killed");
+        trio.revive("b");
+        trio.close_again("b");
+        trio.assert_source("a", &["b"]);
+
+        let mut run = trio.tool.spawn_at("fence:in=sleep:1500", &args);
+        run.wait_at("fence:in");
+        trio.server("b").signal(Signal::SIGSTOP);
+        let run = run.wait();
+        trio.server("b").signal(Signal::SIGCONT);
+        run.expect_code(1);
+        assert!(trio.is_writable("a"), "the candidate hung");
+        trio.assert_source("a", &["b"]);
+
+        let mut run = trio.tool.spawn_at("fence:in=sleep:1500", &args);
+        run.wait_at("fence:in");
+        trio.kill("a");
+        run.wait().expect_code(5);
+        assert!(!trio.is_writable("b"), "the source was killed");
+        trio.revive("a");
+        trio.tool.run(&["recover"]).ok();
+        trio.assert_source("a", &["b"]);
+    }
+}
+
+/// Given a client with all privileges that writes in a loop, when roles move, expect that the old
+/// source takes nothing of it unseen: MySQL holds it, MariaDB's read_only doesn't, and that is told.
+#[test]
+fn a_client_with_all_privileges_is_held_or_told() {
+    for flavour in flavours() {
+        let trio = Trio::start(flavour, 2);
+        trio.server("a")
+            .execute("GRANT ALL PRIVILEGES ON *.* TO 'writer'@'%'");
+        let writer = Writer::start(&trio, 0);
+        writer.wait_more(50);
+        let run = trio.switchover("b");
+        let (_, _) = writer.end();
+        let code = run.code();
+        let errant = trio.status().to_string();
+        let strayed = errant.contains("replica.errant-gtids");
+        match code {
+            0 => assert!(!strayed, "unseen: {errant}"),
+            5 => {
+                assert!(flavour.is_mariadb(), "MySQL holds everybody");
+                assert!(run.stdout.contains("transactions of its own"), "{run:?}");
+            }
+            _ => panic!("{run:?}"),
+        }
+    }
+}

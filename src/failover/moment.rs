@@ -18,6 +18,8 @@ pub const FENCE_WAIT: Duration = Duration::from_secs(2);
 
 /// How long a marker may take to reach the replicas.
 const PROOF_LIMIT: Duration = Duration::from_secs(20);
+/// A server that should have answered by itself has so much longer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Every connection that the moment needs, opened before it.
@@ -146,7 +148,7 @@ pub fn wait(
 ) -> Result<(), SnapshotError> {
     let statement = party.flavour.wait_for_query(position, limit);
     let came = with(slot, |session| {
-        session.value(&statement, limit + READ_LIMIT)
+        session.value(&statement, limit + ANSWER_LIMIT)
     })?;
     match came.as_deref() {
         Some("0") => Ok(()),

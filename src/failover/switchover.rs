@@ -26,6 +26,9 @@ use crate::sys::{clock, failpoint};
 /// Closer than this, waiting costs nothing that anybody sees.
 const NEAR_ENOUGH: Duration = Duration::from_millis(100);
 
+/// The candidate was within [`NEAR_ENOUGH`]: one that needs so long has stopped, and writers wait.
+const CLOSED_FOR_MAX: Duration = Duration::from_secs(5);
+
 /// A statement of a client that runs longer than this would hold the fence up.
 const LONG: Duration = Duration::from_secs(1);
 
@@ -339,7 +342,7 @@ fn until_opened(
     let fenced = since.elapsed();
     let left = until
         .saturating_duration_since(Instant::now())
-        .max(FENCE_WAIT);
+        .clamp(FENCE_WAIT, CLOSED_FOR_MAX);
     wait(&mut moment.candidate, &cast.candidate, &position, left)?;
     failpoint::hit("wait:in");
     let waited = since.elapsed() - fenced;

@@ -181,6 +181,15 @@ impl Trio {
         server.wait_ready();
     }
 
+    /// A replica that restarted is as its option file says.
+    pub fn close_again(&self, name: &str) {
+        let server = self.server(name);
+        server.execute(match self.flavour.is_mariadb() {
+            true => "SET GLOBAL read_only = ON",
+            false => "SET GLOBAL super_read_only = ON",
+        });
+    }
+
     /// A row more, and both have it.
     #[track_caller]
     pub fn wait_same(&self, source: &str, replica: &str) {
@@ -208,6 +217,80 @@ impl Trio {
         format!("{rows:?}")
     }
 
+    pub fn highest(&self, name: &str) -> u64 {
+        let highest = "SELECT COALESCE(MAX(id), 0) FROM lab.w";
+        self.server(name).value(highest).parse().unwrap()
+    }
+
+    /// The bare statements of a switchover on open connections, and back again: how long nobody could
+    /// write, by a write before and one after.
+    pub fn switch_bare(&self, from: &str, to: &str) -> Duration {
+        let [mut source, mut lock, mut candidate] =
+            [from, from, to].map(|n| self.server(n).connect());
+        let mariadb = self.flavour.is_mariadb();
+        let (close, open) = match mariadb {
+            true => ("SET GLOBAL read_only = ON", "SET GLOBAL read_only = OFF"),
+            false => (
+                "SET GLOBAL super_read_only = ON",
+                "SET GLOBAL super_read_only = OFF",
+            ),
+        };
+        let own = [&source, &lock].map(Conn::connection_id);
+        let clients = format!(
+            "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'writer' \
+             AND ID NOT IN ({}, {})",
+            own[0], own[1]
+        );
+        let mark = |connection: &mut Conn, id: u32| {
+            let statement = format!("INSERT INTO understudy.marker VALUES ('bare{id}', '')");
+            connection.query_drop(statement).unwrap();
+        };
+        mark(&mut source, 1);
+        let since = Instant::now();
+        source.query_drop(close).unwrap();
+        let ids: Vec<u64> = source.query(&clients).unwrap();
+        for id in ids {
+            drop(source.query_drop(format!("KILL {id}")));
+        }
+        let position = match mariadb {
+            true => {
+                lock.query_drop("FLUSH TABLES WITH READ LOCK").unwrap();
+                "SELECT @@GLOBAL.gtid_binlog_pos"
+            }
+            false => "SELECT @@GLOBAL.gtid_executed",
+        };
+        let position: String = source.query_first(position).unwrap().unwrap();
+        let wait = match mariadb {
+            true => "MASTER_GTID_WAIT",
+            false => "WAIT_FOR_EXECUTED_GTID_SET",
+        };
+        let wait = format!("SELECT {wait}('{position}', 30)");
+        let came: Option<u8> = candidate.query_first(wait).unwrap();
+        assert_eq!(came, Some(0));
+        candidate.query_drop(open).unwrap();
+        if !mariadb {
+            candidate.query_drop("SET GLOBAL read_only = OFF").unwrap();
+        }
+        candidate.query_drop("SET SESSION sql_log_bin = 0").unwrap();
+        mark(&mut candidate, 2);
+        let took = since.elapsed();
+        // Back, with nothing of it left.
+        candidate
+            .query_drop("DELETE FROM understudy.marker WHERE id = 'bare2'")
+            .unwrap();
+        candidate.query_drop(close).unwrap();
+        if mariadb {
+            lock.query_drop("UNLOCK TABLES").unwrap();
+        }
+        source.query_drop(open).unwrap();
+        source.query_drop("SET GLOBAL read_only = OFF").unwrap();
+        mark(&mut source, 3);
+        source
+            .query_drop("DELETE FROM understudy.marker WHERE id LIKE 'bare%'")
+            .unwrap();
+        took
+    }
+
     pub fn status(&self) -> Value {
         self.tool.run(&["status", "lab"]).json()
     }
@@ -230,7 +313,12 @@ pub struct Writer {
 impl Writer {
     /// Ids from `first` on.
     pub fn start(trio: &Trio, first: u64) -> Self {
-        let ports: Vec<u16> = trio.servers.iter().map(|server| server.port).collect();
+        Self::start_at(&NAMES[..trio.servers.len()], trio, first)
+    }
+
+    /// To these servers only.
+    pub fn start_at(names: &[&str], trio: &Trio, first: u64) -> Self {
+        let ports: Vec<u16> = names.iter().map(|name| trio.server(name).port).collect();
         let stop = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(Mutex::new(Vec::new()));
         let (stops, keeps) = (stop.clone(), acknowledged.clone());
