@@ -4,6 +4,7 @@
 //! nothing of databases or snapshots.
 
 pub mod ask;
+pub mod bound;
 pub mod cancel;
 pub mod clock;
 pub mod contained;
@@ -13,7 +14,7 @@ pub mod fact;
 pub mod failpoint;
 pub mod files;
 pub mod flow;
-pub mod guarded;
+
 pub mod ioctl;
 pub mod lock;
 pub mod memory;

@@ -6,8 +6,8 @@
 //! the sync the next store to its page faults, and sets a new time), nor a write in the same tick,
 //! nor one of direct I/O that was still under way.
 
-mod crew;
 mod stamp;
+mod workers;
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -20,8 +20,8 @@ use nix::sys::statfs::{
 };
 use nix::unistd::syncfs;
 
-use self::crew::{Crew, Mode};
 use self::stamp::Marker;
+use self::workers::{Mode, Workers};
 use super::walk::{Met, Roots, walk};
 use super::{VolumeError, kept};
 use crate::sys::{clock, transfer};
@@ -272,7 +272,7 @@ impl Mirror {
         mode: Mode<'_>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Round, VolumeError> {
-        let outcome = Crew::new(self, mode).run(progress)?;
+        let outcome = Workers::new(self, mode).run(progress)?;
         self.settled.extend(outcome.settled);
         self.made = outcome.dirs;
         self.left_out = outcome.left_out;

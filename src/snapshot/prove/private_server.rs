@@ -19,7 +19,7 @@ use crate::snapshot::prove::boot_log::{self, Cause, Diagnosis, Flaw, Lack};
 use crate::snapshot::prove::clone_session::CloneSession;
 use crate::snapshot::prove::essentials;
 use crate::snapshot::prove::program::{Ready, ServerProgram};
-use crate::sys::guarded::{self, Guarded};
+use crate::sys::bound::{self, BoundChild};
 use crate::sys::process::Idle;
 use crate::sys::{failpoint, files, memory};
 use crate::volume::Mountable;
@@ -70,7 +70,7 @@ pub struct Plan {
 
 /// A server that came up.
 pub struct Booted {
-    server: Guarded,
+    server: BoundChild,
     target: Target,
     flavour: Flavour,
     /// From its start to its first answer.
@@ -162,7 +162,7 @@ pub fn boot(using: &CloneSession<'_>, plan: &Plan) -> Result<(Booted, Session), 
     let mut arguments = ready.arguments.clone();
     arguments.push(format!("--defaults-file={}", options.display()).into());
     let server =
-        guarded::start(&ready.program, &arguments, owner, &private.log()).map_err(|error| {
+        bound::start(&ready.program, &arguments, owner, &private.log()).map_err(|error| {
             SnapshotError::Failed {
                 step: "start the private server",
                 reason: error.to_string(),
@@ -297,7 +297,7 @@ impl Booted {
         arguments.extend(["--no-defaults", "--version"].map(Into::into));
         // As the account of the files, never as root: it may be a container's.
         let said = self.log.with_file_name("version");
-        let mut asked = guarded::start(&self.ready.program, &arguments, self.owner, &said).ok()?;
+        let mut asked = bound::start(&self.ready.program, &arguments, self.owner, &said).ok()?;
         asked.wait(VERSION_LIMIT)?;
         boot_log::parse_version(&files::read_ends(&said, LOG_BYTES_EACH).ok()?)
     }

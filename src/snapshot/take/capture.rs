@@ -16,7 +16,7 @@ use crate::snapshot::error::SnapshotError;
 use crate::snapshot::manifest::Timing;
 use crate::snapshot::take::pause::{self, Held, PauseError, Sessions};
 use crate::snapshot::take::plan;
-use crate::snapshot::take::preflight::Ready;
+use crate::snapshot::take::preflight::Preflight;
 use crate::sys::cancel::Interrupted;
 use crate::sys::process::ProcessRef;
 use crate::sys::{clock, failpoint};
@@ -29,7 +29,7 @@ const SETTLE_AHEAD: Duration = Duration::from_secs(10);
 /// Everything between the last preparation and the replica applying again.
 pub fn take(
     ctx: &Context,
-    ready: &mut Ready,
+    preflight: &mut Preflight,
     prepared: &mut dyn Prepared,
     id: &str,
 ) -> Result<Held, SnapshotError> {
@@ -37,22 +37,23 @@ pub fn take(
     let since = Instant::now();
     let progress = ctx.progress.clone();
     prepared.warm_up(&mut |done, total| progress.bytes(done, total))?;
-    ctx.progress.step("prepare", "storage is ready", since);
+    ctx.progress.step("prepare", "storage is preflight", since);
     failpoint::hit("warmed-up");
     ctx.cancel.check("preparing")?;
 
-    let sessions = connect(ready)?;
-    let watchdog = Watchdog::start(&ready.target, &ready.identity, &ctx.state)?;
-    failpoint::hit("watchdog-ready");
-    let lease = lease(ready, &sessions, id);
-    let mut guard = Guard::arm(&ctx.state, &ready.target, watchdog, lease).map_err(lease_failed)?;
+    let sessions = connect(preflight)?;
+    let watchdog = Watchdog::start(&preflight.target, &preflight.identity, &ctx.state)?;
+    failpoint::hit("watchdog-preflight");
+    let lease = lease(preflight, &sessions, id);
+    let mut guard =
+        Guard::arm(&ctx.state, &preflight.target, watchdog, lease).map_err(lease_failed)?;
     failpoint::hit("leased");
-    match pause_and_take(ctx, ready, prepared, &mut guard, sessions) {
-        Ok(held) if ready.plan.stops_server() => restart(ctx, ready, guard, held),
-        Ok(held) if !ready.plan.globals.is_empty() => {
+    match pause_and_take(ctx, preflight, prepared, &mut guard, sessions) {
+        Ok(held) if preflight.plan.stops_server() => restart(ctx, preflight, guard, held),
+        Ok(held) if !preflight.plan.globals.is_empty() => {
             // The appliers run again; what is left are commits' durability and dirty pages' limits.
             let back = guard.put_back();
-            back.map_err(|error| SnapshotError::left(&ready.server.name, &error, None))?;
+            back.map_err(|error| SnapshotError::left(&preflight.server.name, &error, None))?;
             failpoint::hit("released");
             Ok(held)
         }
@@ -61,13 +62,13 @@ pub fn take(
             failpoint::hit("released");
             Ok(held)
         }
-        Err(error) => Err(give_up(ready, guard, error)),
+        Err(error) => Err(give_up(preflight, guard, error)),
     }
 }
 
 /// Puts things back after a failure; where another keeper did so already, that is the reason that
 /// counts, whatever its stepping in broke here.
-fn give_up(ready: &Ready, guard: Guard, error: SnapshotError) -> SnapshotError {
+fn give_up(preflight: &Preflight, guard: Guard, error: SnapshotError) -> SnapshotError {
     let error = if guard.is_intact() {
         error
     } else {
@@ -81,14 +82,19 @@ fn give_up(ready: &Ready, guard: Guard, error: SnapshotError) -> SnapshotError {
     };
     match guard.put_back() {
         Ok(_) => error,
-        Err(left) => SnapshotError::left(&ready.server.name, &left, Some(&error)),
+        Err(left) => SnapshotError::left(&preflight.server.name, &left, Some(&error)),
     }
 }
 
 /// Starts the server that was stopped for the moment, and its threads as they were.
-fn restart(ctx: &Context, ready: &Ready, guard: Guard, held: Held) -> Result<Held, SnapshotError> {
+fn restart(
+    ctx: &Context,
+    preflight: &Preflight,
+    guard: Guard,
+    held: Held,
+) -> Result<Held, SnapshotError> {
     let since = Instant::now();
-    let name = &ready.server.name;
+    let name = &preflight.server.name;
     guard
         .put_back()
         .map_err(|error| SnapshotError::left(name, &error, None))?;
@@ -106,14 +112,14 @@ fn restart(ctx: &Context, ready: &Ready, guard: Guard, held: Held) -> Result<Hel
 
 fn pause_and_take(
     ctx: &Context,
-    ready: &Ready,
+    preflight: &Preflight,
     prepared: &mut dyn Prepared,
     guard: &mut Guard,
     mut sessions: Sessions,
 ) -> Result<Held, SnapshotError> {
-    let plan = &ready.plan;
+    let plan = &preflight.plan;
     if !plan.stops_server() {
-        sessions.control = raise_globals(ready, sessions.control)?;
+        sessions.control = raise_globals(preflight, sessions.control)?;
     }
     if plan.needs_quiet() {
         sessions.control = flush_ahead(ctx, sessions.control)?;
@@ -144,23 +150,23 @@ fn pause_and_take(
         progress: &ctx.progress,
         cancel: &ctx.cancel,
     };
-    pause::hold(hands, sessions).map_err(|error| explain(ready, error))
+    pause::hold(hands, sessions).map_err(|error| explain(preflight, error))
 }
 
 /// The three connections of the pause, and the channels as they are *now*: a pre-copy can take
 /// hours.
-fn connect(ready: &mut Ready) -> Result<Sessions, SnapshotError> {
-    let new = || Session::connect_to(&ready.target, &ready.identity);
+fn connect(preflight: &mut Preflight) -> Result<Sessions, SnapshotError> {
+    let new = || Session::connect_to(&preflight.target, &preflight.identity);
     let (control, channels) = replication::observe_channels(new()?)?;
     let stop = new()?;
-    let lock = match ready.plan.lock {
+    let lock = match preflight.plan.lock {
         Some(_) => Some(LockSession::prepare(
             new()?,
-            ready.server.snapshot.lock_wait,
+            preflight.server.snapshot.lock_wait,
         )?),
         None => None,
     };
-    ready.plan.channels = channels.iter().map(ChannelBefore::from).collect();
+    preflight.plan.channels = channels.iter().map(ChannelBefore::from).collect();
     Ok(Sessions {
         control,
         stop,
@@ -168,7 +174,7 @@ fn connect(ready: &mut Ready) -> Result<Sessions, SnapshotError> {
     })
 }
 
-fn lease(ready: &Ready, sessions: &Sessions, id: &str) -> Lease {
+fn lease(preflight: &Preflight, sessions: &Sessions, id: &str) -> Lease {
     let mut connections = vec![
         sessions.stop.connection_id(),
         sessions.control.connection_id(),
@@ -178,10 +184,10 @@ fn lease(ready: &Ready, sessions: &Sessions, id: &str) -> Lease {
     Lease {
         operation: id.to_owned(),
         purpose: Purpose::Snapshot,
-        server: ready.server.name.clone(),
-        identity: ready.identity.clone(),
-        channels: ready.plan.channels.clone(),
-        globals: ready.plan.globals.clone(),
+        server: preflight.server.name.clone(),
+        identity: preflight.identity.clone(),
+        channels: preflight.plan.channels.clone(),
+        globals: preflight.plan.globals.clone(),
         freezes: Vec::new(),
         connections,
         service: None,
@@ -203,14 +209,14 @@ fn lease_failed(error: GuardError) -> SnapshotError {
 }
 
 /// Sets what keeps commits and pages in the server's memory. It is set back with the lease.
-fn raise_globals(ready: &Ready, mut control: Session) -> Result<Session, SnapshotError> {
-    for statement in plan::flush_statements(&ready.plan) {
+fn raise_globals(preflight: &Preflight, mut control: Session) -> Result<Session, SnapshotError> {
+    for statement in plan::flush_statements(&preflight.plan) {
         let (back, done) = control.attempt(&statement, READ_LIMIT)?;
         control = back;
         match done {
             Ok(_) => {}
             Err(error) if error.code == ServerError::ACCESS_DENIED => {
-                let name = &ready.server.name;
+                let name = &preflight.server.name;
                 return Err(SnapshotError::refused(
                     format!("the account may not run `{statement}` on {name}: {error}"),
                     format!("Run what `understudy grants {name}` prints, or set it for good."),
@@ -218,7 +224,7 @@ fn raise_globals(ready: &Ready, mut control: Session) -> Result<Session, Snapsho
             }
             Err(error) => {
                 return Err(SessionError::Server {
-                    server: ready.server.name.clone(),
+                    server: preflight.server.name.clone(),
                     statement,
                     error,
                 }
@@ -287,8 +293,8 @@ fn flush_ahead(ctx: &Context, mut control: Session) -> Result<Session, SnapshotE
 }
 
 /// What a broken pause means to the user.
-fn explain(ready: &Ready, error: PauseError) -> SnapshotError {
-    let name = &ready.server.name;
+fn explain(preflight: &Preflight, error: PauseError) -> SnapshotError {
+    let name = &preflight.server.name;
     let reason = error.to_string();
     let hint = match error {
         PauseError::Cancelled(step) => return Interrupted { step }.into(),
@@ -299,7 +305,7 @@ fn explain(ready: &Ready, error: PauseError) -> SnapshotError {
         }
         PauseError::Overrun(_) => format!(
             "Raise max_pause of {name} (now {}), or find the transaction that takes so long.",
-            humantime::format_duration(ready.plan.max_pause)
+            humantime::format_duration(preflight.plan.max_pause)
         ),
         PauseError::NotDurable => format!(
             "Find out who sets {} on {name} while a snapshot is taken.",

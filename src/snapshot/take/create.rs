@@ -13,7 +13,7 @@ use crate::snapshot::keep::catalog;
 use crate::snapshot::manifest::{Manifest, Proof, State, Timing};
 use crate::snapshot::take::capture;
 use crate::snapshot::take::pause::{self, Held};
-use crate::snapshot::take::preflight::{self, Options, Ready};
+use crate::snapshot::take::preflight::{self, Options, Preflight};
 use crate::sys::{clock, failpoint};
 use crate::volume::Prepared;
 
@@ -34,11 +34,11 @@ pub fn create_locked(
     options: &Options,
 ) -> Result<Manifest, SnapshotError> {
     let begun = Instant::now();
-    let mut ready = preflight::observe_and_plan(ctx, name, options)?;
-    preflight::wait_for_temp_tables(ctx, &ready)?;
+    let mut preflight = preflight::observe_and_plan(ctx, name, options)?;
+    preflight::wait_for_temp_tables(ctx, &preflight)?;
     let id = id::new(name, clock::now());
-    let request = preflight::request(&ready, &id, options);
-    let mut prepared = ready.backend.prepare(&request)?;
+    let request = preflight::request(&preflight, &id, options);
+    let mut prepared = preflight.backend.prepare(&request)?;
     let mut operation = ctx.begin(Beginning {
         operation: &id,
         kind: OperationKind::SnapshotCreate,
@@ -47,13 +47,22 @@ pub fn create_locked(
     })?;
     operation.note(Act::Volumes {
         id: id.clone(),
-        backend: ready.plan.backend,
+        backend: preflight.plan.backend,
         volumes: prepared.plan(),
     })?;
     failpoint::hit("journal-begun");
 
-    let made = capture::take(ctx, &mut ready, prepared.as_mut(), &id)
-        .and_then(|held| keep(ctx, &ready, prepared.as_mut(), &id, options, held, begun));
+    let made = capture::take(ctx, &mut preflight, prepared.as_mut(), &id).and_then(|held| {
+        keep(
+            ctx,
+            &preflight,
+            prepared.as_mut(),
+            &id,
+            options,
+            held,
+            begun,
+        )
+    });
     match made {
         Ok(manifest) => {
             operation.end("done")?;
@@ -64,20 +73,20 @@ pub fn create_locked(
 }
 
 /// The plan alone, for --dry-run; changes nothing.
-pub fn plan_only(ctx: &Context, name: &str, options: &Options) -> Result<Ready, SnapshotError> {
+pub fn plan_only(ctx: &Context, name: &str, options: &Options) -> Result<Preflight, SnapshotError> {
     preflight::observe_and_plan(ctx, name, options)
 }
 
 /// All that would be looked at before a pause, the storage's room too. Changes nothing.
-pub fn rehearse(ctx: &Context, name: &str, options: &Options) -> Result<Ready, SnapshotError> {
-    let ready = preflight::observe_and_plan(ctx, name, options)?;
+pub fn rehearse(ctx: &Context, name: &str, options: &Options) -> Result<Preflight, SnapshotError> {
+    let preflight = preflight::observe_and_plan(ctx, name, options)?;
     let id = id::new(name, clock::now());
     drop(
-        ready
+        preflight
             .backend
-            .prepare(&preflight::request(&ready, &id, options))?,
+            .prepare(&preflight::request(&preflight, &id, options))?,
     );
-    Ok(ready)
+    Ok(preflight)
 }
 
 /// Puts back what an earlier operation left; a pause on purpose isn't ours to end.
@@ -99,7 +108,7 @@ pub fn recover_first(ctx: &Context, target: &Target) -> Result<(), SnapshotError
 /// Seals what was taken and writes the manifest: from here on the snapshot counts.
 fn keep(
     ctx: &Context,
-    ready: &Ready,
+    preflight: &Preflight,
     prepared: &mut dyn Prepared,
     id: &str,
     options: &Options,
@@ -109,7 +118,7 @@ fn keep(
     // From the signal on, nothing new is kept, also when it came after the snapshot was taken.
     ctx.cancel.check("keeping the snapshot")?;
     let since = Instant::now();
-    let mut manifest = manifest(ctx, ready, id, options, held);
+    let mut manifest = manifest(ctx, preflight, id, options, held);
     manifest.volumes = prepared.seal(&catalog::travelling_tags(&ctx.state, &manifest))?;
     failpoint::hit("sealed");
     manifest.timing = manifest.timing.map(|timing| Timing {
@@ -122,18 +131,24 @@ fn keep(
     Ok(manifest)
 }
 
-fn manifest(ctx: &Context, ready: &Ready, id: &str, options: &Options, held: Held) -> Manifest {
-    let name = &ready.server.name;
-    let mut warnings = ready.plan.warnings.clone();
-    warnings.extend(ready.layout.warnings.clone());
+fn manifest(
+    ctx: &Context,
+    preflight: &Preflight,
+    id: &str,
+    options: &Options,
+    held: Held,
+) -> Manifest {
+    let name = &preflight.server.name;
+    let mut warnings = preflight.plan.warnings.clone();
+    warnings.extend(preflight.layout.warnings.clone());
     Manifest {
         id: id.to_owned(),
         server: name.clone(),
         pair: ctx.config.pair_of(name).map(|pair| pair.name.clone()),
         created: held.at,
-        backend: ready.plan.backend.choice(),
-        backend_kind: ready.plan.backend,
-        consistency: Some(ready.plan.consistency),
+        backend: preflight.plan.backend.choice(),
+        backend_kind: preflight.plan.backend,
+        consistency: Some(preflight.plan.consistency),
         label: options.label.clone(),
         tags: options.tags.clone(),
         held: options.hold,
@@ -142,12 +157,12 @@ fn manifest(ctx: &Context, ready: &Ready, id: &str, options: &Options, held: Hel
         state: State::Complete,
         state_reason: None,
         position: Some(held.position),
-        server_version: Some(ready.facts.version.clone()),
-        server_identity: Some(ready.identity.to_string()),
+        server_version: Some(preflight.facts.version.clone()),
+        server_identity: Some(preflight.identity.to_string()),
         volumes: Vec::new(),
         timing: Some(held.timing),
         warnings,
-        boot: Some(ready.boot.clone()),
+        boot: Some(preflight.boot.clone()),
         verification: None,
         mounts: Vec::new(),
         failure: None,

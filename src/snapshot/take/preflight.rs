@@ -31,7 +31,7 @@ pub struct Options {
 }
 
 /// What stands before anything is changed.
-pub struct Ready {
+pub struct Preflight {
     pub plan: Plan,
     pub server: ServerConfig,
     pub target: Target,
@@ -44,7 +44,7 @@ pub struct Ready {
     pub backend: Box<dyn Backend>,
 }
 
-impl Ready {
+impl Preflight {
     /// What of the server's files would be taken, and from where; then what is left out.
     pub fn takes(&self) -> Vec<Taken> {
         let of = |place: &Place, from: Option<&Mount>| Taken {
@@ -97,7 +97,7 @@ pub fn observe_and_plan(
     ctx: &Context,
     name: &str,
     options: &Options,
-) -> Result<Ready, SnapshotError> {
+) -> Result<Preflight, SnapshotError> {
     let since = Instant::now();
     let server = ctx.server(name)?.clone();
     let target = ctx.target(&server)?;
@@ -155,7 +155,7 @@ pub fn observe_and_plan(
         ),
         since,
     );
-    Ok(Ready {
+    Ok(Preflight {
         plan,
         server,
         target,
@@ -217,13 +217,13 @@ fn freeze_points(
 }
 
 /// Replicated temporary tables are waited out before anything is paused.
-pub fn wait_for_temp_tables(ctx: &Context, ready: &Ready) -> Result<(), SnapshotError> {
-    if ready.facts.open_temp_tables == 0 || !ready.facts.is_replica() {
+pub fn wait_for_temp_tables(ctx: &Context, preflight: &Preflight) -> Result<(), SnapshotError> {
+    if preflight.facts.open_temp_tables == 0 || !preflight.facts.is_replica() {
         return Ok(());
     }
     let since = Instant::now();
-    let until = since + ready.server.snapshot.temp_table_wait;
-    let mut session = Session::connect_to(&ready.target, &ready.identity)?;
+    let until = since + preflight.server.snapshot.temp_table_wait;
+    let mut session = Session::connect_to(&preflight.target, &preflight.identity)?;
     loop {
         ctx.cancel.check("waiting for temporary tables")?;
         let (back, open) = replication::observe_open_temp_tables(session)?;
@@ -237,7 +237,7 @@ pub fn wait_for_temp_tables(ctx: &Context, ready: &Ready) -> Result<(), Snapshot
             return Err(SnapshotError::refused(
                 format!(
                     "{open} replicated temporary tables are open on {}",
-                    ready.server.name
+                    preflight.server.name
                 ),
                 "Let the sessions on the source drop them, or raise temp_table_wait.",
             ));
@@ -250,15 +250,17 @@ pub fn wait_for_temp_tables(ctx: &Context, ready: &Ready) -> Result<(), Snapshot
 const STORAGE_LIMIT: Duration = Duration::from_secs(120);
 
 /// What is asked of the back-end.
-pub fn request(ready: &Ready, id: &str, options: &Options) -> TakeRequest {
+pub fn request(preflight: &Preflight, id: &str, options: &Options) -> TakeRequest {
     TakeRequest {
         id: id.to_owned(),
-        server: ready.server.name.clone(),
-        layout: ready.layout.clone(),
-        directory: ready.server.snapshot.directory.clone(),
-        cow_size: options.cow_size.unwrap_or(ready.server.snapshot.cow_size),
-        limit: STORAGE_LIMIT.min(ready.server.snapshot.max_pause),
-        stillness: stillness(&ready.plan),
+        server: preflight.server.name.clone(),
+        layout: preflight.layout.clone(),
+        directory: preflight.server.snapshot.directory.clone(),
+        cow_size: options
+            .cow_size
+            .unwrap_or(preflight.server.snapshot.cow_size),
+        limit: STORAGE_LIMIT.min(preflight.server.snapshot.max_pause),
+        stillness: stillness(&preflight.plan),
     }
 }
 

@@ -63,7 +63,7 @@ struct Share {
     marks: Vec<u128>,
 }
 
-pub(super) struct Crew<'a> {
+pub(super) struct Workers<'a> {
     mirror: &'a Mirror,
     mode: Mode<'a>,
     stop: AtomicBool,
@@ -73,7 +73,7 @@ pub(super) struct Crew<'a> {
     done_bytes: AtomicU64,
 }
 
-impl<'a> Crew<'a> {
+impl<'a> Workers<'a> {
     pub(super) fn new(mirror: &'a Mirror, mode: Mode<'a>) -> Self {
         Self {
             mirror,

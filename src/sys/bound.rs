@@ -15,7 +15,7 @@ use super::exec::{self, ExecError, render_argv};
 
 /// It ends when this is dropped, by SIGKILL if need be.
 #[derive(Debug)]
-pub struct Guarded {
+pub struct BoundChild {
     child: Child,
 }
 
@@ -26,7 +26,7 @@ pub fn start(
     args: &[std::ffi::OsString],
     owner: (u32, u32),
     output: &Path,
-) -> Result<Guarded, ExecError> {
+) -> Result<BoundChild, ExecError> {
     let failed = |source| ExecError::Start {
         argv: render_argv(program, args),
         source,
@@ -57,10 +57,10 @@ pub fn start(
     // After the change of user, which would clear the death signal.
     exec::die_with_starter(&mut command);
     let child = command.spawn().map_err(failed)?;
-    Ok(Guarded { child })
+    Ok(BoundChild { child })
 }
 
-impl Guarded {
+impl BoundChild {
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -88,7 +88,7 @@ impl Guarded {
     }
 }
 
-impl Drop for Guarded {
+impl Drop for BoundChild {
     fn drop(&mut self) {
         if self.ended().is_none() {
             exec::end(&mut self.child, Duration::ZERO);
