@@ -37,13 +37,13 @@ pub fn take(
     let since = Instant::now();
     let progress = ctx.progress.clone();
     prepared.warm_up(&mut |done, total| progress.bytes(done, total))?;
-    ctx.progress.step("prepare", "storage is preflight", since);
+    ctx.progress.step("prepare", "storage is ready", since);
     failpoint::hit("warmed-up");
     ctx.cancel.check("preparing")?;
 
     let sessions = connect(preflight)?;
     let watchdog = Watchdog::start(&preflight.target, &preflight.identity, &ctx.state)?;
-    failpoint::hit("watchdog-preflight");
+    failpoint::hit("watchdog-ready");
     let lease = lease(preflight, &sessions, id);
     let mut guard =
         Guard::arm(&ctx.state, &preflight.target, watchdog, lease).map_err(lease_failed)?;
