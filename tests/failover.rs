@@ -539,3 +539,49 @@ fn a_client_with_all_privileges_is_held_or_told() {
         }
     }
 }
+
+/// Given a replica that is to be turned, and one that lost its link and is open, when the command is
+/// killed at any place, expect it where it was or where it should be; a second try ends it.
+#[test]
+fn a_killed_repoint_or_rejoin_is_undone_or_carried_through() {
+    for flavour in flavours() {
+        let trio = Trio::start(flavour, 3);
+        let turn = ["repoint", "c", "--to", "b"];
+        trio.tool.run(&turn).ok();
+        trio.tool.run(&["repoint", "c", "--to", "a"]).ok();
+        for place in walk::places(&trio.state_dir(), "repoint-", (&[], &[])) {
+            assert!(place.kill(&trio.tool, &turn), "{place:?} isn't there");
+            place.recover(&trio.tool);
+            trio.assert_source("a", &["b", "c"]);
+        }
+
+        let open = || {
+            let server = trio.server("b");
+            let word = if flavour.is_mariadb() {
+                "SLAVE"
+            } else {
+                "REPLICA"
+            };
+            server.execute(&format!("STOP {word}"));
+            server.execute(&format!("RESET {word} ALL"));
+            if !flavour.is_mariadb() {
+                server.execute("SET GLOBAL super_read_only = OFF");
+            }
+            server.execute("SET GLOBAL read_only = OFF");
+        };
+        open();
+        trio.tool.run(&["rejoin", "b"]).ok();
+        for place in walk::places(&trio.state_dir(), "rejoin-", (&[], &[])) {
+            open();
+            assert!(
+                place.kill(&trio.tool, &["rejoin", "b"]),
+                "{place:?} isn't there"
+            );
+            place.recover(&trio.tool);
+            if !place.committed {
+                trio.tool.run(&["rejoin", "b"]).ok();
+            }
+            trio.assert_source("a", &["b", "c"]);
+        }
+    }
+}
