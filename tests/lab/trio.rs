@@ -190,6 +190,40 @@ impl Trio {
         });
     }
 
+    /// Gives a server, which is closed, the data and the position of another one, as an operator would.
+    pub fn renew(&mut self, name: &str, source: &str) {
+        let server = self.server(name);
+        let open: &[&str] = match self.flavour.is_mariadb() {
+            true => &["SET GLOBAL read_only = OFF"],
+            false => &[
+                "SET GLOBAL super_read_only = OFF",
+                "SET GLOBAL read_only = OFF",
+            ],
+        };
+        for statement in open {
+            server.execute(statement);
+        }
+        let rows = self.server(source).rows("SELECT id FROM lab.w");
+        server.execute_unlogged(&["DELETE FROM lab.w".to_owned()]);
+        for chunk in rows.chunks(500) {
+            let values: Vec<String> = chunk.iter().map(|row| format!("({})", row["id"])).collect();
+            let insert = format!("INSERT INTO lab.w VALUES {}", values.join(", "));
+            server.execute_unlogged(&[insert]);
+        }
+        let gtid = self.server(source).gtid();
+        match self.flavour.is_mariadb() {
+            true => {
+                server.execute("RESET MASTER");
+                server.execute(&format!("SET GLOBAL gtid_slave_pos = '{gtid}'"));
+            }
+            false => {
+                server.execute("RESET BINARY LOGS AND GTIDS");
+                server.execute(&format!("SET GLOBAL gtid_purged = '{gtid}'"));
+            }
+        }
+        self.close_again(name);
+    }
+
     /// A row more, and both have it.
     #[track_caller]
     pub fn wait_same(&self, source: &str, replica: &str) {
