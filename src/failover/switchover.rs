@@ -159,7 +159,11 @@ fn look_at_account(
                 "the password of the replication account isn't in {}",
                 file.display()
             ),
-            hint(),
+            format!(
+                "Copy that file from the host on which `understudy setup {}` ran (0600, its \
+                 directory 0700); or run setup here, which gives the account a new password.",
+                scene.pair.name
+            ),
         ));
     }
     let statement = format!(
@@ -170,7 +174,9 @@ fn look_at_account(
     let hosts: Vec<&str> = rows.iter().filter_map(|row| row.at(0)).collect();
     let index = scene.index(&old.name);
     let endpoint = index.and_then(|index| scene.endpoint(index));
-    let address = endpoint.map_or("localhost".to_owned(), |(host, _)| host);
+    let address = endpoint.map_or("localhost".to_owned(), |(host, port)| {
+        crate::replication::observe::address_of(&host, port).unwrap_or(host)
+    });
     if hosts.iter().any(|host| account_fits(host, &address)) {
         return Ok(());
     }

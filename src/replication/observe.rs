@@ -403,6 +403,17 @@ fn is_loopback_address(address: &Address) -> bool {
     }
 }
 
+/// The one address that a name leads to, if it is one.
+pub fn address_of(host: &str, port: u16) -> Option<String> {
+    let found = (host, port).to_socket_addrs().ok()?;
+    let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+    addresses.dedup();
+    match addresses.as_slice() {
+        [address] => Some(address.to_string()),
+        _ => None,
+    }
+}
+
 /// The address that the source sees the replica come from.
 pub fn replica_address(replica: &Address, endpoint: (&str, u16)) -> Fact<String> {
     match replica {

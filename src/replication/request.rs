@@ -32,6 +32,8 @@ pub struct Prepared {
     pub endpoint: (String, u16),
     pub account: Account,
     pub account_seen: Seen,
+    /// The same for the source's own address: once roles have moved, it is a replica itself.
+    pub source_account: Option<(Account, Seen)>,
     pub marker_seen: bool,
     pub plan: Plan,
     /// Views (schema, name) that a dump passes over.

@@ -114,7 +114,13 @@ pub fn look(
         }
         Provision::Nothing | Provision::Clone | Provision::Snapshot(_) => session,
     };
-    let (session, account_seen) = account::observe(session, &account, &file)?;
+    let (mut session, account_seen) = account::observe(session, &account, &file)?;
+    let mut source_account = None;
+    if let Some(own) = source_account_of(request, &endpoint, &account) {
+        let (back, seen) = account::observe(session, &own, &file)?;
+        session = back;
+        source_account = Some((own, seen));
+    }
     let (_, _, marker_seen) = marker::observe(session)?;
     let tools = provision::find_tools(
         ctx,
@@ -131,6 +137,7 @@ pub fn look(
         endpoint,
         account,
         account_seen,
+        source_account,
         marker_seen,
         plan,
         left_out,
@@ -149,6 +156,22 @@ fn account_host(
         observe::is_loopback(&endpoint.0),
         &address,
     )
+}
+
+/// As narrow as the replica's; none where that fits, or the address isn't one.
+fn source_account_of(
+    request: &Request,
+    endpoint: &(String, u16),
+    account: &Account,
+) -> Option<Account> {
+    if request.account_host.is_some() || observe::is_loopback(&endpoint.0) || account.host == "%" {
+        return None;
+    }
+    let host = observe::address_of(&endpoint.0, endpoint.1)?;
+    (host != account.host).then(|| Account {
+        host,
+        ..account.clone()
+    })
 }
 
 impl Prepared {
@@ -199,6 +222,13 @@ impl Prepared {
                 self.account
             ),
         );
+        if let Some((own, seen)) = &self.source_account {
+            add(
+                "own-account",
+                seen.is_so(self.tls()),
+                format!("{own} on {source}, for when roles have moved"),
+            );
+        }
         add(
             "table",
             self.marker_seen,
@@ -303,6 +333,9 @@ fn steps(work: &mut Work<'_>, ready: &Prepared, request: &Request) -> Result<(),
     work.step("account", |work| {
         account::ensure(work, &ready.account, &file, tls)
     })?;
+    if let Some((own, _)) = &ready.source_account {
+        work.step("own-account", |work| account::ensure(work, own, &file, tls))?;
+    }
     work.step("table", marker::ensure_table)?;
     let brings_data = ready.plan.provision != Provision::Nothing;
     if !ready.plan.erases.is_empty() || brings_data {
