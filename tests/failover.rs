@@ -585,3 +585,80 @@ fn a_killed_repoint_or_rejoin_is_undone_or_carried_through() {
         }
     }
 }
+
+/// Given a trio whose configuration says who may become the source, when roles move, expect that it
+/// is kept to: equals by `prefer`, nobody of `never`, and those turned that weren't chosen.
+#[test]
+fn chooses_as_the_configuration_says() {
+    for flavour in flavours() {
+        let mut trio = Trio::start(flavour, 3);
+        let configure = |trio: &mut Trio, lines: &str| {
+            trio.more = format!("[pair.lab.failover]\nconfirm = \"1s\"\n{lines}\n");
+            trio.configure();
+        };
+        let chosen = |trio: &Trio, command: &str| {
+            let run = trio.tool.run(&[command, "lab", "--dry-run"]).ok();
+            run.json()["failover"]["new_source"].clone()
+        };
+        let refused = |trio: &Trio, args: &[&str], word: &str| {
+            let run = trio.tool.run(&[args, &["--yes"]].concat()).expect_code(4);
+            let (_, message) = run.error();
+            assert!(message.contains(word), "{args:?}: {message}");
+        };
+        assert_eq!(chosen(&trio, "switchover"), "b");
+        configure(&mut trio, "prefer = [\"c\"]");
+        assert_eq!(chosen(&trio, "switchover"), "c");
+        configure(&mut trio, "never = [\"b\"]");
+        assert_eq!(chosen(&trio, "switchover"), "c");
+        let to_b = ["switchover", "lab", "--to", "b"];
+        refused(&trio, &to_b, "b never becomes the source");
+
+        trio.wait_same("a", "b");
+        trio.wait_same("a", "c");
+        trio.kill("a");
+        let to_b = ["failover", "lab", "--unfenced", "--to", "b"];
+        refused(&trio, &to_b, "b never becomes the source");
+        configure(&mut trio, "max_loss = 3");
+        refused(
+            &trio,
+            &["failover", "lab", "--unfenced"],
+            "--max-loss allows 3",
+        );
+        configure(&mut trio, "");
+        assert_eq!(chosen(&trio, "failover"), "b");
+        configure(&mut trio, "prefer = [\"c\"]");
+        assert_eq!(chosen(&trio, "failover"), "c");
+        configure(&mut trio, "never = [\"b\"]");
+        let since = std::time::Instant::now();
+        let run = trio.tool.run(&["failover", "lab", "--unfenced", "--yes"]);
+        let report = run.ok().json()["failover"].clone();
+        assert!(
+            since.elapsed() < std::time::Duration::from_secs(5),
+            "{report}"
+        );
+        assert_eq!(report["repointed"], serde_json::json!(["b"]), "{report}");
+        trio.assert_source("c", &["b"]);
+
+        // The next one, while `a` is still away.
+        trio.wait_same("c", "b");
+        trio.kill("c");
+        configure(&mut trio, "cooldown = \"1h\"");
+        refused(&trio, &["failover", "lab", "--unfenced"], "last failover");
+        configure(&mut trio, "cooldown = \"1ms\"");
+        trio.failover(&["--unfenced", "--to", "b"]).ok();
+        assert!(trio.is_writable("b"));
+    }
+}
+
+/// Given a trio at rest whose source is killed, when one is named, expect that the other follows it.
+#[test]
+fn turns_the_one_that_was_not_named() {
+    for flavour in flavours() {
+        let mut trio = Trio::start(flavour, 3);
+        trio.wait_same("a", "b");
+        trio.wait_same("a", "c");
+        trio.kill("a");
+        trio.failover(&["--unfenced", "--to", "c"]).ok();
+        trio.assert_source("c", &["b"]);
+    }
+}

@@ -7,6 +7,7 @@ use super::failure::Failure;
 use super::roles::tell;
 use super::session::with_context;
 use super::ui::Ui;
+use crate::config::{Config, FailoverConfig};
 use crate::failover::takeover::{self, Request};
 
 /// Make a replica the source, since the source is dead
@@ -38,15 +39,15 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     max_loss: Option<u64>,
 
-    /// How long what was received may take to be applied
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
-    drain: Duration,
+    /// How long what was received may take to be applied [default: the configuration's, else 60s]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    drain: Option<Duration>,
 
-    /// How long the source has to be silent
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
-    confirm: Duration,
+    /// How long the source has to be silent [default: the configuration's, else 5s]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    confirm: Option<Duration>,
 
-    /// Also within ten minutes of the pair's last failover
+    /// Also soon after the pair's last failover (cooldown in the configuration, else ten minutes)
     #[arg(long)]
     again: bool,
 
@@ -55,17 +56,24 @@ pub struct Args {
     dry_run: bool,
 }
 
-pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
-    let request = Request {
+/// What is given with the command wins over the configuration.
+fn request(config: &Config, args: &Args) -> Request {
+    let pair = config.pairs.get(&args.pair);
+    let terms = pair.map_or_else(FailoverConfig::default, |pair| pair.failover.clone());
+    Request {
         pair: args.pair.clone(),
         to: args.to.clone(),
         unfenced: args.unfenced,
-        max_loss: args.max_loss,
-        drain: args.drain,
-        confirm: args.confirm,
+        max_loss: args.max_loss.or(terms.max_loss),
+        drain: args.drain.unwrap_or(terms.drain),
+        confirm: args.confirm.unwrap_or(terms.confirm),
         again: args.again,
-    };
+    }
+}
+
+pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
     let report = with_context(cli, ui, |ctx| {
+        let request = request(&ctx.config, args);
         let planned = takeover::look(ctx, &request)?;
         if args.dry_run {
             return Ok(planned);

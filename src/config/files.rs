@@ -6,6 +6,7 @@ use std::fs::File;
 use std::path::Path;
 
 use super::credentials;
+use super::failover::FailoverConfig;
 use super::issue::{Complaint, ConfigIssue};
 use super::model::{Config, ServerConfig, ServiceControl};
 use super::option_file::CredentialsError;
@@ -39,6 +40,19 @@ pub fn validate_files(config: &Config) -> Vec<ConfigIssue> {
             };
             let number = number.to_string();
             let keys = ["pair", &pair.name, "reroute", &number, key];
+            let (line, column) = locate(&text, &keys).unwrap_or((1, 1));
+            issues.push(ConfigIssue {
+                file: config.path.clone(),
+                line,
+                column,
+                message: complaint.message,
+                hint: complaint.hint,
+            });
+        }
+    }
+    for pair in config.pairs.values() {
+        for (key, complaint) in check_failover(&pair.failover) {
+            let keys = ["pair", &pair.name, "failover", key];
             let (line, column) = locate(&text, &keys).unwrap_or((1, 1));
             issues.push(ConfigIssue {
                 file: config.path.clone(),
@@ -106,6 +120,17 @@ fn check_reroute(way: &Reroute) -> Option<(&'static str, Complaint)> {
         Reroute::Vip { .. } | Reroute::Haproxy { .. } => return None,
     };
     checked.err().map(|complaint| (key, complaint))
+}
+
+fn check_failover(failover: &FailoverConfig) -> Vec<(&'static str, Complaint)> {
+    let programs = [("fence", &failover.fence)];
+    programs
+        .into_iter()
+        .filter_map(|(key, argv)| {
+            let program = check_program(Path::new(argv.as_ref()?.first()?));
+            program.err().map(|complaint| (key, complaint))
+        })
+        .collect()
 }
 
 /// A file with a secret key: there, and its owner's alone.

@@ -5,6 +5,8 @@
 mod address;
 pub mod credentials;
 mod example;
+mod failover;
+mod failover_table;
 mod files;
 mod issue;
 mod load;
@@ -21,6 +23,7 @@ pub mod values;
 
 pub use credentials::Credentials;
 pub use example::example;
+pub use failover::FailoverConfig;
 pub use files::{check_key_file, validate_files};
 pub use issue::{Complaint, ConfigError, ConfigErrors, ConfigIssue};
 pub use load::{CONFIG_PATHS, CONFIG_VARIABLE, load};

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::failover::FailoverConfig;
 use super::reroute::RerouteConfig;
 
 pub use super::address::Address;
@@ -270,6 +271,7 @@ pub struct PairConfig {
     pub replicas: Vec<String>,
     /// How clients are led to the new source, in the order of the file.
     pub reroutes: Vec<RerouteConfig>,
+    pub failover: FailoverConfig,
 }
 
 #[cfg(test)]

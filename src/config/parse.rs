@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
+use super::failover::FailoverConfig;
+use super::failover_table::read_failover;
 use super::issue::{Complaint, ConfigErrors, Issues, position};
 use super::model::{Config, PairConfig, ServerConfig};
 use super::reroute_table::{Members, read_reroute};
@@ -157,6 +159,10 @@ fn read_pair(
         .into_iter()
         .filter_map(|reroute| read_reroute(reroute, &members, issues))
         .collect();
+    let failover = match table.table("failover", issues) {
+        Some(failover) => read_failover(failover, &members, issues),
+        None => FailoverConfig::default(),
+    };
     table.finish(issues);
     if let Some(source) = &source {
         check_known(source, servers, issues);
@@ -173,6 +179,7 @@ fn read_pair(
             .map(|at| at.value.to_owned())
             .collect(),
         reroutes,
+        failover,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::FailoverConfig;
 use crate::health::check::Status;
 use crate::health::failover::{Side, checks};
 use crate::health::picture::Picture;
@@ -12,7 +13,7 @@ use crate::server::replication::ThreadState;
 use crate::snapshot::error::Refusal;
 
 /// What was asked for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Wish {
     pub to: Option<String>,
     pub max_lag: Duration,
@@ -40,7 +41,11 @@ pub fn refuse_two_writable(picture: &Picture<'_>) -> Option<Refusal> {
 }
 
 /// A switchover's two servers, or all that stands against it.
-pub fn switchover(picture: &Picture<'_>, wish: &Wish) -> Result<(usize, usize), Vec<Refusal>> {
+pub fn switchover(
+    picture: &Picture<'_>,
+    wish: &Wish,
+    terms: &FailoverConfig,
+) -> Result<(usize, usize), Vec<Refusal>> {
     let mut refusals: Vec<Refusal> = refuse_two_writable(picture).into_iter().collect();
     let Some(source) = picture.roles.source else {
         if refusals.is_empty() {
@@ -69,8 +74,9 @@ pub fn switchover(picture: &Picture<'_>, wish: &Wish) -> Result<(usize, usize), 
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    let candidate = choose(picture, source, wish.to.as_deref())?;
+    let candidate = choose(picture, source, wish, terms)?;
     let mut refusals = against(picture, source, candidate);
+    refusals.extend(against_never(picture, candidate, terms));
     refusals.extend(against_lag(picture, candidate, wish.max_lag));
     match refusals.is_empty() {
         true => Ok((source, candidate)),
@@ -99,45 +105,93 @@ fn no_source(picture: &Picture<'_>) -> Refusal {
     )
 }
 
-/// The one that is asked for, or the best of those that nothing stands against.
-fn choose(picture: &Picture<'_>, source: usize, to: Option<&str>) -> Result<usize, Vec<Refusal>> {
+/// The one that is asked for, if it is a replica of the pair.
+fn named(picture: &Picture<'_>, source: usize, to: &str) -> Result<usize, Vec<Refusal>> {
     let servers = &picture.view.servers;
     let source_name = &servers[source].name;
-    if let Some(to) = to {
-        if to == source_name {
-            return Err(vec![Refusal::new(
-                format!("{to} is the source already"),
-                "Name a replica with --to.",
-            )]);
-        }
-        let found = servers.iter().position(|server| server.name == to);
-        let Some(found) = found else {
-            let known: Vec<&str> = servers.iter().map(|server| server.name.as_str()).collect();
-            return Err(vec![Refusal::new(
-                format!("{to} isn't a server of this pair"),
-                format!("Its servers are: {}.", known.join(", ")),
-            )]);
-        };
-        return Ok(found);
+    if to == source_name {
+        return Err(vec![Refusal::new(
+            format!("{to} is the source already"),
+            "Name a replica with --to.",
+        )]);
     }
+    let found = servers.iter().position(|server| server.name == to);
+    let Some(found) = found else {
+        let known: Vec<&str> = servers.iter().map(|server| server.name.as_str()).collect();
+        return Err(vec![Refusal::new(
+            format!("{to} isn't a server of this pair"),
+            format!("Its servers are: {}.", known.join(", ")),
+        )]);
+    };
+    Ok(found)
+}
+
+/// The one that is asked for, or the best of those that nothing stands against.
+fn choose(
+    picture: &Picture<'_>,
+    source: usize,
+    wish: &Wish,
+    terms: &FailoverConfig,
+) -> Result<usize, Vec<Refusal>> {
+    if let Some(to) = &wish.to {
+        return named(picture, source, to);
+    }
+    let servers = &picture.view.servers;
+    let source_name = &servers[source].name;
     let others = (0..servers.len()).filter(|server| *server != source);
     let (mut good, mut refusals) = (Vec::new(), Vec::new());
     for server in others {
-        match against(picture, source, server) {
-            none if none.is_empty() => good.push(server),
-            more => refusals.extend(more),
+        let mut more = against(picture, source, server);
+        more.extend(against_never(picture, server, terms));
+        match more.is_empty() {
+            true => good.push(server),
+            false => refusals.extend(more),
         }
     }
-    best(picture, &good).ok_or_else(|| match refusals.is_empty() {
-        true => vec![Refusal::new(
-            format!("{source_name} has no replica"),
-            "`understudy setup PAIR` makes one.",
-        )],
-        false => refusals,
+    prefer(picture, &mut good, terms);
+    // Whoever is near enough has everything before it is opened: they are equals.
+    let preferred = good.first().filter(|server| {
+        preference(picture, **server, terms).is_some()
+            && against_lag(picture, **server, wish.max_lag).is_none()
+    });
+    preferred
+        .copied()
+        .or_else(|| best(picture, &good))
+        .ok_or_else(|| match refusals.is_empty() {
+            true => vec![Refusal::new(
+                format!("{source_name} has no replica"),
+                "`understudy setup PAIR` makes one.",
+            )],
+            false => refusals,
+        })
+}
+
+/// Its place among those that are preferred.
+fn preference(picture: &Picture<'_>, server: usize, terms: &FailoverConfig) -> Option<usize> {
+    let name = &picture.server(server).name;
+    terms.prefer.iter().position(|preferred| preferred == name)
+}
+
+/// Those that are preferred first, the others in the configuration's order.
+fn prefer(picture: &Picture<'_>, servers: &mut [usize], terms: &FailoverConfig) {
+    servers.sort_by_key(|server| preference(picture, *server, terms).unwrap_or(usize::MAX));
+}
+
+fn against_never(
+    picture: &Picture<'_>,
+    candidate: usize,
+    terms: &FailoverConfig,
+) -> Option<Refusal> {
+    let name = &picture.server(candidate).name;
+    terms.never.contains(name).then(|| {
+        Refusal::new(
+            format!("{name} never becomes the source (never in the configuration)"),
+            "Name another one with --to, or take it out of never in [pair.NAME.failover].",
+        )
     })
 }
 
-/// Most transactions first, then the configuration's order.
+/// Most transactions first, then the order in which they are given.
 pub fn best(picture: &Picture<'_>, among: &[usize]) -> Option<usize> {
     let has = |server: usize| -> Option<GtidSet> {
         let condition = picture.view.servers[server].condition()?;
@@ -282,14 +336,28 @@ fn against_lag(picture: &Picture<'_>, candidate: usize, max_lag: Duration) -> Op
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidates {
     pub source: usize,
-    /// Those that a failover may choose among.
+    /// Those that a failover may choose among, the first of equals first.
     pub good: Vec<usize>,
+    /// Replicas like them, which were named neither by whoever asks nor by the configuration: they
+    /// follow whoever is chosen.
+    pub others: Vec<usize>,
     /// Why the others aren't.
     pub excluded: Vec<Refusal>,
 }
 
+impl Candidates {
+    /// All that are drained, and follow whoever is chosen: those that may be chosen first.
+    pub fn followers(&self) -> impl Iterator<Item = usize> {
+        self.good.iter().chain(&self.others).copied()
+    }
+}
+
 /// A failover's dead source and whom it may choose among; the two-server table of docs/FAILOVER.md.
-pub fn failover(picture: &Picture<'_>, to: Option<&str>) -> Result<Candidates, Vec<Refusal>> {
+pub fn failover(
+    picture: &Picture<'_>,
+    to: Option<&str>,
+    terms: &FailoverConfig,
+) -> Result<Candidates, Vec<Refusal>> {
     if let Some(refusal) = refuse_two_writable(picture) {
         return Err(vec![refusal]);
     }
@@ -313,18 +381,26 @@ pub fn failover(picture: &Picture<'_>, to: Option<&str>) -> Result<Candidates, V
         }
         Answer::Silent { .. } => {}
     }
-    let (mut good, mut excluded) = (Vec::new(), Vec::new());
+    let (mut good, mut others, mut excluded) = (Vec::new(), Vec::new(), Vec::new());
     for server in (0..servers.len()).filter(|server| *server != source) {
-        match against(picture, source, server) {
-            none if none.is_empty() => good.push(server),
-            more => excluded.extend(more),
+        let against = against(picture, source, server);
+        let never = against_never(picture, server, terms);
+        match (against.is_empty(), &never) {
+            (true, None) => good.push(server),
+            (true, Some(_)) => others.push(server),
+            (false, _) => {}
         }
+        excluded.extend(against.into_iter().chain(never));
     }
+    prefer(picture, &mut good, terms);
     if let Some(to) = to {
-        let wanted = choose(picture, source, Some(to))?;
+        let wanted = named(picture, source, to)?;
         if !good.contains(&wanted) {
-            return Err(against(picture, source, wanted));
+            let mut refusals = against(picture, source, wanted);
+            refusals.extend(against_never(picture, wanted, terms));
+            return Err(refusals);
         }
+        others.extend(good.iter().filter(|server| **server != wanted));
         good = vec![wanted];
     }
     if good.is_empty() {
@@ -341,6 +417,7 @@ pub fn failover(picture: &Picture<'_>, to: Option<&str>) -> Result<Candidates, V
     Ok(Candidates {
         source,
         good,
+        others,
         excluded,
     })
 }

@@ -106,7 +106,8 @@ fn decide(
 ) -> Result<(Party, Cast), SnapshotError> {
     let picture = scene.picture();
     let refused = |refusals| SnapshotError::Refused { refusals };
-    let (source, candidate) = assess::switchover(&picture, &request.wish).map_err(refused)?;
+    let (source, candidate) =
+        assess::switchover(&picture, &request.wish, &scene.pair.failover).map_err(refused)?;
     let others = picture
         .roles
         .followers(source)

@@ -41,9 +41,6 @@ pub struct Request {
     pub again: bool,
 }
 
-/// After a failover, the next one has to be asked for expressly for so long.
-const COOLDOWN: Duration = Duration::from_secs(600);
-
 /// What is kept of a failover until its old source has rejoined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
@@ -67,7 +64,8 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
     let cast = cast(
         ctx,
         &scene,
-        (scene.name(candidates.source), &candidates.good),
+        scene.name(candidates.source),
+        &candidates,
         chosen,
     )?;
     let name = scene.name(candidates.source);
@@ -128,14 +126,14 @@ fn decide(
     request: &Request,
 ) -> Result<assess::Candidates, SnapshotError> {
     let picture = scene.picture();
-    let candidates = assess::failover(&picture, request.to.as_deref())
+    let candidates = assess::failover(&picture, request.to.as_deref(), &scene.pair.failover)
         .map_err(|refusals| SnapshotError::Refused { refusals })?;
     let newest = receipts(ctx)?
         .into_iter()
         .filter(|receipt| receipt.pair == request.pair)
         .map(|receipt| receipt.at)
         .max();
-    let since = clock::now() - COOLDOWN;
+    let since = clock::now() - scene.pair.failover.cooldown;
     match newest {
         Some(at) if at > clock::rfc3339(since) && !request.again => Err(SnapshotError::refused(
             format!("the last failover of this pair was at {at}"),
@@ -148,14 +146,15 @@ fn decide(
 fn cast(
     ctx: &Context,
     scene: &Scene<'_>,
-    (dead, good): (&str, &[usize]),
+    dead: &str,
+    candidates: &assess::Candidates,
     chosen: usize,
 ) -> Result<Cast, SnapshotError> {
     let candidate = scene.party(ctx, chosen)?;
-    let others = good
-        .iter()
-        .filter(|server| **server != chosen)
-        .map(|server| scene.party(ctx, *server))
+    let others = candidates
+        .followers()
+        .filter(|server| *server != chosen)
+        .map(|server| scene.party(ctx, server))
         .collect::<Result<Vec<_>, _>>()?;
     let endpoint = scene.endpoint(chosen).ok_or_else(|| {
         SnapshotError::refused(
@@ -188,9 +187,8 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
     let scene = Scene::observe(ctx, &request.pair)?;
     let candidates = decide(ctx, &scene, request)?;
     let parties = candidates
-        .good
-        .iter()
-        .map(|server| Ok((scene.party(ctx, *server)?, channel(&scene, *server))))
+        .followers()
+        .map(|server| Ok((scene.party(ctx, server)?, channel(&scene, server))))
         .collect::<Result<Vec<_>, SnapshotError>>()?;
     let names: Vec<&str> = parties
         .iter()
@@ -276,7 +274,7 @@ fn until_opened(
     })?;
     let mut chosen = candidates.good[0];
     operation.step("elect", |_| {
-        let best = elect(&drained)?;
+        let best = elect(&drained, candidates.good.len())?;
         chosen = candidates.good[best];
         Ok::<_, SnapshotError>(Outcome::Verified(format!(
             "{} has most: {}",
@@ -284,7 +282,7 @@ fn until_opened(
             drained[best].executed.to_line()
         )))
     })?;
-    let cast = cast(ctx, scene, (&dead, &candidates.good), chosen)?;
+    let cast = cast(ctx, scene, &dead, candidates, chosen)?;
     let has = drained
         .iter()
         .find(|drained| drained.name == cast.candidate.name)
@@ -296,7 +294,7 @@ fn until_opened(
                 "what is lost can't be told ({}), and --max-loss allows {max}",
                 lost.reason.as_deref().unwrap_or_default()
             ),
-            "Leave --max-loss away to go on all the same.",
+            "To go on all the same, leave --max-loss away, and max_loss out of [pair.NAME.failover].",
         ));
     }
     operation.step("fence", |_| fence(&dead, request.unfenced, &target))?;
@@ -382,8 +380,8 @@ fn drain(party: &Party, channel: &ChannelName, limit: Duration) -> Result<Draine
     })
 }
 
-/// The one that has all that any other has, the first of equals.
-fn elect(drained: &[Drained]) -> Result<usize, SnapshotError> {
+/// Of the first `electable`, the one that has all that any other has; the first of equals.
+fn elect(drained: &[Drained], electable: usize) -> Result<usize, SnapshotError> {
     let has_all = |one: &Drained| {
         drained.iter().all(|other| {
             let all = other.executed.union(&other.received);
@@ -391,15 +389,20 @@ fn elect(drained: &[Drained]) -> Result<usize, SnapshotError> {
                 .unwrap_or(false)
         })
     };
-    drained.iter().position(has_all).ok_or_else(|| {
+    let mut among = drained[..electable].iter();
+    among.position(has_all).ok_or_else(|| {
         let told: Vec<String> = drained
             .iter()
             .map(|one| format!("{} has {}", one.name, one.executed.to_line()))
             .collect();
         SnapshotError::Refused {
             refusals: vec![Refusal::new(
-                format!("none has all that the others have: {}", told.join(", ")),
-                "Give what isn't applied yet more time with --drain, or see with `understudy status` \
+                format!(
+                    "none that may become the source has all that the others have: {}",
+                    told.join(", ")
+                ),
+                "Name the one that has most with --to (where never excludes it, take it out of that), \
+                 give what isn't applied yet more time with --drain, or see with `understudy status` \
                  which has transactions of its own.",
             )],
         }

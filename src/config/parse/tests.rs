@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Address, BackendChoice, Consistency, CowSize, HaproxyEntries, KeepRules, Reroute, Runtime,
-    ServerBinary, ServiceControl, TlsMode, example,
+    Address, BackendChoice, Consistency, CowSize, FailoverConfig, HaproxyEntries, KeepRules,
+    Reroute, Runtime, ServerBinary, ServiceControl, TlsMode, example,
 };
 
 fn errors(text: &str) -> String {
@@ -700,4 +700,95 @@ fn a_container_needs_its_runtime_and_nothing_else() {
         let text = errors(&with(wrong));
         assert!(text.contains("u.toml:4:"), "{wrong}: {text}");
     }
+}
+
+/// The one message of a `[pair.p.failover]` with these lines, of which the first is line 7.
+fn in_failover(lines: &str) -> String {
+    only_message(&with_failover(lines))
+}
+
+fn with_failover(lines: &str) -> String {
+    format!(
+        "server.db1.address = \"db1\"\nserver.db2.address = \"db2\"\n\
+         [pair.p]\nsource = \"db1\"\nreplicas = [\"db2\"]\n[pair.p.failover]\n{lines}\n"
+    )
+}
+
+#[test]
+fn how_a_pair_fails_over_arrives() {
+    let lines = "prefer = [\"db2\"]\nnever = [\"db1\"]\nfence = [\"/f\", \"x y\"]\nconfirm = \"2s\"\n\
+                 cooldown = \"1h\"\nmax_loss = 7\ndrain = \"3m\"";
+    let config = parse(&with_failover(lines), Path::new("u.toml")).unwrap();
+    let expected = FailoverConfig {
+        prefer: vec!["db2".to_owned()],
+        never: vec!["db1".to_owned()],
+        fence: Some(vec!["/f".to_owned(), "x y".to_owned()]),
+        confirm: Duration::from_secs(2),
+        cooldown: Duration::from_secs(3600),
+        max_loss: Some(7),
+        drain: Duration::from_secs(180),
+    };
+    assert_eq!(config.pairs["p"].failover, expected);
+    let config = parse(&with_failover(""), Path::new("u.toml")).unwrap();
+    assert_eq!(config.pairs["p"].failover, FailoverConfig::default());
+}
+
+#[test]
+fn mistakes_in_how_a_pair_fails_over_are_told() {
+    for (lines, expected) in [
+        (
+            "preffer = [\"db2\"]",
+            "7:1: unknown key \"preffer\" in [pair.p.failover]",
+        ),
+        (
+            "prefer = [\"db2\", \"db3\"]",
+            "7:18: prefer: \"db3\" isn't a server of this pair",
+        ),
+        (
+            "never = [\"db2\", \"db2\"]",
+            "7:17: never: \"db2\" stands here twice",
+        ),
+        (
+            "never = \"db2\"",
+            "7:9: never: expected a list of strings, found a string",
+        ),
+        (
+            "prefer = [\"db2\"]\nnever = [\"db2\"]",
+            "7:11: \"db2\" is in prefer and in never",
+        ),
+        (
+            "never = [\"db2\", \"db1\"]",
+            "7:1: never has all servers of the pair",
+        ),
+        ("fence = []", "7:9: fence: the command is empty"),
+        (
+            "fence = [\"fence-server\"]",
+            "7:10: fence: \"fence-server\" is no absolute path",
+        ),
+        ("confirm = 5", "7:11: confirm: expected a string"),
+        (
+            "cooldown = \"ten\"",
+            "7:12: cooldown: \"ten\" is no duration",
+        ),
+        ("drain = \"60\"", "7:9: drain: \"60\" is no duration"),
+        ("max_loss = -1", "7:12: max_loss: -1 isn't between 0 and"),
+        (
+            "max_loss = \"1\"",
+            "7:12: max_loss: expected a whole number, found a string",
+        ),
+    ] {
+        let found = in_failover(lines);
+        assert!(
+            found.starts_with(expected),
+            "{lines}\nfound:    {found}\nexpected: {expected}"
+        );
+    }
+    let found = only_message(
+        "server.a.address = \"a\"\nserver.b.address = \"b\"\n\
+         [pair.p]\nsource = \"a\"\nreplicas = [\"b\"]\nfailover = 1\n",
+    );
+    assert_eq!(
+        found,
+        "6:1: expected the table [pair.p.failover], found a whole number"
+    );
 }
