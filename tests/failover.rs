@@ -6,11 +6,14 @@
     reason = "shared with the other integration tests, which use other parts"
 )]
 mod lab;
+#[path = "failover/told.rs"]
+mod told;
 
 use lab::program;
 use lab::server::Flavour;
 use lab::trio::{Trio, Watch, Writer};
 use lab::walk;
+use serde_json::json;
 
 const BOTH: [Flavour; 2] = [Flavour::Mariadb, Flavour::Mysql97];
 
@@ -179,6 +182,11 @@ fn a_killed_failover_is_undone_or_carried_through() {
                     eprintln!("{}: killed at {}", flavour.name(), place.name);
                     assert_eq!(trio.is_writable(to), place.committed, "{place:?}");
                     if !place.committed {
+                        assert_eq!(
+                            trio.status()["pairs"][0]["receipts"],
+                            json!([]),
+                            "{place:?}"
+                        );
                         trio.tool.run(&args).ok();
                     }
                 }

@@ -10,13 +10,13 @@ use super::moment::prove;
 use super::repoint::pair_of;
 use super::rest::{self, Cast, step};
 use super::scene::Scene;
-use super::takeover::receipts;
 use crate::health::errant;
 use crate::journal::act::{Act, Link, Rest};
 use crate::journal::operation::{Outcome, Step};
+use crate::journal::receipt;
 use crate::journal::{Beginning, InHand, Operation, OperationKind, Party};
 use crate::snapshot::{Context, SnapshotError, id};
-use crate::sys::{clock, files};
+use crate::sys::clock;
 
 const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
 
@@ -201,11 +201,7 @@ fn follow(
     let warnings = prove(ctx, &ready.cast);
     let steps = [operation.steps.clone(), carried.steps].concat();
     operation.end("done")?;
-    for receipt in receipts(ctx)? {
-        if receipt.old_source == *name {
-            files::remove(&ctx.state.receipt(&receipt.operation))?;
-        }
-    }
+    receipt::settle(&ctx.state, name)?;
     Ok(Report {
         server: name.clone(),
         source: source.name.clone(),

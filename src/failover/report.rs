@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::journal::operation::Step;
+pub use crate::journal::receipt::Lost;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -19,30 +20,6 @@ pub enum Ended {
     Done,
     /// Done, but for what is named.
     NeedsOperator,
-}
-
-/// What the old source had, and the new one hasn't.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lost {
-    /// False: it can't be told; `reason` says why.
-    pub known: bool,
-    pub gtid: String,
-    pub transactions: Option<u64>,
-    /// Where what was salvaged or cut off is kept as SQL.
-    pub export: Option<String>,
-    pub reason: Option<String>,
-}
-
-impl Lost {
-    pub fn nothing() -> Self {
-        Self {
-            known: true,
-            gtid: String::new(),
-            transactions: Some(0),
-            export: None,
-            reason: None,
-        }
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -3,8 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
 use super::assess;
 use super::evidence;
 use super::hold;
@@ -13,7 +11,9 @@ use super::report::{Ended, Kind, Lost, Report};
 use super::rest::{self, Cast, step};
 use super::scene::{Scene, targets};
 use super::switchover::put_back;
+use crate::journal::act::Act;
 use crate::journal::operation::Outcome;
+use crate::journal::receipt::{self, Receipt};
 use crate::journal::{Beginning, InHand, Operation, OperationKind, Party};
 use crate::server::channel::ChannelName;
 use crate::server::gtid::GtidSet;
@@ -39,20 +39,6 @@ pub struct Request {
     pub confirm: Duration,
     /// Also soon after the last one.
     pub again: bool,
-}
-
-/// What is kept of a failover until its old source has rejoined.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Receipt {
-    pub operation: String,
-    /// RFC 3339.
-    pub at: String,
-    pub pair: String,
-    pub old_source: String,
-    pub new_source: String,
-    /// What the new source had when it was opened.
-    pub gtid: String,
-    pub lost: Lost,
 }
 
 /// What would be done, or what stands against it; changes nothing.
@@ -128,7 +114,8 @@ fn decide(
     let picture = scene.picture();
     let candidates = assess::failover(&picture, request.to.as_deref(), &scene.pair.failover)
         .map_err(|refusals| SnapshotError::Refused { refusals })?;
-    let newest = receipts(ctx)?
+    let newest = receipt::read_all(&ctx.state)?
+        .open
         .into_iter()
         .filter(|receipt| receipt.pair == request.pair)
         .map(|receipt| receipt.at)
@@ -299,6 +286,9 @@ fn until_opened(
     }
     operation.step("fence", |_| fence(&dead, request.unfenced, &target))?;
     let mut slot = Some(cast.candidate.session()?);
+    operation.note(Act::File {
+        path: ctx.state.receipt(&operation.id),
+    })?;
     write_receipt(ctx, scene, &dead, &cast, &has, &lost, &operation.id)?;
 
     operation.commit(rest::of(ctx, scene, &cast))?;
@@ -474,20 +464,4 @@ fn write_receipt(
     let text = serde_json::to_vec_pretty(&receipt).expect("a receipt holds only plain data");
     files::make_private_dir(&ctx.state.receipts())?;
     Ok(files::replace(&ctx.state.receipt(operation), &text)?)
-}
-
-/// Those whose old source hasn't rejoined.
-pub fn receipts(ctx: &Context) -> Result<Vec<Receipt>, SnapshotError> {
-    let mut receipts = Vec::new();
-    if !ctx.state.receipts().exists() {
-        return Ok(receipts);
-    }
-    for path in files::list(&ctx.state.receipts())? {
-        let text = files::read_text(&path)?.unwrap_or_default();
-        match serde_json::from_str(&text) {
-            Ok(receipt) => receipts.push(receipt),
-            Err(error) => tracing::warn!(path = %path.display(), %error, "no receipt"),
-        }
-    }
-    Ok(receipts)
 }

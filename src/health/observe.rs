@@ -13,6 +13,7 @@ use super::view::{Answer, Disk, PairView, Pause, Sample, ServerView, Snapshots, 
 use crate::config::ServerConfig;
 use crate::journal::lease::{self, Found};
 use crate::journal::log;
+use crate::journal::receipt::{self, Receipts};
 use crate::server::condition::{self, Condition};
 use crate::server::replication::ThreadState;
 use crate::server::{Session, SessionError, Target};
@@ -66,6 +67,7 @@ pub fn observe(
     let mut pair = PairView {
         name: name.map(str::to_owned),
         servers: views,
+        receipts: observe_receipts(ctx, name),
         now,
     };
     ask_again(&mut pair, &targets);
@@ -248,11 +250,30 @@ fn observe_unfinished(ctx: &Context, server: &str) -> Fact<Vec<Unfinished>> {
                 .into_iter()
                 .map(|operation| Unfinished {
                     is_alive: operation.owner.is_alive(),
+                    kind: operation.kind,
+                    is_committed: operation.rest.is_some(),
                     operation: operation.operation,
                 })
                 .collect(),
         ),
         Err(error) => Fact::unknown(error),
+    }
+}
+
+/// A file that can't be read may be this pair's.
+fn observe_receipts(ctx: &Context, pair: Option<&str>) -> Receipts {
+    let Some(pair) = pair else {
+        return Receipts::default();
+    };
+    match receipt::read_all(&ctx.state) {
+        Ok(mut found) => {
+            found.open.retain(|receipt| receipt.pair == pair);
+            found
+        }
+        Err(error) => Receipts {
+            open: Vec::new(),
+            unreadable: vec![error.to_string()],
+        },
     }
 }
 

@@ -10,8 +10,10 @@ use super::lag::Method;
 use super::picture::Picture;
 use super::roles::Role;
 use super::rules;
-use super::view::{Answer, Pause};
+use super::view::{Answer, Pause, Unfinished};
+use crate::journal::OperationKind;
 use crate::journal::lease::Purpose;
+use crate::journal::receipt::Receipt;
 use crate::server::replication::{Channel, ThreadState};
 use crate::sys::clock;
 
@@ -23,7 +25,20 @@ pub struct PairReport {
     pub source: Option<String>,
     pub state: State,
     pub servers: Vec<ServerReport>,
+    /// Of failovers whose old source hasn't rejoined.
+    pub receipts: Vec<Receipt>,
     pub findings: Vec<Finding>,
+}
+
+/// An operation that has no end yet.
+#[derive(Debug, Clone, Serialize)]
+pub struct OperationReport {
+    pub operation: String,
+    pub kind: OperationKind,
+    /// False: it was interrupted.
+    pub running: bool,
+    /// It can't be undone any more, and is carried through.
+    pub committed: bool,
 }
 
 /// What isn't known is null, with a reason beside it.
@@ -57,6 +72,8 @@ pub struct ServerReport {
     /// As a source; `null` when it isn't on.
     pub semi_sync: Option<bool>,
     pub paused_by: Option<String>,
+    /// `null`: the journal can't be read.
+    pub operations: Option<Vec<OperationReport>>,
     pub last_snapshot: Option<String>,
     pub last_snapshot_time: Option<String>,
     pub last_proof: Option<String>,
@@ -94,6 +111,7 @@ pub fn report(picture: &Picture<'_>, wanted: &[String]) -> PairReport {
             .map(|source| picture.server(source).name.clone()),
         state,
         servers,
+        receipts: picture.view.receipts.open.clone(),
         findings: findings.pair,
     }
 }
@@ -154,6 +172,10 @@ fn server_report(picture: &Picture<'_>, server: usize, findings: Vec<Finding>) -
             .cloned()
             .flatten()
             .map(|pause| paused_by(&pause)),
+        operations: view
+            .unfinished
+            .known()
+            .map(|all| all.iter().map(operation).collect()),
         last_snapshot: newest.as_ref().map(|(id, _)| id.clone()),
         last_snapshot_time: newest.map(|(_, time)| clock::rfc3339(time)),
         last_proof: proof.as_ref().map(|(id, _)| id.clone()),
@@ -161,6 +183,15 @@ fn server_report(picture: &Picture<'_>, server: usize, findings: Vec<Finding>) -
         disk_free_bytes: view.disks.first().map(|disk| disk.free_bytes),
         disk_days_left: view.disks.first().and_then(|disk| disk.days_left),
         findings,
+    }
+}
+
+fn operation(unfinished: &Unfinished) -> OperationReport {
+    OperationReport {
+        operation: unfinished.operation.clone(),
+        kind: unfinished.kind,
+        running: unfinished.is_alive,
+        committed: unfinished.is_committed,
     }
 }
 

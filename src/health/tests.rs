@@ -11,8 +11,10 @@ use super::lag::Method;
 use super::picture::Picture;
 use super::roles::Role;
 use super::rules;
-use super::view::{Answer, Limits, PairView, ServerView, Snapshots};
+use super::view::{Answer, Limits, PairView, ServerView, Snapshots, Unfinished};
 use crate::config::Address;
+use crate::journal::OperationKind;
+use crate::journal::receipt::{Lost, Receipt, Receipts};
 use crate::server::condition::{AppliedTimes, Beat, Condition};
 use crate::server::replication::{Channel, parse_channels};
 use crate::server::row::Row;
@@ -123,6 +125,7 @@ fn pair(servers: Vec<Option<Condition>>) -> PairView {
     PairView {
         name: Some("lab".to_owned()),
         servers: views.collect(),
+        receipts: Receipts::default(),
         now: Timestamp::from_microsecond(i64::try_from(NOW_US).unwrap()).unwrap(),
     }
 }
@@ -397,4 +400,132 @@ fn a_source_that_its_replica_hears_is_there() {
         rules,
         ["pair.no-source", "server.unreachable", "replica.io-error"]
     );
+}
+
+/// db1 was given up for db2.
+fn given_up() -> Receipt {
+    Receipt {
+        operation: "failover-lab-x".to_owned(),
+        at: "2026-11-22T02:00:00.000Z".to_owned(),
+        pair: "lab".to_owned(),
+        old_source: "db1".to_owned(),
+        new_source: "db2".to_owned(),
+        gtid: String::new(),
+        lost: Lost::nothing(),
+    }
+}
+
+#[test]
+fn who_was_given_up_is_told_until_it_rejoins_and_loudly_when_it_takes_writes() {
+    let told = |servers, receipts: &[Receipt]| {
+        let mut view = pair(servers);
+        view.receipts.open = receipts.to_vec();
+        found(&view)
+    };
+    let new_source = || Some(condition(MYSQL, 2, &set(1, 5), Vec::new()));
+    let old = |read_only: &str, follows| {
+        let mut old = condition(MYSQL, 1, &set(1, 5), follows);
+        for name in ["read_only", "super_read_only"] {
+            old.variables.insert(name.to_owned(), read_only.to_owned());
+        }
+        Some(old)
+    };
+    let waits = ("pair.not-rejoined", Severity::Warning);
+    let is_back = ("server.demoted-writable", Severity::Critical);
+    // Dead still; closed; following.
+    let all = told(vec![None, new_source()], &[given_up()]);
+    assert!(all.contains(&waits) && !all.contains(&is_back), "{all:?}");
+    for follows in [vec![], following(2, &[])] {
+        let all = told(vec![old("1", follows), new_source()], &[given_up()]);
+        assert!(all.contains(&waits) && !all.contains(&is_back), "{all:?}");
+    }
+    // It takes writes, whoever else does, and whomever it follows; told once.
+    let closed = || Some(condition(MYSQL, 2, &set(1, 5), following(9, &[])));
+    for follows in [vec![], following(2, &[])] {
+        for other in [new_source(), closed(), None] {
+            let all = told(vec![old("0", follows.clone()), other], &[given_up()]);
+            assert!(all.contains(&is_back) && !all.contains(&waits), "{all:?}");
+        }
+    }
+    // Who took over follows it again: roles were moved back.
+    assert_eq!(
+        told(vec![Some(source(5)), Some(replica(5))], &[given_up()]),
+        []
+    );
+    // Healthy otherwise.
+    assert_eq!(told(vec![Some(source(5)), Some(replica(5))], &[]), []);
+}
+
+#[test]
+fn two_that_take_writes_are_cured_by_the_rejoin_of_the_one_that_was_given_up() {
+    let mut view = pair(vec![
+        Some(source(5)),
+        Some(condition(MYSQL, 2, &set(1, 5), Vec::new())),
+    ]);
+    view.receipts.open = vec![given_up()];
+    let findings = rules::judge(&Picture::of(&view, Limits::default()), &[]);
+    for rule in [
+        "pair.both-writable",
+        "pair.no-source",
+        "server.demoted-writable",
+    ] {
+        let finding = findings.all().find(|finding| finding.rule == rule).unwrap();
+        let said = format!("{}. {}", finding.message, finding.hint);
+        assert!(said.contains("understudy rejoin db1"), "{said}");
+    }
+}
+
+#[test]
+fn a_receipt_that_cannot_be_read_is_unknown() {
+    let mut view = pair(vec![Some(source(5)), Some(replica(5))]);
+    view.receipts = Receipts {
+        open: Vec::new(),
+        unreadable: vec!["it is no receipt".to_owned()],
+    };
+    assert_eq!(found(&view), [("pair.not-rejoined", Severity::Unknown)]);
+}
+
+#[test]
+fn unfinished_operations_are_told_by_name() {
+    let message = |kind, is_alive, is_committed| {
+        let mut view = pair(vec![Some(source(5)), Some(replica(5))]);
+        view.servers[0].unfinished = Fact::Known(vec![Unfinished {
+            operation: "x-1".to_owned(),
+            kind,
+            is_committed,
+            is_alive,
+        }]);
+        let findings = rules::judge(&Picture::of(&view, Limits::default()), &[]);
+        let all: Vec<_> = findings.all().collect();
+        assert_eq!(all.len(), 1);
+        all[0].message.clone()
+    };
+    for (kind, is_alive, is_committed, wanted) in [
+        (
+            OperationKind::Switchover,
+            true,
+            false,
+            "a switchover is running (x-1)",
+        ),
+        (
+            OperationKind::Failover,
+            false,
+            true,
+            "a failover was interrupted and not carried through (x-1)",
+        ),
+        (
+            OperationKind::Rejoin,
+            false,
+            false,
+            "a rejoin was interrupted and not put back (x-1)",
+        ),
+        (
+            OperationKind::Repoint,
+            true,
+            true,
+            "a repoint is running (x-1)",
+        ),
+    ] {
+        assert_eq!(message(kind, is_alive, is_committed), wanted);
+    }
 }

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Address;
+use crate::journal::OperationKind;
 use crate::journal::lease::Purpose;
+use crate::journal::receipt::Receipts;
 use crate::server::Identity;
 use crate::server::condition::Condition;
 use crate::server::gtid::GtidSet;
@@ -21,6 +23,8 @@ pub struct PairView {
     /// `None` for a server that is in no pair.
     pub name: Option<String>,
     pub servers: Vec<ServerView>,
+    /// Failovers of this pair whose old source hasn't rejoined.
+    pub receipts: Receipts,
     pub now: Timestamp,
 }
 
@@ -77,6 +81,9 @@ pub struct Pause {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfinished {
     pub operation: String,
+    pub kind: OperationKind,
+    /// It is past its point of no return, and can only be carried through.
+    pub is_committed: bool,
     /// Its process still runs.
     pub is_alive: bool,
 }

@@ -42,6 +42,23 @@ pub enum OperationKind {
 }
 
 impl OperationKind {
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::SnapshotCreate => "a snapshot",
+            Self::SnapshotDelete => "the removal of a snapshot",
+            Self::Pause => "a pause",
+            Self::Verify => "a snapshot's proof",
+            Self::Extract => "an extraction",
+            Self::Mount => "a mount",
+            Self::RestoreTo | Self::RestoreInPlace => "a restore",
+            Self::Setup => "the set-up of a pair",
+            Self::Switchover => "a switchover",
+            Self::Failover => "a failover",
+            Self::Repoint => "a repoint",
+            Self::Rejoin => "a rejoin",
+        }
+    }
+
     /// It works on clones of a kept snapshot, beside whatever else goes on with its server.
     pub fn is_use(self) -> bool {
         match self {

@@ -9,6 +9,7 @@ pub mod lease;
 pub mod log;
 pub mod operation;
 pub mod putback;
+pub mod receipt;
 pub mod recover;
 pub mod service;
 pub mod state;

@@ -20,6 +20,7 @@ use super::work::Work;
 use crate::config::{PairConfig, ServerConfig, TlsMode};
 use crate::journal::InHand;
 use crate::journal::operation::Step;
+use crate::journal::receipt;
 use crate::server::pair::Account;
 use crate::server::session::Session;
 use crate::snapshot::Context;
@@ -321,6 +322,9 @@ pub fn perform(ctx: &Context, request: &Request, seen: &Prepared) -> Result<Repo
     match steps(&mut work, &ready, request).and_then(|()| work.settle()) {
         Ok(()) => {
             let (steps, warnings) = work.end();
+            if let Err(error) = receipt::settle(&ctx.state, &ready.replica.name) {
+                tracing::warn!(%error, "the receipt of a failover stays, though its old source follows");
+            }
             Ok(ready.report(ctx, steps, warnings, false))
         }
         Err(failure) => Err(work.put_back(failure)),

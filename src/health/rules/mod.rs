@@ -4,6 +4,7 @@
 //! that to `server.unreachable`, so that one cause makes one finding.
 
 mod pair;
+mod receipts;
 mod replication;
 mod server;
 mod snapshots;
@@ -34,7 +35,7 @@ pub const RULES: &[Rule] = &[
         name: "server.unreachable",
         looks: Looks::Server(server::unreachable),
         when: "critical: nothing that a server would say came back within the time limit",
-        cure: "Start the server, or repair the network; if it is gone, promote a replica.",
+        cure: "Start the server, or repair the network; if it is gone: `understudy failover PAIR`.",
     },
     Rule {
         name: "server.unknown",
@@ -52,13 +53,25 @@ pub const RULES: &[Rule] = &[
         name: "pair.no-source",
         looks: Looks::Pair(pair::no_source),
         when: "critical: no server of the pair accepts writes, or nobody can tell which one is the source",
-        cure: "See the servers' own findings; with the source dead, promote a replica.",
+        cure: "See the servers' own findings; with the source dead: `understudy failover PAIR`.",
     },
     Rule {
         name: "pair.both-writable",
         looks: Looks::Pair(pair::both_writable),
         when: "critical: two servers of the pair accept writes, so that their data can part for good",
-        cure: "On the one that isn't the source: SET GLOBAL read_only = 1 (MySQL: super_read_only).",
+        cure: "A server that a failover gave up: `understudy rejoin SERVER`. Else, on the one that isn't the source: SET GLOBAL read_only = 1 (MySQL: super_read_only).",
+    },
+    Rule {
+        name: "pair.not-rejoined",
+        looks: Looks::Pair(receipts::not_rejoined),
+        when: "warning: a server was given up by a failover and hasn't rejoined; unknown when a receipt can't be read",
+        cure: "`understudy rejoin SERVER`, when it runs again.",
+    },
+    Rule {
+        name: "server.demoted-writable",
+        looks: Looks::Server(receipts::demoted_writable),
+        when: "critical: a server that a failover gave up is back and accepts writes",
+        cure: "`understudy rejoin SERVER`: it closes it first.",
     },
     Rule {
         name: "pair.duplicate-server-id",
@@ -189,7 +202,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         name: "server.unfinished-operation",
         looks: Looks::Server(server::unfinished),
-        when: "warning: an operation was interrupted and not put back yet; info while one runs",
+        when: "warning: an operation (a switchover, failover, rejoin, repoint among them) was interrupted and not put back or carried through yet; info while one runs",
         cure: "`understudy recover SERVER`.",
     },
 ];

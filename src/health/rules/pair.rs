@@ -1,7 +1,8 @@
 //! The servers of a pair beside each other.
 
-use super::{Severity, Verdict};
+use super::{Severity, Verdict, receipts};
 use crate::health::picture::Picture;
+use crate::health::view::ServerView;
 use crate::server::replication::ThreadState;
 
 fn is_a_pair(picture: &Picture<'_>) -> bool {
@@ -21,9 +22,8 @@ pub(super) fn no_source(picture: &Picture<'_>) -> Option<Verdict> {
     if !is_a_pair(picture) {
         return None;
     }
-    let critical = |message: String, hint: &str| {
-        Some(Verdict::new(Severity::Critical, message, hint.to_owned()))
-    };
+    let critical =
+        |message: String, hint: &str| Some(Verdict::new(Severity::Critical, message, hint));
     let Some(source) = picture.roles.source else {
         return match writable(picture).as_slice() {
             [] => critical(
@@ -36,7 +36,10 @@ pub(super) fn no_source(picture: &Picture<'_>) -> Option<Verdict> {
                     "{} accept writes and nothing tells which one is the source",
                     names(picture, some)
                 ),
-                "Decide which one it is, make the other read-only, then `understudy setup PAIR`.",
+                &receipts::cure(picture).unwrap_or_else(|| {
+                    "Decide which one it is, make the other read-only, then `understudy setup PAIR`."
+                        .to_owned()
+                }),
             ),
         };
     };
@@ -44,7 +47,13 @@ pub(super) fn no_source(picture: &Picture<'_>) -> Option<Verdict> {
     match view.condition() {
         Some(condition) if condition.is_read_only() == Some(true) => critical(
             format!("the source {} is read-only: nobody can write", view.name),
-            "If it is to be the source: SET GLOBAL super_read_only = 0 (MySQL), SET GLOBAL read_only = 0.",
+            match is_interrupted(view) {
+                true => "An interrupted operation explains that: run `understudy recover`.",
+                false => {
+                    "If it is to be the source: SET GLOBAL super_read_only = 0 (MySQL), SET GLOBAL \
+                     read_only = 0."
+                }
+            },
         ),
         Some(_) => None,
         // A replica that still receives from it knows better than we that it lives.
@@ -54,9 +63,15 @@ pub(super) fn no_source(picture: &Picture<'_>) -> Option<Verdict> {
                 "the source {} doesn't answer, not to its replicas either",
                 view.name
             ),
-            "Start it; if it is dead, promote a replica.",
+            "Start it; if it is dead: `understudy failover PAIR`.",
         ),
     }
+}
+
+/// By a process that is gone.
+fn is_interrupted(view: &ServerView) -> bool {
+    let operations = view.unfinished.known();
+    operations.is_some_and(|all| all.iter().any(|operation| !operation.is_alive))
 }
 
 fn is_heard(picture: &Picture<'_>, source: usize) -> bool {
@@ -75,7 +90,10 @@ pub(super) fn both_writable(picture: &Picture<'_>) -> Option<Verdict> {
         Verdict::new(
             Severity::Critical,
             format!("{} both accept writes", names(picture, &writable)),
-            "On the one that isn't the source: SET GLOBAL read_only = 1 (MySQL: super_read_only = 1).",
+            receipts::cure(picture).unwrap_or_else(|| {
+                "On the one that isn't the source: SET GLOBAL read_only = 1 (MySQL: super_read_only = 1)."
+                    .to_owned()
+            }),
         )
     })
 }

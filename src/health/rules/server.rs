@@ -10,7 +10,7 @@ pub(super) fn unreachable(picture: &Picture<'_>, server: usize) -> Option<Verdic
         Answer::Silent { reason } => Some(Verdict::new(
             Severity::Critical,
             format!("no answer from {} at {}: {reason}", view.name, view.address),
-            "Check that it runs and that address and tls are right; if it is dead, promote a replica.",
+            "Check that it runs and that address and tls are right; if it is dead: `understudy failover PAIR`.",
         )),
         Answer::Answered(_) | Answer::Refused { .. } => None,
     }
@@ -92,12 +92,24 @@ pub(super) fn unfinished(picture: &Picture<'_>, server: usize) -> Option<Verdict
     match (left, operations.first()) {
         (Some(left), _) => Some(Verdict::new(
             Severity::Warning,
-            format!("{} was interrupted and not put back", left.operation),
+            format!(
+                "{} was interrupted and not {} ({})",
+                left.kind.words(),
+                match left.is_committed {
+                    true => "carried through",
+                    false => "put back",
+                },
+                left.operation
+            ),
             format!("Run `understudy recover {}`.", view.name),
         )),
         (None, Some(running)) => Some(Verdict::new(
             Severity::Info,
-            format!("{} is running", running.operation),
+            format!(
+                "{} is running ({})",
+                running.kind.words(),
+                running.operation
+            ),
             "Nothing to do.",
         )),
         (None, None) => None,

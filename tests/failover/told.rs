@@ -1,0 +1,98 @@
+//! What status, check, doctor and grants tell about moving roles.
+
+use serde_json::json;
+
+use super::flavours;
+use super::lab::trio::Trio;
+
+/// Given a failover, expect that status and check tell who hasn't rejoined, cry out within one run
+/// when it takes writes again, and are silent once it follows.
+#[test]
+fn who_was_given_up_is_told_until_it_rejoins() {
+    for flavour in flavours() {
+        let mut trio = Trio::start(flavour, 2);
+        let check = |trio: &Trio, name: &str, rule: &str| {
+            let run = trio.tool.text(&["check", name, "--rule", rule], false);
+            (run.code(), run.stdout)
+        };
+        trio.wait_same("a", "b");
+        assert_eq!(trio.status()["pairs"][0]["receipts"], json!([]));
+        trio.kill("a");
+        trio.failover(&["--unfenced"]).ok();
+        let status = trio.status()["pairs"][0].clone();
+        assert_eq!(status["receipts"][0]["old_source"], "a", "{status}");
+        assert_eq!(status["receipts"][0]["lost"]["known"], false, "{status}");
+        let (code, text) = check(&trio, "lab", "pair.not-rejoined");
+        assert_eq!(code, 1, "{text}");
+        assert!(text.contains("a was given up at"), "{text}");
+        assert!(text.contains("understudy rejoin a"), "{text}");
+        assert_eq!(check(&trio, "lab", "server.demoted-writable").0, 0);
+
+        // Its option file lets it take writes again.
+        trio.revive("a");
+        for name in ["lab", "a"] {
+            let (code, text) = check(&trio, name, "server.demoted-writable");
+            assert_eq!(code, 2, "{text}");
+            assert!(text.contains("understudy rejoin a"), "{text}");
+        }
+        let args = ["check", "lab", "--rule", "pair.both-writable"];
+        let found = trio.tool.run(&args).expect_code(2).json()["check"]["pairs"][0].clone();
+        let hint = found["findings"][0]["hint"].as_str().unwrap();
+        assert!(hint.contains("understudy rejoin a"), "{found}");
+        assert_eq!(check(&trio, "lab", "pair.not-rejoined").0, 0);
+
+        // Closed by hand: it waits again.
+        trio.server("a").execute("SET GLOBAL read_only = ON");
+        assert_eq!(check(&trio, "lab", "server.demoted-writable").0, 0);
+        assert_eq!(check(&trio, "lab", "pair.not-rejoined").0, 1);
+
+        trio.tool.run(&["rejoin", "a"]).ok();
+        let status = trio.status()["pairs"][0].clone();
+        assert_eq!(status["receipts"], json!([]));
+        assert!(!status.to_string().contains("rejoin"), "{status}");
+    }
+}
+
+/// Given a switchover in progress, or one that was killed, expect status to tell it by its name.
+#[test]
+fn a_change_of_roles_in_progress_is_told_by_name() {
+    for flavour in flavours() {
+        let trio = Trio::start(flavour, 2);
+        let args = ["switchover", "lab", "--to", "b", "--yes"];
+        let mut running = trio.tool.spawn_at("approach:before=sleep:4000", &args);
+        running.wait_at("approach:before");
+        let status = trio.status()["pairs"][0].clone();
+        for server in 0..2 {
+            let server = &status["servers"][server];
+            assert_eq!(server["operations"][0]["kind"], "switchover", "{status}");
+            assert_eq!(server["operations"][0]["running"], true, "{status}");
+            assert!(
+                server["findings"]
+                    .to_string()
+                    .contains("a switchover is running"),
+                "{status}"
+            );
+        }
+        running.wait().ok();
+        trio.assert_source("b", &["a"]);
+
+        let back = ["switchover", "lab", "--to", "a", "--yes"];
+        trio.tool.run_at("fence:in=kill", &back).expect_code(-1);
+        let status = trio.status()["pairs"][0].clone();
+        let server = status["servers"][1].clone();
+        assert_eq!(server["operations"][0]["running"], false, "{status}");
+        assert_eq!(server["operations"][0]["committed"], false, "{status}");
+        let said = status["findings"].to_string() + &server["findings"].to_string();
+        assert!(said.contains("a switchover was interrupted"), "{status}");
+        assert!(
+            said.contains("An interrupted operation explains that"),
+            "{status}"
+        );
+        trio.tool.run(&["recover"]).ok();
+        trio.assert_source("b", &["a"]);
+        assert_eq!(
+            trio.status()["pairs"][0]["servers"][1]["operations"],
+            json!([])
+        );
+    }
+}
