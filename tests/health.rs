@@ -67,6 +67,17 @@ fn close(pair: &Pair) {
     pair.wait_caught_up();
 }
 
+/// As `setup` leaves a pair whose roles may be moved: with the account that the old source follows by.
+fn let_roles_move(pair: &Pair) {
+    pair.source
+        .execute("CREATE USER IF NOT EXISTS 'understudy_repl'@'%' IDENTIFIED BY 'pa55 Word'");
+    pair.wait_caught_up();
+    let dir = pair.state_dir().join("accounts");
+    std::fs::create_dir_all(&dir).unwrap();
+    let text = "[client]\nuser = understudy_repl\npassword = \"pa55 Word\"\n";
+    std::fs::write(dir.join(format!("{}.cnf", pair_name(pair))), text).unwrap();
+}
+
 fn pair_name(pair: &Pair) -> String {
     pair.name().trim_start_matches("rep-").to_owned()
 }

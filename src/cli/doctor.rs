@@ -9,15 +9,18 @@ use super::failure::{Failure, Kind};
 use super::session::with_plain_context;
 use super::status;
 use super::ui::{self, Ui};
+use crate::failover::assess::Wish;
+use crate::failover::rehearse;
 use crate::health::Severity;
 use crate::health::check::{Check, Status};
 use crate::health::doctor::{self, Options};
 
 /// Say everything that would stop a snapshot or a failover, each with its cure
 ///
-/// Looks longer than `check` does: it rehearses tonight's snapshot as far as nothing is changed,
-/// compares each replica with the source that it would replace, and asks how servers come up after
-/// a restart. Run it on the host that takes the snapshots. Exit code 0 without a fail, 4 with one.
+/// Looks longer than `check` does: it rehearses tonight's snapshot and a switchover as far as nothing
+/// is changed (a reroute by `exec` is asked whether it could, which runs its program), says who could
+/// take over if the source died, compares each replica with the source that it would replace, and asks
+/// how servers come up after a restart. Run it on the host that takes the snapshots. Exit code 0 without a fail, 4 with one.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A pair or a server
@@ -31,6 +34,9 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     timeout: Duration,
 }
+
+/// What `switchover` allows by itself.
+const MAX_LAG: Duration = Duration::from_secs(5);
 
 pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
     let checks = with_plain_context(cli, |ctx| {
@@ -60,6 +66,13 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
                 if !checks.contains(&check) {
                     checks.push(check);
                 }
+            }
+            if let Some(pair) = pair.filter(|_| servers.len() > 1) {
+                let wish = Wish {
+                    to: None,
+                    max_lag: MAX_LAG,
+                };
+                checks.extend(rehearse::checks(ctx, &pair, &wish)?);
             }
         }
         // Of a server, what is its own, and what is of all.
@@ -91,7 +104,7 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
     };
     Err(Failure::new(
         Kind::Refused,
-        format!("{what}: a snapshot, a restore or a failover now would too"),
+        format!("{what}: a snapshot, a restore or a change of roles now would too"),
     )
     .hint("Each one has its cure beside it.")
     .with(document))

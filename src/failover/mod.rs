@@ -8,6 +8,7 @@ pub mod assess;
 pub mod evidence;
 pub mod hold;
 mod moment;
+pub mod rehearse;
 pub mod rejoin;
 pub mod repoint;
 pub mod report;

@@ -46,8 +46,15 @@ pub struct Request {
 
 /// What would be done, or what stands against it; changes nothing.
 pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
-    let scene = Scene::observe(ctx, &request.pair)?;
-    let (_, cast) = decide(ctx, &scene, request)?;
+    look_at(ctx, &Scene::observe(ctx, &request.pair)?, request)
+}
+
+pub(super) fn look_at(
+    ctx: &Context,
+    scene: &Scene<'_>,
+    request: &Request,
+) -> Result<Report, SnapshotError> {
+    let (_, cast) = decide(ctx, scene, request)?;
     let planned = [
         (
             "approach",
@@ -71,13 +78,13 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
         .into_iter()
         .filter(|(name, _)| *name != "events" || !cast.events.is_empty());
     let mut steps: Vec<Step> = planned.map(|(name, detail)| would(name, detail)).collect();
-    let rest = rest::of(ctx, &scene, &cast);
+    let rest = rest::of(ctx, scene, &cast);
     steps.extend(
         rest.iter()
             .filter_map(|rest| rest.act.words())
             .map(|words| would("then", words)),
     );
-    Ok(report(&scene, &cast, Ended::Planned, steps))
+    Ok(report(scene, &cast, Ended::Planned, steps))
 }
 
 fn report(scene: &Scene<'_>, cast: &Cast, result: Ended, steps: Vec<Step>) -> Report {

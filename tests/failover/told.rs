@@ -96,3 +96,104 @@ fn a_change_of_roles_in_progress_is_told_by_name() {
         );
     }
 }
+
+/// Id, status and message of doctor's checks of moving roles.
+fn doctor(trio: &Trio, code: i32) -> Vec<(String, String, String)> {
+    let document = trio.tool.run(&["doctor", "lab"]).expect_code(code).json();
+    let checks = document["checks"].as_array().unwrap().clone();
+    let text = |check: &serde_json::Value, name: &str| check[name].as_str().unwrap().to_owned();
+    checks
+        .iter()
+        .map(|check| {
+            (
+                text(check, "id"),
+                text(check, "status"),
+                text(check, "message"),
+            )
+        })
+        .filter(|(id, _, _)| id == "switchover.ready" || id == "failover.candidate")
+        .collect()
+}
+
+/// Given a trio in order, and then one thing after the other that isn't, expect doctor to say what a
+/// switchover would be refused for, and who could take over.
+#[test]
+fn doctor_tells_what_would_stop_a_change_of_roles() {
+    for flavour in flavours() {
+        let mut trio = Trio::start(flavour, 3);
+        let has = |checks: &[(String, String, String)], id: &str, status: &str, words: &str| {
+            let found = checks
+                .iter()
+                .any(|(i, s, message)| i == id && s == status && message.contains(words));
+            assert!(found, "{id} {status} {words:?} isn't in {checks:?}");
+        };
+        let checks = doctor(&trio, 0);
+        has(
+            &checks,
+            "switchover.ready",
+            "ok",
+            "b would take the place of a",
+        );
+        has(&checks, "failover.candidate", "ok", "b could take over");
+        has(&checks, "failover.candidate", "ok", "c could take over");
+        assert_eq!(checks.len(), 3, "{checks:?}");
+
+        trio.set_delay("b", 3600);
+        let checks = doctor(&trio, 0);
+        has(
+            &checks,
+            "switchover.ready",
+            "ok",
+            "c would take the place of a",
+        );
+        has(&checks, "failover.candidate", "warn", "behind on purpose");
+        has(&checks, "failover.candidate", "ok", "c could take over");
+
+        // What its source knows of it while it lives.
+        trio.write_at("c", "CREATE DATABASE stray");
+        let checks = doctor(&trio, 4);
+        has(&checks, "switchover.ready", "fail", "behind on purpose");
+        has(
+            &checks,
+            "switchover.ready",
+            "fail",
+            "transactions of its own",
+        );
+        has(
+            &checks,
+            "failover.candidate",
+            "fail",
+            "transactions of its own",
+        );
+        has(&checks, "failover.candidate", "fail", "behind on purpose");
+        trio.set_delay("b", 0);
+
+        trio.more =
+            "[[pair.lab.reroute]]\nway = \"exec\"\nargv = [\"/usr/bin/false\"]\n".to_owned();
+        trio.configure();
+        let checks = doctor(&trio, 4);
+        has(&checks, "switchover.ready", "fail", "false");
+        has(&checks, "failover.candidate", "ok", "b could take over");
+        trio.more.clear();
+        trio.configure();
+        doctor(&trio, 0);
+
+        let file = trio.state_dir().join("accounts/lab.cnf");
+        std::fs::rename(&file, file.with_extension("away")).unwrap();
+        let checks = doctor(&trio, 4);
+        has(
+            &checks,
+            "switchover.ready",
+            "fail",
+            "password of the replication account",
+        );
+        std::fs::rename(file.with_extension("away"), &file).unwrap();
+
+        trio.kill("a");
+        let checks = doctor(&trio, 4);
+        has(&checks, "switchover.ready", "fail", "doesn't answer");
+        has(&checks, "failover.candidate", "ok", "b could take over");
+        trio.revive("a");
+        trio.assert_source("a", &["b", "c"]);
+    }
+}

@@ -109,6 +109,7 @@ fn check_of_one_server_is_its_own(pair: &mut Pair) {
 /// Every command with just what `grants` prints for it, on fresh accounts.
 fn everything_works_with_the_printed_grants(pair: &mut Pair) {
     close(pair);
+    let_roles_move(pair);
     let (name, source, pair_name) = (pair.name(), pair.source_name(), pair_name(pair));
     // There is something to read: a heartbeat table, which SELECT on it needs on MySQL.
     pair.tool.run(&["heartbeat", &source, "--for", "1s"]).ok();

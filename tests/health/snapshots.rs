@@ -143,6 +143,7 @@ fn has(checks: &[(String, String)], status: &str, words: &str) {
 
 fn doctor_tells_what_would_fail_tonight(pair: &mut Pair) {
     close(pair);
+    let_roles_move(pair);
     has(
         &doctor(pair, 0, "snapshot.ready"),
         "ok",
@@ -166,6 +167,7 @@ fn doctor_tells_what_would_fail_tonight(pair: &mut Pair) {
 
 fn doctor_compares_the_replica_with_its_source(pair: &mut Pair) {
     close(pair);
+    let_roles_move(pair);
     has(&doctor(pair, 0, "failover.gtid"), "ok", "GTID");
     has(&doctor(pair, 0, "failover.binary-log"), "ok", "");
     has(&doctor(pair, 0, "datajoint.packets"), "ok", "");

@@ -1,0 +1,131 @@
+//! What would stop a switchover or a failover now: for `doctor`. Changes nothing, but a reroute by
+//! `exec` is asked, which runs its program.
+
+use super::assess::{self, Wish};
+use super::scene::Scene;
+use super::switchover;
+use crate::health::check::{Check, Status};
+use crate::health::picture::Picture;
+use crate::health::view::{Answer, Limits, PairView};
+use crate::snapshot::error::Refusal;
+use crate::snapshot::{Context, SnapshotError};
+
+const SWITCHOVER: &str = "switchover.ready";
+const FAILOVER: &str = "failover.candidate";
+
+pub fn checks(ctx: &Context, pair: &str, wish: &Wish) -> Result<Vec<Check>, SnapshotError> {
+    let scene = Scene::observe(ctx, pair)?;
+    let mut checks = switchover_checks(ctx, &scene, wish);
+    checks.extend(failover_checks(&scene.view));
+    Ok(checks)
+}
+
+/// As `switchover --dry-run`, one check per refusal.
+fn switchover_checks(ctx: &Context, scene: &Scene<'_>, wish: &Wish) -> Vec<Check> {
+    let pair = &scene.pair.name;
+    let request = switchover::Request {
+        pair: pair.clone(),
+        wish: wish.clone(),
+        timeout: std::time::Duration::ZERO,
+    };
+    let of_pair = |status, message, hint| Check {
+        id: SWITCHOVER.to_owned(),
+        server: None,
+        status,
+        message,
+        hint,
+    };
+    match switchover::look_at(ctx, scene, &request) {
+        Ok(planned) => vec![Check::new(
+            SWITCHOVER,
+            &planned.new_source,
+            Status::Ok,
+            format!(
+                "nothing stands against a switchover: {} would take the place of {}",
+                planned.new_source, planned.old_source
+            ),
+            "",
+        )],
+        Err(SnapshotError::Refused { refusals }) => refusals
+            .into_iter()
+            .map(|refusal| {
+                let message = format!("no switchover of {pair} now: {}", refusal.reason);
+                of_pair(Status::Fail, message, refusal.hint)
+            })
+            .collect(),
+        Err(error) => vec![of_pair(
+            Status::Unknown,
+            format!("whether a switchover of {pair} would do isn't known: {error}"),
+            format!("`understudy switchover {pair} --dry-run` says more."),
+        )],
+    }
+}
+
+/// Who could take over if the source died now. Where that needs a decision first, the switchover's
+/// refusals say so.
+fn failover_checks(view: &PairView) -> Vec<Check> {
+    let picture = Picture::of(view, Limits::default());
+    let Some(source) = picture.roles.source else {
+        return Vec::new();
+    };
+    if assess::refuse_two_writable(&picture).is_some() {
+        return Vec::new();
+    }
+    let dead = without(view, source);
+    let others = (0..view.servers.len()).filter(|server| *server != source);
+    let judged: Vec<(&str, Vec<Refusal>)> = others
+        .map(|server| {
+            (
+                view.servers[server].name.as_str(),
+                against(&picture, &dead, server),
+            )
+        })
+        .collect();
+    let is_anybody_left = judged.iter().any(|(_, refusals)| refusals.is_empty());
+    let excluded = match is_anybody_left {
+        true => Status::Warn,
+        false => Status::Fail,
+    };
+    let check = |(name, refusals): &(&str, Vec<Refusal>)| -> Vec<Check> {
+        if refusals.is_empty() {
+            let source = &view.servers[source].name;
+            let message = format!("{name} could take over if {source} died");
+            return vec![Check::new(FAILOVER, name, Status::Ok, message, "")];
+        }
+        let told = refusals.iter().map(|refusal| {
+            let message = format!("{name} couldn't take over: {}", refusal.reason);
+            Check::new(FAILOVER, name, excluded, message, refusal.hint.clone())
+        });
+        told.collect()
+    };
+    judged.iter().flat_map(check).collect()
+}
+
+/// The same pair, as it would be seen.
+fn without(view: &PairView, source: usize) -> PairView {
+    let mut dead = view.clone();
+    dead.servers[source].answer = Answer::Silent {
+        reason: "it is thought of as dead".to_owned(),
+    };
+    dead
+}
+
+/// What keeps a replica from taking over: what a failover would say then, and what only its source
+/// can tell while it lives.
+fn against(picture: &Picture<'_>, dead: &PairView, server: usize) -> Vec<Refusal> {
+    let name = picture.server(server).name.as_str();
+    let then = Picture::of(dead, Limits::default());
+    let mut refusals = match assess::failover(&then, Some(name)) {
+        Ok(_) => Vec::new(),
+        Err(refusals) => refusals,
+    };
+    if let Some(condition) = picture.server(server).condition() {
+        let now = assess::of_replica(picture, server, name, condition);
+        for refusal in now {
+            if !refusals.iter().any(|told| told.reason == refusal.reason) {
+                refusals.push(refusal);
+            }
+        }
+    }
+    refusals
+}
