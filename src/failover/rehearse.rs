@@ -4,6 +4,7 @@
 use super::assess::{self, Wish};
 use super::scene::Scene;
 use super::switchover;
+use crate::config::FailoverConfig;
 use crate::health::check::{Check, Status};
 use crate::health::picture::Picture;
 use crate::health::view::{Answer, Limits, PairView};
@@ -16,7 +17,7 @@ const FAILOVER: &str = "failover.candidate";
 pub fn checks(ctx: &Context, pair: &str, wish: &Wish) -> Result<Vec<Check>, SnapshotError> {
     let scene = Scene::observe(ctx, pair)?;
     let mut checks = switchover_checks(ctx, &scene, wish);
-    checks.extend(failover_checks(&scene.view));
+    checks.extend(failover_checks(&scene));
     Ok(checks)
 }
 
@@ -63,7 +64,8 @@ fn switchover_checks(ctx: &Context, scene: &Scene<'_>, wish: &Wish) -> Vec<Check
 
 /// Who could take over if the source died now. Where that needs a decision first, the switchover's
 /// refusals say so.
-fn failover_checks(view: &PairView) -> Vec<Check> {
+fn failover_checks(scene: &Scene<'_>) -> Vec<Check> {
+    let view = &scene.view;
     let picture = Picture::of(view, Limits::default());
     let Some(source) = picture.roles.source else {
         return Vec::new();
@@ -77,7 +79,7 @@ fn failover_checks(view: &PairView) -> Vec<Check> {
         .map(|server| {
             (
                 view.servers[server].name.as_str(),
-                against(&picture, &dead, server),
+                against(&picture, &dead, server, &scene.pair.failover),
             )
         })
         .collect();
@@ -112,10 +114,15 @@ fn without(view: &PairView, source: usize) -> PairView {
 
 /// What keeps a replica from taking over: what a failover would say then, and what only its source
 /// can tell while it lives.
-fn against(picture: &Picture<'_>, dead: &PairView, server: usize) -> Vec<Refusal> {
+fn against(
+    picture: &Picture<'_>,
+    dead: &PairView,
+    server: usize,
+    configured: &FailoverConfig,
+) -> Vec<Refusal> {
     let name = picture.server(server).name.as_str();
     let then = Picture::of(dead, Limits::default());
-    let mut refusals = match assess::failover(&then, Some(name)) {
+    let mut refusals = match assess::failover(&then, Some(name), configured) {
         Ok(_) => Vec::new(),
         Err(refusals) => refusals,
     };
