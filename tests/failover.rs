@@ -670,3 +670,74 @@ fn turns_the_one_that_was_not_named() {
         trio.assert_source("c", &["b"]);
     }
 }
+
+/// Given a fence program in the configuration, when it fails, isn't there, or says what isn't so,
+/// expect a refusal with its words and everything as before. When it turns the hung source off, expect
+/// that a failover needs no --unfenced, and that two are never writable.
+#[test]
+fn a_fence_turns_the_hung_source_off() {
+    for flavour in flavours() {
+        let mut trio = Trio::start(flavour, 2);
+        let script = trio.tool.base.join("fence");
+        let seen = trio.tool.base.join("fenced");
+        trio.more = format!(
+            "[pair.lab.failover]\nconfirm = \"1s\"\nfence = [{:?}, \"now\"]\n",
+            script.display().to_string()
+        );
+        trio.configure();
+        let args = ["failover", "lab", "--yes"];
+        let refused = |trio: &Trio, word: &str| {
+            let (_, message) = trio.tool.run(&args).expect_code(4).error();
+            assert!(message.contains(word), "{message}");
+            assert!(!trio.is_writable("b"), "{word}");
+        };
+        trio.wait_same("a", "b");
+        trio.kill("a");
+        refused(&trio, "isn't there");
+        program::write(
+            &script,
+            "#!/bin/sh\necho no power switch >&2\nexit 3\n",
+            0o700,
+        );
+        refused(&trio, "(no power switch)");
+        let planned = trio.tool.run(&["failover", "lab", "--dry-run"]).ok().stdout;
+        assert!(planned.contains("switches a off"), "{planned}");
+        trio.revive("a");
+        trio.assert_source("a", &["b"]);
+
+        if flavour.is_mariadb() {
+            // Each look at a hung server takes its time; it is the same code for both.
+            trio.server("a").signal(nix::sys::signal::Signal::SIGSTOP);
+            program::write(&script, "#!/bin/sh\nexit 0\n", 0o700);
+            refused(&trio, "still listens");
+            trio.server("a").signal(nix::sys::signal::Signal::SIGCONT);
+            trio.assert_source("a", &["b"]);
+        }
+        trio.wait_same("a", "b");
+
+        let watch = Watch::start(&trio);
+        trio.server("a").signal(nix::sys::signal::Signal::SIGSTOP);
+        let text = format!(
+            "#!/bin/sh\necho \"$1 $UNDERSTUDY_PAIR $UNDERSTUDY_SERVER $UNDERSTUDY_ADDRESS\" > {}\n\
+             kill -9 {}\necho the outlet is dark\n",
+            seen.display(),
+            trio.server("a").pid()
+        );
+        program::write(&script, &text, 0o700);
+        let report = trio.tool.run(&args).ok().json()["failover"].clone();
+        assert_eq!(report["result"], "done", "{report}");
+        assert!(
+            report["steps"].to_string().contains("the outlet is dark"),
+            "{report}"
+        );
+        let told = std::fs::read_to_string(&seen).unwrap();
+        let port = trio.server("a").port;
+        assert_eq!(told, format!("now lab a 127.0.0.1:{port}\n"));
+        trio.assert_source("b", &[]);
+        trio.kill("a");
+        watch.end();
+        trio.revive("a");
+        trio.tool.run(&["rejoin", "a"]).ok();
+        trio.assert_source("b", &["a"]);
+    }
+}

@@ -17,8 +17,8 @@ use crate::failover::takeover::{self, Request};
 /// others follow it. A receipt says what may be lost.
 ///
 /// The old source has to stay off until it rejoins, or two servers would take writes. When it can't be
-/// reached nothing can make sure of that but you: see that it is off, and say --unfenced. When it comes
-/// back, run `understudy rejoin` for it before anybody uses it.
+/// reached, the program that the configuration names (fence) makes sure of that; without one nobody can
+/// but you: see that it is off, and say --unfenced. When it comes back, run `understudy rejoin` for it before anybody uses it.
 ///
 /// Until the replica is opened everything is put back when a step fails; from then on the rest is
 /// carried through, after a kill by `understudy recover`.
@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, value_name = "SERVER")]
     to: Option<String>,
 
-    /// The old source can't be reached, and I know that it is off and stays off
+    /// The old source can't be reached, and I know that it is off and stays off: no fence is run
     #[arg(long)]
     unfenced: bool,
 

@@ -6,6 +6,7 @@
 
 pub mod assess;
 pub mod evidence;
+mod fence;
 pub mod hold;
 mod moment;
 pub mod rehearse;

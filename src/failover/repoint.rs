@@ -178,6 +178,7 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
             operation,
             error,
             &request.server,
+            false,
         )),
     }
 }

@@ -259,7 +259,8 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
         Err(error) => {
             // The lock on the source goes with its connection.
             drop(moment);
-            return Err(put_back(operation, error, &source.name));
+            let has_fenced = operation.has_begun("fence");
+            return Err(put_back(operation, error, &source.name, has_fenced));
         }
     };
     let mut carried = Carried::default();
@@ -294,8 +295,13 @@ fn strays(ctx: &Context, pair: &str) -> Vec<String> {
         .collect()
 }
 
-pub(super) fn put_back(operation: Operation, error: SnapshotError, source: &str) -> SnapshotError {
-    let has_fenced = operation.has_begun("fence");
+/// `has_fenced`: writers were held up.
+pub(super) fn put_back(
+    operation: Operation,
+    error: SnapshotError,
+    source: &str,
+    has_fenced: bool,
+) -> SnapshotError {
     match operation.put_back(&error.to_string()) {
         // Nothing but threads that read was touched, and they read again.
         Ok(_) if !has_fenced => error,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::assess;
 use super::evidence;
+use super::fence::{self, Fence};
 use super::hold;
 use super::moment::{prove, wait, write_marker};
 use super::report::{Ended, Kind, Lost, Report};
@@ -18,7 +19,6 @@ use crate::journal::{Beginning, InHand, Operation, OperationKind, Party};
 use crate::server::channel::ChannelName;
 use crate::server::gtid::GtidSet;
 use crate::server::replication::{observe_channels, observe_gtid};
-use crate::server::session::Session;
 use crate::snapshot::error::Refusal;
 use crate::snapshot::{Context, SnapshotError, id};
 use crate::sys::{clock, failpoint, files};
@@ -55,6 +55,10 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
         chosen,
     )?;
     let name = scene.name(candidates.source);
+    let fence = match scene.pair.failover.fence.as_deref() {
+        Some(program) => Fence::choose(Some(program), request.unfenced, name)?,
+        None => Fence::Word,
+    };
     let would = |name, detail| step(name, "would-change", detail, Duration::ZERO);
     let mut steps = vec![
         step(
@@ -70,7 +74,7 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
             format!("now {} has most", cast.candidate.name),
             Duration::ZERO,
         ),
-        would("fence", format!("{name} stays closed")),
+        would("fence", fence.words(name)),
     ];
     let rest = rest::of(ctx, &scene, &cast);
     steps.extend(
@@ -165,10 +169,12 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
     let first = Scene::observe(ctx, &request.pair)?;
     let dead = decide(ctx, &first, request)?.source;
     let dead = first.name(dead).to_owned();
-    if !request.unfenced {
-        // Before anything is touched: whoever asked has to know what nobody else can.
-        return Err(refuse_unfenced(&dead));
-    }
+    // Before anything is touched: without a program, whoever asked has to know what nobody else can.
+    let fence = Fence::choose(
+        first.pair.failover.fence.as_deref(),
+        request.unfenced,
+        &dead,
+    )?;
     let _hold = hold::take(ctx, &targets(ctx, first.pair)?, "failover", Some(&dead))?;
     // Again, now that nobody else of ours changes them.
     let scene = Scene::observe(ctx, &request.pair)?;
@@ -188,7 +194,15 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
         parties: &names,
         settled_by: None,
     })?;
-    let opened = until_opened(ctx, &scene, request, &candidates, &parties, &mut operation);
+    let opened = until_opened(
+        ctx,
+        &scene,
+        request,
+        fence,
+        &candidates,
+        &parties,
+        &mut operation,
+    );
     let (cast, lost) = match opened {
         Ok(opened) => opened,
         Err(error) if operation.is_committed() => {
@@ -200,7 +214,8 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
                 ),
             });
         }
-        Err(error) => return Err(put_back(operation, error, names[0])),
+        // Threads that read again are all that was touched.
+        Err(error) => return Err(put_back(operation, error, names[0], false)),
     };
     let mut carried = rest::Carried::default();
     rest::carry(&mut operation, usize::MAX, &mut carried);
@@ -239,6 +254,7 @@ fn until_opened(
     ctx: &Context,
     scene: &Scene<'_>,
     request: &Request,
+    fence: Fence<'_>,
     candidates: &assess::Candidates,
     parties: &[(Party, ChannelName)],
     operation: &mut Operation,
@@ -284,7 +300,9 @@ fn until_opened(
             "To go on all the same, leave --max-loss away, and max_loss out of [pair.NAME.failover].",
         ));
     }
-    operation.step("fence", |_| fence(&dead, request.unfenced, &target))?;
+    operation.step("fence", |_| {
+        fence::perform(&scene.pair.name, &target, fence)
+    })?;
     let mut slot = Some(cast.candidate.session()?);
     operation.note(Act::File {
         path: ctx.state.receipt(&operation.id),
@@ -397,34 +415,6 @@ fn elect(drained: &[Drained], electable: usize) -> Result<usize, SnapshotError> 
             )],
         }
     })
-}
-
-fn refuse_unfenced(name: &str) -> SnapshotError {
-    SnapshotError::refused(
-        format!("{name} can't be reached, so nothing keeps it from coming back and taking writes"),
-        "See that it is off (power, its service, its network), then say --unfenced.",
-    )
-}
-
-/// The old source doesn't write, for good.
-fn fence(
-    name: &str,
-    unfenced: bool,
-    target: &crate::server::Target,
-) -> Result<Outcome, SnapshotError> {
-    if let Ok(session) = Session::connect(target) {
-        let statement = session.flavour().close();
-        session.execute(statement, STATEMENT_LIMIT)?;
-        return Ok(Outcome::Changed(format!(
-            "{name} answers again, and is closed"
-        )));
-    }
-    match unfenced {
-        true => Ok(Outcome::AlreadySo(format!(
-            "{name} is said to stay off; when it comes back, `understudy rejoin {name}` closes it first"
-        ))),
-        false => Err(refuse_unfenced(name)),
-    }
 }
 
 fn unknown_loss(dead: &str, has: &str) -> Lost {
