@@ -1,7 +1,7 @@
 //! The SQL for accounts that may do one thing only: printed, for an administrator to run.
 //!
-//! Held against real servers by tests/health/output.rs and tests/setup.rs, which do the commands
-//! with just these.
+//! Held against real servers by tests/health/output.rs, tests/setup.rs and tests/failover/told.rs,
+//! which do the commands with just these.
 
 use super::flavour::{Family, Flavour, quote_text};
 
@@ -18,7 +18,7 @@ pub enum Purpose {
     SetupSource,
     /// setup, as the replica, which is made to hold whatever the source has.
     SetupReplica,
-    /// To move roles; and what Monitor may.
+    /// switchover, failover, repoint, rejoin; and what Monitor may.
     Failover,
 }
 
@@ -53,7 +53,7 @@ impl Purpose {
                  (clone, snapshot:ID: as for the replica)"
             }
             Self::SetupReplica => "setup, when this server is the replica",
-            Self::Failover => "moving roles, which is to come",
+            Self::Failover => "switchover, failover, repoint, rejoin; recover after them",
         }
     }
 }
@@ -71,7 +71,7 @@ impl Flavour {
         let privileges = match self.family {
             _ if purpose == Purpose::SetupReplica => vec![("ALL", "*.*")],
             Family::Mariadb => self.mariadb_privileges(purpose),
-            Family::Mysql if self.version >= (8, 0, 0) => mysql_privileges(purpose),
+            Family::Mysql if self.version >= (8, 0, 0) => mysql_privileges(purpose, self.version),
             Family::Mysql => old_mysql_privileges(purpose),
         };
         statements.extend(privileges.into_iter().map(|(what, on)| {
@@ -106,20 +106,62 @@ impl Flavour {
                 // File by file (copy, reflink) and `stop` set global variables.
                 ("SUPER, READ_ONLY ADMIN", "*.*"),
             ],
-            Purpose::Failover => vec![
-                ("PROCESS, RELOAD, SELECT", "*.*"),
-                (
-                    "REPLICATION SLAVE ADMIN, CONNECTION ADMIN, BINLOG ADMIN, READ_ONLY ADMIN, SUPER",
-                    "*.*",
-                ),
-                ("CREATE USER, CREATE, DROP, ALTER, INSERT, UPDATE, DELETE, INDEX, TRIGGER, EVENT, CREATE VIEW, SHOW VIEW, CREATE ROUTINE, ALTER ROUTINE, LOCK TABLES, REFERENCES", "*.*"),
-            ],
+            Purpose::Failover => self.mariadb_failover(),
         });
         privileges
     }
+
+    fn mariadb_failover(&self) -> Vec<(&'static str, &'static str)> {
+        let parts = match self.version >= (10, 5, 2) {
+            // Clients are ended, read_only is set, events keep their definers and stay out of the
+            // binary log.
+            true => {
+                "REPLICATION SLAVE ADMIN, CONNECTION ADMIN, READ_ONLY ADMIN, BINLOG ADMIN, SET USER"
+            }
+            false => "SUPER",
+        };
+        [
+            vec![("PROCESS, RELOAD, EVENT", "*.*"), (parts, "*.*")],
+            moves_roles(),
+        ]
+        .concat()
+    }
 }
 
-fn mysql_privileges(purpose: Purpose) -> Vec<(&'static str, &'static str)> {
+/// Whether the replication account may come from the old source is read; the marker is written.
+fn moves_roles() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("SELECT", "`mysql`.`user`"),
+        ("CREATE, DROP, INSERT, DELETE", "`understudy`.*"),
+    ]
+}
+
+fn mysql_failover(version: (u16, u16, u16)) -> Vec<(&'static str, &'static str)> {
+    // Events keep their definers.
+    let definers = match version >= (8, 2, 0) {
+        true => "SET_ANY_DEFINER",
+        false => "SET_USER_ID",
+    };
+    let mut privileges = vec![
+        ("PROCESS, RELOAD, EVENT", "*.*"),
+        (
+            "REPLICATION_SLAVE_ADMIN, CONNECTION_ADMIN, SYSTEM_VARIABLES_ADMIN",
+            "*.*",
+        ),
+        (definers, "*.*"),
+    ];
+    if version >= (8, 0, 16) {
+        // Without it the session of whoever has it can't be ended, nor be the definer of an event.
+        privileges.push(("SYSTEM_USER", "*.*"));
+    }
+    privileges.extend(moves_roles());
+    privileges
+}
+
+fn mysql_privileges(
+    purpose: Purpose,
+    version: (u16, u16, u16),
+) -> Vec<(&'static str, &'static str)> {
     let mut privileges = vec![
         ("REPLICATION CLIENT", "*.*"),
         ("SELECT", "`performance_schema`.*"),
@@ -127,23 +169,19 @@ fn mysql_privileges(purpose: Purpose) -> Vec<(&'static str, &'static str)> {
     ];
     privileges.extend(match purpose {
         Purpose::Monitor | Purpose::SetupReplica => vec![],
-        Purpose::SetupSource => vec![
-            (HANDED_ON, "*.*"),
-            ("ALL", "`understudy`.*"),
-        ],
+        Purpose::SetupSource => vec![(HANDED_ON, "*.*"), ("ALL", "`understudy`.*")],
         Purpose::Heartbeat => vec![("CREATE, INSERT, DELETE", "`understudy`.*")],
         Purpose::Snapshot => vec![
             // Tables that a crash would hurt are locked by name.
             ("PROCESS, RELOAD, SELECT, LOCK TABLES", "*.*"),
-            ("REPLICATION_SLAVE_ADMIN, BACKUP_ADMIN, CONNECTION_ADMIN", "*.*"),
+            (
+                "REPLICATION_SLAVE_ADMIN, BACKUP_ADMIN, CONNECTION_ADMIN",
+                "*.*",
+            ),
             // File by file (copy, reflink) and `stop` set global variables.
             ("SYSTEM_VARIABLES_ADMIN", "*.*"),
         ],
-        Purpose::Failover => vec![
-            ("PROCESS, RELOAD, SELECT", "*.*"),
-            ("REPLICATION_SLAVE_ADMIN, BACKUP_ADMIN, CLONE_ADMIN, CONNECTION_ADMIN, SYSTEM_VARIABLES_ADMIN, PERSIST_RO_VARIABLES_ADMIN, BINLOG_ADMIN", "*.*"),
-            ("CREATE USER, CREATE, DROP, ALTER, INSERT, UPDATE, DELETE, INDEX, TRIGGER, EVENT, CREATE VIEW, SHOW VIEW, CREATE ROUTINE, ALTER ROUTINE, LOCK TABLES, REFERENCES", "*.*"),
-        ],
+        Purpose::Failover => mysql_failover(version),
     });
     privileges
 }
@@ -155,10 +193,11 @@ fn old_mysql_privileges(purpose: Purpose) -> Vec<(&'static str, &'static str)> {
         Purpose::SetupSource => vec![(HANDED_ON, "*.*"), ("ALL", "`understudy`.*")],
         Purpose::Heartbeat => vec![("CREATE, INSERT, DELETE", "`understudy`.*")],
         Purpose::Snapshot => vec![("PROCESS, RELOAD, SELECT, LOCK TABLES, SUPER", "*.*")],
-        Purpose::Failover => vec![
-            ("PROCESS, RELOAD, SELECT, SUPER", "*.*"),
-            ("CREATE USER, CREATE, DROP, ALTER, INSERT, UPDATE, DELETE, INDEX, TRIGGER, EVENT, CREATE VIEW, SHOW VIEW, CREATE ROUTINE, ALTER ROUTINE, LOCK TABLES, REFERENCES", "*.*"),
-        ],
+        Purpose::Failover => [
+            vec![("PROCESS, RELOAD, EVENT, SUPER", "*.*")],
+            moves_roles(),
+        ]
+        .concat(),
     });
     privileges
 }
