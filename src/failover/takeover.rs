@@ -12,8 +12,10 @@ use super::hold;
 use super::moment::{prove, wait, write_marker};
 use super::report::{Ended, Kind, Lost, Report};
 use super::rest::{self, Cast, step};
+use super::salvage;
 use super::scene::{Scene, targets};
 use super::switchover::put_back;
+use crate::journal::act::Act;
 use crate::journal::operation::Outcome;
 use crate::journal::{Beginning, InHand, Operation, OperationKind, Party};
 use crate::server::channel::ChannelName;
@@ -216,7 +218,7 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
         &parties,
         &mut operation,
     );
-    let (cast, lost) = match opened {
+    let (cast, has) = match opened {
         Ok(opened) => opened,
         Err(error) if operation.is_committed() => {
             return Err(SnapshotError::NeedsOperator {
@@ -233,6 +235,15 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
     let mut carried = rest::Carried::default();
     rest::carry(&mut operation, usize::MAX, &mut carried);
     let warnings = prove(ctx, &cast);
+    // Nobody waits for it any more. Where it fails the receipt stays as it was: not known.
+    let found = loss(ctx, &scene, (&dead, &has), &cast.candidate, &operation.id).and_then(|lost| {
+        write_receipt(ctx, &scene, &dead, &cast, (&has, &lost), &operation.id)?;
+        Ok(lost)
+    });
+    let lost = found.unwrap_or_else(|error| {
+        tracing::warn!(%error, "what was lost isn't known");
+        unknown_loss(&dead, &has.to_line())
+    });
     let excluded = candidates
         .excluded
         .iter()
@@ -271,7 +282,7 @@ fn until_opened(
     candidates: &assess::Candidates,
     parties: &[(Party, ChannelName)],
     operation: &mut Operation,
-) -> Result<(Cast, Lost), SnapshotError> {
+) -> Result<(Cast, GtidSet), SnapshotError> {
     let dead = scene.name(candidates.source).to_owned();
     let target = ctx.target(ctx.server(&dead)?)?;
     operation.step("evidence", |operation| {
@@ -299,25 +310,33 @@ fn until_opened(
         )))
     })?;
     let cast = cast(ctx, scene, &dead, candidates, chosen)?;
-    let has = drained
-        .iter()
-        .find(|drained| drained.name == cast.candidate.name)
-        .map_or(String::new(), |drained| drained.executed.to_line());
-    let lost = unknown_loss(&dead, &has);
+    let elected = drained
+        .into_iter()
+        .find(|drained| drained.name == cast.candidate.name);
+    let has = elected.map_or_else(
+        || cast.candidate.flavour.parse_gtid(""),
+        |one| Ok(one.executed),
+    );
+    let has = has.map_err(|error| SnapshotError::Failed {
+        step: "elect",
+        reason: error.to_string(),
+        hint: None,
+    })?;
     if let Some(max) = request.max_loss {
-        return Err(SnapshotError::refused(
-            format!(
-                "what is lost can't be told ({}), and --max-loss allows {max}",
-                lost.reason.as_deref().unwrap_or_default()
-            ),
-            "To go on all the same, leave --max-loss away, and max_loss out of [pair.NAME.failover].",
-        ));
+        operation.step("loss", |operation| {
+            for path in salvage::files_of(ctx, &operation.id) {
+                operation.note(Act::File { path })?;
+            }
+            let lost = loss(ctx, scene, (&dead, &has), &cast.candidate, &operation.id)?;
+            refuse_loss(&lost, max)
+        })?;
     }
     operation.step("fence", |_| {
         fence::perform(&scene.pair.name, &target, fence)
     })?;
     let mut slot = Some(cast.candidate.session()?);
-    write_receipt(ctx, scene, &dead, &cast, &has, &lost, &operation.id)?;
+    let lost = unknown_loss(&dead, &has.to_line());
+    write_receipt(ctx, scene, &dead, &cast, (&has, &lost), &operation.id)?;
 
     operation.commit(rest::of(ctx, scene, &cast))?;
     let since = Instant::now();
@@ -336,7 +355,55 @@ fn until_opened(
         since.elapsed(),
     );
     operation.steps.push(opened);
-    Ok((cast, lost))
+    Ok((cast, has))
+}
+
+/// What the dead source had and the candidate hasn't, by its own binary logs.
+fn loss(
+    ctx: &Context,
+    scene: &Scene<'_>,
+    (dead, has): (&str, &GtidSet),
+    candidate: &Party,
+    operation: &str,
+) -> Result<Lost, SnapshotError> {
+    let index = scene.index(dead);
+    let known = index.and_then(|index| scene.view.servers[index].known.as_ref());
+    let identity = known.map(|known| &known.identity);
+    Ok(
+        match salvage::loss(ctx, identity, candidate, has, operation)? {
+            Ok(lost) => lost,
+            Err(why) => {
+                let unknown = unknown_loss(dead, &has.to_line());
+                let reason = unknown.reason.unwrap_or_default();
+                Lost {
+                    reason: Some(format!("{reason}; {why}")),
+                    ..unknown
+                }
+            }
+        },
+    )
+}
+
+fn refuse_loss(lost: &Lost, max: u64) -> Result<Outcome, SnapshotError> {
+    let refused = |what: String| {
+        Err(SnapshotError::refused(
+            format!("{what}, and --max-loss allows {max}"),
+            "To go on all the same, leave --max-loss away, and max_loss out of [pair.NAME.failover].",
+        ))
+    };
+    match lost.transactions {
+        Some(count) if lost.known && count <= max => {
+            Ok(Outcome::Verified(format!("{count} transactions are lost")))
+        }
+        Some(count) if lost.known => refused(format!(
+            "{count} transactions would be lost ({})",
+            lost.gtid
+        )),
+        Some(_) | None => refused(format!(
+            "what is lost can't be told ({})",
+            lost.reason.as_deref().unwrap_or_default()
+        )),
+    }
 }
 
 fn lost_connection() -> SnapshotError {
@@ -448,8 +515,7 @@ fn write_receipt(
     scene: &Scene<'_>,
     dead: &str,
     cast: &Cast,
-    gtid: &str,
-    lost: &Lost,
+    (has, lost): (&GtidSet, &Lost),
     operation: &str,
 ) -> Result<(), SnapshotError> {
     let receipt = Receipt {
@@ -458,7 +524,7 @@ fn write_receipt(
         pair: scene.pair.name.clone(),
         old_source: dead.to_owned(),
         new_source: cast.candidate.name.clone(),
-        gtid: gtid.to_owned(),
+        gtid: has.to_line(),
         lost: lost.clone(),
     };
     let text = serde_json::to_vec_pretty(&receipt).expect("a receipt holds only plain data");
@@ -473,6 +539,10 @@ pub fn receipts(ctx: &Context) -> Result<Vec<Receipt>, SnapshotError> {
         return Ok(receipts);
     }
     for path in files::list(&ctx.state.receipts())? {
+        // Beside them lies what was salvaged.
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
         let text = files::read_text(&path)?.unwrap_or_default();
         match serde_json::from_str(&text) {
             Ok(receipt) => receipts.push(receipt),
