@@ -120,12 +120,20 @@ fn fails_over_from_a_dead_source_and_takes_it_back() {
         assert_eq!(planned["failover"]["old_source"], "a");
         let report = trio.failover(&["--unfenced"]).ok().json()["failover"].clone();
         assert_eq!(report["result"], "done", "{report}");
-        assert_eq!(report["lost"]["known"], false, "{report}");
+        assert_eq!(report["lost"]["known"], true, "{report}");
         let source = report["new_source"].as_str().unwrap().to_owned();
         let other = if source == "b" { "c" } else { "b" };
         writer.wait_more(50);
-        writer.end();
+        let (acknowledged, _) = writer.end();
         trio.assert_source(&source, &[other]);
+        let missing = acknowledged.iter().filter(|id| !trio.has(&source, **id));
+        let missing = u64::try_from(missing.count()).unwrap();
+        // One may have been written that nobody was told of any more.
+        let lost = report["lost"]["transactions"].as_u64().unwrap();
+        assert!(
+            (missing..=missing + 1).contains(&lost),
+            "{missing} missing: {report}"
+        );
         let (_, message) = trio.failover(&["--unfenced"]).expect_code(4).error();
         assert!(
             message.contains("last failover") || message.contains("answers"),
@@ -626,12 +634,6 @@ fn chooses_as_the_configuration_says() {
         trio.kill("a");
         let to_b = ["failover", "lab", "--unfenced", "--to", "b"];
         refused(&trio, &to_b, "b never becomes the source");
-        configure(&mut trio, "max_loss = 3");
-        refused(
-            &trio,
-            &["failover", "lab", "--unfenced"],
-            "--max-loss allows 3",
-        );
         configure(&mut trio, "");
         assert_eq!(chosen(&trio, "failover"), "b");
         configure(&mut trio, "prefer = [\"c\"]");
@@ -739,5 +741,77 @@ fn a_fence_turns_the_hung_source_off() {
         trio.revive("a");
         trio.tool.run(&["rejoin", "a"]).ok();
         trio.assert_source("b", &["a"]);
+    }
+}
+
+/// Given a source that is killed with transactions that it sent to nobody, when its binary logs can be
+/// read here, expect that the receipt counts them, that they are kept as SQL, and that a limit holds.
+#[test]
+fn tells_what_was_lost_and_keeps_it() {
+    use std::os::unix::fs::PermissionsExt;
+    for flavour in flavours() {
+        let mut trio = Trio::start(flavour, 2);
+        trio.status();
+        // Relay logs of a time when it was a replica are none of its own.
+        trio.switchover("b").ok();
+        trio.switchover("a").ok();
+        trio.wait_same("a", "b");
+        let stop = flavour.replica_statement("STOP", "IO_THREAD", "");
+        trio.server("b").execute(&stop);
+        for id in 101..104 {
+            trio.server("a")
+                .execute(&format!("INSERT INTO lab.w VALUES ({id})"));
+        }
+        trio.kill("a");
+        let refused = trio
+            .failover(&["--unfenced", "--max-loss", "2"])
+            .expect_code(4);
+        let (_, message) = refused.error();
+        assert!(
+            message.contains("3 transactions would be lost"),
+            "{message}"
+        );
+        assert!(!trio.is_writable("b"));
+        let kept = |name: &std::ffi::OsStr| name.to_string_lossy().contains(".sql");
+        let left = std::fs::read_dir(trio.state_dir().join("receipts")).unwrap();
+        assert!(
+            !left
+                .into_iter()
+                .any(|entry| kept(&entry.unwrap().file_name()))
+        );
+
+        let report = trio
+            .failover(&["--unfenced", "--max-loss", "3"])
+            .ok()
+            .json();
+        let lost = report["failover"]["lost"].clone();
+        assert_eq!(lost["known"], true, "{report}");
+        assert_eq!(lost["transactions"], 3, "{report}");
+        let export = std::path::PathBuf::from(lost["export"].as_str().unwrap());
+        assert_eq!(
+            export.metadata().unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        let text = std::fs::read_to_string(&export).unwrap();
+        let gtid = lost["gtid"].as_str().unwrap();
+        let receipt = std::fs::read_to_string(export.with_extension("json")).unwrap();
+        assert!(receipt.contains(gtid), "{receipt}");
+        assert!(!trio.has("b", 101));
+        if flavour.is_mariadb() {
+            assert!(text.contains(gtid), "{text}");
+            continue;
+        }
+        let command = format!(
+            "{} --no-defaults -uroot -S {} < {}",
+            trio.server("b").program.with_file_name("mysql").display(),
+            trio.server("b").socket().display(),
+            export.display()
+        );
+        lab::sh(&["sh", "-c", &command]);
+        assert!((101..104).all(|id| trio.has("b", id)));
+        trio.revive("a");
+        trio.tool.run(&["rejoin", "a"]).ok();
+        trio.assert_source("b", &["a"]);
+        assert!(export.exists());
     }
 }

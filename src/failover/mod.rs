@@ -14,6 +14,7 @@ pub mod rejoin;
 pub mod repoint;
 pub mod report;
 mod rest;
+mod salvage;
 mod scene;
 pub mod switchover;
 pub mod takeover;

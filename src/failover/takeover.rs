@@ -10,6 +10,7 @@ use super::hold;
 use super::moment::{prove, wait, write_marker};
 use super::report::{Ended, Kind, Lost, Report};
 use super::rest::{self, Cast, step};
+use super::salvage;
 use super::scene::{Scene, targets};
 use super::switchover::put_back;
 use crate::journal::act::Act;
@@ -203,7 +204,7 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
         &parties,
         &mut operation,
     );
-    let (cast, lost) = match opened {
+    let (cast, has) = match opened {
         Ok(opened) => opened,
         Err(error) if operation.is_committed() => {
             return Err(SnapshotError::NeedsOperator {
@@ -220,6 +221,15 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
     let mut carried = rest::Carried::default();
     rest::carry(&mut operation, usize::MAX, &mut carried);
     let warnings = prove(ctx, &cast);
+    // Nobody waits for it any more. Where it fails the receipt stays as it was: not known.
+    let found = loss(ctx, &scene, (&dead, &has), &cast.candidate, &operation.id).and_then(|lost| {
+        write_receipt(ctx, &scene, &dead, &cast, (&has, &lost), &operation.id)?;
+        Ok(lost)
+    });
+    let lost = found.unwrap_or_else(|error| {
+        tracing::warn!(%error, "what was lost isn't known");
+        unknown_loss(&dead, &has.to_line())
+    });
     let excluded = candidates
         .excluded
         .iter()
@@ -258,7 +268,7 @@ fn until_opened(
     candidates: &assess::Candidates,
     parties: &[(Party, ChannelName)],
     operation: &mut Operation,
-) -> Result<(Cast, Lost), SnapshotError> {
+) -> Result<(Cast, GtidSet), SnapshotError> {
     let dead = scene.name(candidates.source).to_owned();
     let target = ctx.target(ctx.server(&dead)?)?;
     operation.step("evidence", |operation| {
@@ -286,19 +296,26 @@ fn until_opened(
         )))
     })?;
     let cast = cast(ctx, scene, &dead, candidates, chosen)?;
-    let has = drained
-        .iter()
-        .find(|drained| drained.name == cast.candidate.name)
-        .map_or(String::new(), |drained| drained.executed.to_line());
-    let lost = unknown_loss(&dead, &has);
+    let elected = drained
+        .into_iter()
+        .find(|drained| drained.name == cast.candidate.name);
+    let has = elected.map_or_else(
+        || cast.candidate.flavour.parse_gtid(""),
+        |one| Ok(one.executed),
+    );
+    let has = has.map_err(|error| SnapshotError::Failed {
+        step: "elect",
+        reason: error.to_string(),
+        hint: None,
+    })?;
     if let Some(max) = request.max_loss {
-        return Err(SnapshotError::refused(
-            format!(
-                "what is lost can't be told ({}), and --max-loss allows {max}",
-                lost.reason.as_deref().unwrap_or_default()
-            ),
-            "To go on all the same, leave --max-loss away, and max_loss out of [pair.NAME.failover].",
-        ));
+        operation.step("loss", |operation| {
+            for path in salvage::files_of(ctx, &operation.id) {
+                operation.note(Act::File { path })?;
+            }
+            let lost = loss(ctx, scene, (&dead, &has), &cast.candidate, &operation.id)?;
+            refuse_loss(&lost, max)
+        })?;
     }
     operation.step("fence", |_| {
         fence::perform(&scene.pair.name, &target, fence)
@@ -307,7 +324,8 @@ fn until_opened(
     operation.note(Act::File {
         path: ctx.state.receipt(&operation.id),
     })?;
-    write_receipt(ctx, scene, &dead, &cast, &has, &lost, &operation.id)?;
+    let lost = unknown_loss(&dead, &has.to_line());
+    write_receipt(ctx, scene, &dead, &cast, (&has, &lost), &operation.id)?;
 
     operation.commit(rest::of(ctx, scene, &cast))?;
     let since = Instant::now();
@@ -326,7 +344,55 @@ fn until_opened(
         since.elapsed(),
     );
     operation.steps.push(opened);
-    Ok((cast, lost))
+    Ok((cast, has))
+}
+
+/// What the dead source had and the candidate hasn't, by its own binary logs.
+fn loss(
+    ctx: &Context,
+    scene: &Scene<'_>,
+    (dead, has): (&str, &GtidSet),
+    candidate: &Party,
+    operation: &str,
+) -> Result<Lost, SnapshotError> {
+    let index = scene.index(dead);
+    let known = index.and_then(|index| scene.view.servers[index].known.as_ref());
+    let identity = known.map(|known| &known.identity);
+    Ok(
+        match salvage::loss(ctx, identity, candidate, has, operation)? {
+            Ok(lost) => lost,
+            Err(why) => {
+                let unknown = unknown_loss(dead, &has.to_line());
+                let reason = unknown.reason.unwrap_or_default();
+                Lost {
+                    reason: Some(format!("{reason}; {why}")),
+                    ..unknown
+                }
+            }
+        },
+    )
+}
+
+fn refuse_loss(lost: &Lost, max: u64) -> Result<Outcome, SnapshotError> {
+    let refused = |what: String| {
+        Err(SnapshotError::refused(
+            format!("{what}, and --max-loss allows {max}"),
+            "To go on all the same, leave --max-loss away, and max_loss out of [pair.NAME.failover].",
+        ))
+    };
+    match lost.transactions {
+        Some(count) if lost.known && count <= max => {
+            Ok(Outcome::Verified(format!("{count} transactions are lost")))
+        }
+        Some(count) if lost.known => refused(format!(
+            "{count} transactions would be lost ({})",
+            lost.gtid
+        )),
+        Some(_) | None => refused(format!(
+            "what is lost can't be told ({})",
+            lost.reason.as_deref().unwrap_or_default()
+        )),
+    }
 }
 
 fn lost_connection() -> SnapshotError {
@@ -438,8 +504,7 @@ fn write_receipt(
     scene: &Scene<'_>,
     dead: &str,
     cast: &Cast,
-    gtid: &str,
-    lost: &Lost,
+    (has, lost): (&GtidSet, &Lost),
     operation: &str,
 ) -> Result<(), SnapshotError> {
     let receipt = Receipt {
@@ -448,7 +513,7 @@ fn write_receipt(
         pair: scene.pair.name.clone(),
         old_source: dead.to_owned(),
         new_source: cast.candidate.name.clone(),
-        gtid: gtid.to_owned(),
+        gtid: has.to_line(),
         lost: lost.clone(),
     };
     let text = serde_json::to_vec_pretty(&receipt).expect("a receipt holds only plain data");

@@ -134,6 +134,11 @@ impl StateDir {
         self.receipts().join(format!("{operation}.json"))
     }
 
+    /// What was found in a dead source's binary logs and nowhere else, as SQL.
+    pub fn export(&self, operation: &str) -> PathBuf {
+        self.receipts().join(format!("{operation}.sql"))
+    }
+
     /// Room on disk for one use's temporary files.
     pub fn work(&self, use_id: &str) -> PathBuf {
         self.root.join("work").join(use_id)
