@@ -21,7 +21,7 @@ fn who_was_given_up_is_told_until_it_rejoins() {
         trio.failover(&["--unfenced"]).ok();
         let status = trio.status()["pairs"][0].clone();
         assert_eq!(status["receipts"][0]["old_source"], "a", "{status}");
-        assert_eq!(status["receipts"][0]["lost"]["known"], false, "{status}");
+        assert_eq!(status["receipts"][0]["lost"]["transactions"], 0, "{status}");
         let (code, text) = check(&trio, "lab", "pair.not-rejoined");
         assert_eq!(code, 1, "{text}");
         assert!(text.contains("a was given up at"), "{text}");
