@@ -815,3 +815,53 @@ fn tells_what_was_lost_and_keeps_it() {
         assert!(export.exists());
     }
 }
+
+/// Given a switchover past its commit, when the candidate dies before it is opened, or the tool and
+/// then the old source do, expect that `recover` opens the candidate, and that the other one is closed.
+#[test]
+fn what_dies_between_commit_and_opening_leaves_one_source() {
+    let args = ["switchover", "lab", "--to", "b", "--yes"];
+    for flavour in flavours() {
+        let mut trio = Trio::start(flavour, 2);
+        let mut run = trio.tool.spawn_at("commit:after=sleep:1500", &args);
+        run.wait_at("commit:after");
+        trio.kill("b");
+        run.wait().expect_code(5);
+        assert!(!trio.is_writable("a"));
+        trio.revive("b");
+        trio.tool.run(&["recover"]).ok();
+        trio.assert_source("b", &["a"]);
+
+        let back = ["switchover", "lab", "--to", "a", "--yes"];
+        trio.tool.run_at("commit:after=kill", &back).expect_code(-1);
+        trio.kill("b");
+        trio.revive("b");
+        let watch = Watch::start(&trio);
+        trio.tool.run(&["recover"]).ok();
+        watch.end();
+        trio.assert_source("a", &["b"]);
+    }
+}
+
+/// Given roles that have moved, when both servers restart, expect them as they were left: MySQL keeps
+/// that by itself.
+#[test]
+fn roles_outlive_a_restart_where_the_server_can_keep_them() {
+    let flavour = Flavour::Mysql97;
+    if !flavours().contains(&flavour) {
+        return;
+    }
+    // Servers of the lab start with --no-defaults, which leaves what is persisted unread.
+    let trio = Trio::start(flavour, 2);
+    let kept = "SELECT COUNT(*) FROM performance_schema.persisted_variables \
+                WHERE VARIABLE_NAME IN ('read_only', 'super_read_only') AND VARIABLE_VALUE = 'ON'";
+    for (to, from) in [("b", "a"), ("a", "b")] {
+        trio.switchover(to).ok();
+        assert_eq!(trio.server(to).value(kept), "0", "{to} would start closed");
+        assert_eq!(
+            trio.server(from).value(kept),
+            "2",
+            "{from} would start open"
+        );
+    }
+}

@@ -26,9 +26,12 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Of our connections that only hold.
-    pub fn connection_ids(&self) -> Vec<u64> {
-        self.sessions.iter().map(Session::connection_id).collect()
+    /// Of our connections to a server that only hold; another server's have the same numbers.
+    pub fn connection_ids(&self, server: &str) -> Vec<u64> {
+        let own = self.sessions.iter();
+        own.filter(|session| session.target().server == server)
+            .map(Session::connection_id)
+            .collect()
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::hold::Hold;
 use super::rest::Cast;
 use crate::journal::Party;
+use crate::replication::marker;
 use crate::server::flavour::quote_text;
 use crate::server::session::{READ_LIMIT, ServerError, Session, SessionError};
 use crate::snapshot::id::random_hex;
@@ -45,8 +46,9 @@ impl Moment {
         })
     }
 
-    pub fn own_connections(&self, hold: &Hold) -> Vec<u64> {
-        let mut own = hold.connection_ids();
+    /// Those of ours on the source.
+    pub fn own_connections(&self, hold: &Hold, source: &str) -> Vec<u64> {
+        let mut own = hold.connection_ids(source);
         own.extend(self.source.iter().map(Session::connection_id));
         own.extend(self.lock.iter().map(Session::connection_id));
         own
@@ -54,7 +56,7 @@ impl Moment {
 
     /// The lock goes, once clients that it held out are ended again.
     pub fn release(mut self, hold: &Hold, source: &Party) {
-        let own = self.own_connections(hold);
+        let own = self.own_connections(hold, &source.name);
         if let Some(session) = self.source.take()
             && let Err(error) = end_clients(session, &own)
         {
@@ -189,10 +191,23 @@ pub fn remove_marker(slot: &mut Option<Session>, id: &str) {
     }));
 }
 
+fn marker_table() -> String {
+    marker::TABLE.replacen("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1)
+}
+
 /// A value written on the new source comes to everybody, and the old one is closed.
 pub fn prove(ctx: &Context, cast: &Cast) -> Vec<String> {
     let mut warnings = Vec::new();
+    if cast.old.is_none() && cast.others.is_empty() {
+        return warnings;
+    }
     let mut slot = cast.candidate.session().ok();
+    for statement in ["CREATE DATABASE IF NOT EXISTS understudy", &marker_table()] {
+        // A pair that `setup` didn't make has none; where this fails the write says so.
+        drop(with(&mut slot, |session| {
+            Ok((session.attempt(statement, READ_LIMIT)?.0, ()))
+        }));
+    }
     let id = match write_marker(&mut slot) {
         Ok(id) => id,
         Err(error) => return vec![format!("no proof: {error}")],

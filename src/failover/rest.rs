@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::scene::{Endpoint, Scene};
 use crate::config::TlsMode;
-use crate::journal::act::{Act, FreshLink, Link, Rest};
+use crate::journal::act::{Act, ActError, FreshLink, Link, Rest};
 use crate::journal::operation::Step;
 use crate::journal::{Operation, Party};
 use crate::replication::account;
@@ -34,15 +34,23 @@ pub struct Cast {
 /// The rest, the opening first: all else waits for that.
 pub fn of(ctx: &Context, scene: &Scene<'_>, cast: &Cast) -> Vec<Rest> {
     let candidate = &cast.candidate;
-    let statements = |words: &str, statements: Vec<String>| Act::Statements {
-        on: candidate.reach(),
-        words: words.to_owned(),
-        statements,
-    };
-    let mut rest = vec![Rest {
+    let statements = |words: &str, statements: Vec<String>| on(candidate, words, statements);
+    let mut rest = Vec::new();
+    if let Some(old) = &cast.old {
+        // Killed before the opening, the old source may have restarted, and take writes again.
+        rest.push(Rest {
+            act: on(
+                old,
+                "keep it closed for writers",
+                vec![old.flavour.close().to_owned()],
+            ),
+            gate: false,
+        });
+    }
+    rest.push(Rest {
         act: statements("open it for writers", candidate.flavour.open()),
         gate: true,
-    }];
+    });
     let mut part = |act| rest.push(Rest { act, gate: false });
     if !cast.ways.is_empty() {
         part(Act::Reroute {
@@ -62,13 +70,31 @@ pub fn of(ctx: &Context, scene: &Scene<'_>, cast: &Cast) -> Vec<Rest> {
             candidate.flavour.wake(event),
         ));
     }
+    // Both start as what they are now.
+    if candidate.flavour.close_for_good().is_some() {
+        let forgotten = ["super_read_only", "read_only"];
+        let forgotten = forgotten.map(|name| candidate.flavour.forget_persisted(name));
+        part(statements("keep it open after a restart", forgotten.into()));
+    }
     if let Some(old) = &cast.old {
+        if let Some(closed) = old.flavour.close_for_good() {
+            let closed = closed.iter().map(|one| (*one).to_owned()).collect();
+            part(on(old, "keep it closed after a restart", closed));
+        }
         part(follow(ctx, scene, cast, old, true));
     }
     for other in &cast.others {
         part(follow(ctx, scene, cast, other, false));
     }
     rest
+}
+
+fn on(party: &Party, words: &str, statements: Vec<String>) -> Act {
+    Act::Statements {
+        on: party.reach(),
+        words: words.to_owned(),
+        statements,
+    }
 }
 
 /// The configured ways of clients, each seen to be able; else all that stands against them.
@@ -168,6 +194,8 @@ pub struct Carried {
     pub not_repointed: Vec<NotRepointed>,
     /// What else failed, in words.
     pub failed: Vec<String>,
+    /// Why nothing after it was done: the candidate isn't open.
+    pub stopped: Option<ActError>,
 }
 
 /// How much of the rest comes before anybody follows the candidate.
@@ -185,6 +213,7 @@ pub fn carry(operation: &mut Operation, count: usize, carried: &mut Carried) {
             Act::Reroute { .. } => "reroute",
             Act::Statements { words, .. } if words.starts_with("wake") => "events",
             Act::Statements { words, .. } if words.starts_with("open") => "open",
+            Act::Statements { words, .. } if words.starts_with("keep") => "keep",
             _ => "unlink",
         };
         let (result, detail) = match &came {
@@ -202,7 +231,7 @@ pub fn carry(operation: &mut Operation, count: usize, carried: &mut Carried) {
         }
         carried.steps.push(step(name, result, detail, took));
     });
-    drop(ended);
+    carried.stopped = ended.err();
 }
 
 pub fn step(name: &'static str, result: &'static str, detail: String, took: Duration) -> Step {

@@ -266,6 +266,19 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
     let mut carried = Carried::default();
     let count = rest::before_follow(&operation);
     rest::carry(&mut operation, count, &mut carried);
+    if let Some(error) = &carried.stopped {
+        // The journal stays open: nobody takes writes, and `recover` opens the candidate.
+        let name = &cast.candidate.name;
+        return Err(SnapshotError::NeedsOperator {
+            reason: format!(
+                "{name} couldn't be opened, and {} is closed: {error}",
+                source.name
+            ),
+            hint: format!(
+                "See that {name} runs, then run `understudy recover {name}`: it opens it."
+            ),
+        });
+    }
     // Only now: whom `read_only` doesn't hold would write to the old source.
     moment.release(&hold, &source);
     rest::carry(&mut operation, usize::MAX, &mut carried);
@@ -350,7 +363,7 @@ fn until_opened(
         words: "open it again for writers".to_owned(),
         statements: source.flavour.open(),
     })?;
-    let own = moment.own_connections(hold);
+    let own = moment.own_connections(hold, &source.name);
     ctx.cancel.check("switching over")?;
 
     let since = operation.open_step("fence")?;
@@ -377,7 +390,7 @@ fn until_opened(
     failpoint::hit("open:in");
     let second = write_marker(&mut moment.candidate)?;
     let outage = last_write.elapsed();
-    operation.first_is_done();
+    operation.gate_is_done();
     let name = &cast.candidate.name;
     operation.close_step(
         "fence",
@@ -434,7 +447,7 @@ fn approach(
     moment: &mut Moment,
     until: Instant,
 ) -> Result<Outcome, SnapshotError> {
-    let own = moment.own_connections(hold);
+    let own = moment.own_connections(hold, &source.name);
     loop {
         ctx.cancel.check("approaching")?;
         let busy = with(&mut moment.source, |session| long_statements(session, &own))?;

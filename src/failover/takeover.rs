@@ -7,7 +7,7 @@ use super::assess;
 use super::evidence;
 use super::fence::{self, Fence};
 use super::hold;
-use super::moment::{prove, wait, write_marker};
+use super::moment::{prove, wait};
 use super::report::{Ended, Kind, Lost, Report};
 use super::rest::{self, Cast, step};
 use super::salvage;
@@ -334,8 +334,7 @@ fn until_opened(
         slot = Some(session.execute(&statement, STATEMENT_LIMIT)?);
     }
     failpoint::hit("open:in");
-    write_marker(&mut slot)?;
-    operation.first_is_done();
+    operation.gate_is_done();
     let name = &cast.candidate.name;
     let opened = step(
         "open",

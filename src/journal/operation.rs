@@ -146,12 +146,16 @@ impl Operation {
         Ok(())
     }
 
-    /// The first act of the rest, done by the caller on a connection of its own: the moment counts.
-    pub fn first_is_done(&mut self) {
-        // Where that can't be written it may be done twice.
-        drop(self.log.done(0));
-        self.done.insert(0);
-        failpoint::hit("rest-0:after");
+    /// The rest up to its first gate was done by the caller on connections of its own: the moment
+    /// counts.
+    pub fn gate_is_done(&mut self) {
+        let gate = self.rest().iter().position(|rest| rest.gate).unwrap_or(0);
+        for number in 0..=gate {
+            // Where that can't be written it may be done twice.
+            drop(self.log.done(number));
+            self.done.insert(number);
+            failpoint::hit(&format!("rest-{number}:after"));
+        }
     }
 
     /// What remains after the commit, done or not.
