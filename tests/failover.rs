@@ -865,3 +865,44 @@ fn roles_outlive_a_restart_where_the_server_can_keep_them() {
         );
     }
 }
+
+/// Given a state directory that is full when roles are to be committed, expect that they don't move,
+/// and that a later `recover` doesn't think so either.
+#[test]
+fn a_full_disk_at_the_commit_leaves_roles_as_they_were() {
+    for flavour in flavours() {
+        let trio = Trio::start(flavour, 2);
+        // So many that what remains doesn't fit into what is left of the journal's last page.
+        for number in 0..30 {
+            trio.server("a").execute(&format!(
+                "CREATE EVENT lab.e{number} ON SCHEDULE EVERY 1 HOUR DO INSERT IGNORE INTO lab.w VALUES (1)"
+            ));
+        }
+        let state = trio.state_dir();
+        let aside = trio.tool.base.join("aside");
+        let copy = |from: &std::path::Path, to: &std::path::Path| {
+            lab::sh(&[
+                "cp",
+                "-a",
+                &format!("{}/.", from.display()),
+                &to.display().to_string(),
+            ]);
+        };
+        std::fs::create_dir(&aside).unwrap();
+        copy(&state, &aside);
+        let small = lab::small_state::SmallState::mount(&state);
+        copy(&aside, &state);
+        let args = ["switchover", "lab", "--to", "b", "--yes"];
+        let mut run = trio.tool.spawn_at("wait:in=sleep:1000", &args);
+        run.wait_at("wait:in");
+        small.fill();
+        let run = run.wait();
+        assert!(matches!(run.code(), 1 | 5), "{run:?}");
+        assert!(trio.is_writable("a") && !trio.is_writable("b"));
+        small.empty();
+        trio.tool.run(&["recover"]).ok();
+        trio.assert_source("a", &["b"]);
+        trio.switchover("b").ok();
+        trio.assert_source("b", &["a"]);
+    }
+}

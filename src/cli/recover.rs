@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::Cli;
-use super::failure::Failure;
+use super::failure::{Failure, Kind};
 use super::session::with_context;
 use super::ui::Ui;
 use crate::snapshot::keep::lifecycle;
@@ -32,6 +32,13 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         })
     })?;
     let json = json!({"recovered": recovered, "dry_run": args.dry_run});
+    let left: Vec<&str> = recovered
+        .iter()
+        .flat_map(|operation| operation.left.iter().map(String::as_str))
+        .collect();
+    if !left.is_empty() {
+        return Err(Failure::new(Kind::NeedsOperator, left.join("; ")).with(json));
+    }
     ui.result(&json, || {
         if recovered.is_empty() {
             return "nothing was left over".to_owned();

@@ -45,6 +45,10 @@ pub fn is_dead(
 ) -> Result<Outcome, SnapshotError> {
     let name = &target.server;
     for (party, channel) in replicas {
+        if was_stopped(party, channel)? {
+            // On purpose: it stays so, and says nothing.
+            continue;
+        }
         operation.note(Act::Statements {
             on: party.reach(),
             words: "start the replication's IO thread".to_owned(),
@@ -87,6 +91,12 @@ pub fn is_dead(
         }
         sleep(PROBE_EVERY.min(until.saturating_duration_since(Instant::now())));
     }
+}
+
+fn was_stopped(party: &Party, channel: &ChannelName) -> Result<bool, SnapshotError> {
+    let (_, channels) = observe_channels(party.session()?)?;
+    let mut links = channels.iter();
+    Ok(links.any(|link| link.name == *channel && link.io == ThreadState::Stopped))
 }
 
 /// Whether a replica can log in to its source now.

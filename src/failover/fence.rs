@@ -1,5 +1,5 @@
-//! The dead source stays off: it answers again and is closed, or the configured program sees to it, or
-//! somebody has given their word. Without one of these nothing is opened.
+//! The dead source stays off: the configured program sees to it, or somebody has given their word. One
+//! that answers again isn't given up.
 
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
@@ -14,8 +14,6 @@ use crate::server::session::Session;
 use crate::snapshot::SnapshotError;
 use crate::sys::exec::{ExecError, Options, Program};
 use crate::sys::trust;
-
-const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Longer than this nobody waits for a power switch.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(60);
@@ -88,12 +86,11 @@ fn check(argv: &[String]) -> Result<(), SnapshotError> {
 /// The old source doesn't write, for good.
 pub fn perform(pair: &str, target: &Target, fence: Fence<'_>) -> Result<Outcome, SnapshotError> {
     let name = &target.server;
-    if let Ok(session) = Session::connect(target) {
-        let statement = session.flavour().close();
-        session.execute(statement, STATEMENT_LIMIT)?;
-        return Ok(Outcome::Changed(format!(
-            "{name} answers again, and is closed"
-        )));
+    if Session::connect(target).is_ok() {
+        return Err(SnapshotError::refused(
+            format!("{name} answers again: going on would lose what only it has"),
+            "`understudy switchover` moves the role from a source that lives.",
+        ));
     }
     match fence {
         Fence::Word => Ok(Outcome::AlreadySo(format!(

@@ -231,15 +231,22 @@ pub fn undo_all(
     }
 }
 
+/// What came of carrying something through: a line for each thing done, and for each that is left.
+#[derive(Debug, Default)]
+pub struct Came {
+    pub actions: Vec<String>,
+    pub left: Vec<String>,
+}
+
 /// Carries through what isn't `done` yet, in its order, and tells `note` what came of each: its line,
 /// or why it failed. What fails holds up the rest of its server; a gate that fails ends it all, and is
-/// the error. What else failed is told after what was done.
+/// the error. What else failed is left.
 pub fn carry_all(
     rest: &[Rest],
     done: &BTreeSet<usize>,
     means: &mut Means<'_>,
     mut note: impl FnMut(usize, Result<Option<&str>, &ActError>),
-) -> Result<Vec<String>, ActError> {
+) -> Result<Came, ActError> {
     let mut actions = Vec::new();
     let mut failures: Vec<Failure> = Vec::new();
     let waits = |failures: &[Failure], act: &Act| {
@@ -266,8 +273,17 @@ pub fn carry_all(
             }
         }
     }
-    actions.extend(failures.iter().map(|failure| failure.error.to_string()));
-    Ok(actions)
+    let left = failures.iter().map(|failure| match &failure.server {
+        Some(server) => format!(
+            "{server}: {}; when it is cured, `understudy rejoin {server}`",
+            failure.error
+        ),
+        None => failure.error.to_string(),
+    });
+    Ok(Came {
+        actions,
+        left: left.collect(),
+    })
 }
 
 /// One act alone.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::act::{self, Act, ActError, Means, Reach, Rest};
+use super::act::{self, Act, ActError, Came, Means, Reach, Rest};
 use super::log::{Beginning, Log};
 use super::state::StateDir;
 use crate::server::session::{Session, SessionError, Target};
@@ -178,7 +178,7 @@ impl Operation {
         known: &[Target],
         count: usize,
         mut told: impl FnMut(&Act, Result<Option<&str>, &ActError>, Duration),
-    ) -> Result<Vec<String>, ActError> {
+    ) -> Result<Came, ActError> {
         let mut rest = self.rest.clone().unwrap_or_default();
         rest.truncate(count);
         let progress = self.progress.clone();

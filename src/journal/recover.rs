@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::act::{self, ActError, Means};
+use super::act::{self, ActError, Came, Means};
 use super::lease::{self, Found, Lease, Purpose};
 use super::log::{self, Log, Unfinished};
 use super::putback::{self, PutBackError};
@@ -65,6 +65,9 @@ pub struct Recovered {
     pub operation: String,
     pub server: String,
     pub actions: Vec<String>,
+    /// What couldn't be done, and is left to an operator.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
 }
 
 /// What `recover` found about a server's pause.
@@ -140,17 +143,24 @@ fn finish(
             }
             failpoint::hit("act:after");
         }),
-        None if operation.is_settled() => Ok(Vec::new()),
+        None if operation.is_settled() => Ok(Came::default()),
         None => act::undo_all(&operation.undos, &operation.undone, &mut means, |number| {
             drop(log.undone(number));
             failpoint::hit("act:after");
+        })
+        .map(|actions| Came {
+            actions,
+            left: Vec::new(),
         }),
     };
     let name = operation.operation.clone();
-    let mut actions = match ended {
-        Ok(actions) => actions,
+    let Came { mut actions, left } = match ended {
+        Ok(came) => came,
         // Told once, and not again by each later `recover`.
-        Err(ActError::Lost(words)) => vec![words],
+        Err(ActError::Lost(words)) => Came {
+            actions: vec![words],
+            left: Vec::new(),
+        },
         Err(error) if operation.rest.is_some() => {
             return Err(RecoverError::Carry {
                 operation: name,
@@ -173,6 +183,9 @@ fn finish(
     log.outcome("recover", &actions.join("; "))?;
     log.end("recovered")?;
     note(recovered, &name, &operation.server, actions);
+    if let Some(told) = recovered.iter_mut().find(|one| one.operation == name) {
+        told.left.extend(left);
+    }
     Ok(())
 }
 
@@ -265,6 +278,7 @@ fn note(recovered: &mut Vec<Recovered>, operation: &str, server: &str, actions: 
             operation: operation.to_owned(),
             server: server.to_owned(),
             actions,
+            left: Vec::new(),
         }),
     }
 }

@@ -292,9 +292,13 @@ pub fn append_line(file: &mut File, path: &Path, line: &str) -> Result<(), FileE
     }
     bytes.extend_from_slice(line.as_bytes());
     bytes.push(b'\n');
-    file.write_all(&bytes)
-        .and_then(|()| file.sync_data())
-        .map_err(failed("append to", path))
+    let length = file.metadata().map_err(failed("look at", path))?.len();
+    let written = file.write_all(&bytes).and_then(|()| file.sync_data());
+    if written.is_err() {
+        // What was said to have failed must not be read later.
+        drop(file.set_len(length));
+    }
+    written.map_err(failed("append to", path))
 }
 
 fn is_torn(file: &File) -> io::Result<bool> {
