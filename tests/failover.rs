@@ -10,26 +10,10 @@ mod lab;
 mod told;
 
 use lab::program;
-use lab::server::Flavour;
+use lab::server::{Flavour, flavours};
 use lab::trio::{Trio, Watch, Writer};
 use lab::walk;
 use serde_json::json;
-
-const BOTH: [Flavour; 2] = [Flavour::Mariadb, Flavour::Mysql97];
-
-/// The flavours that are here; where CI is set, both have to be.
-fn flavours() -> Vec<Flavour> {
-    BOTH.into_iter()
-        .filter(|flavour| match flavour.missing() {
-            None => true,
-            Some(missing) => {
-                assert!(std::env::var_os("CI").is_none(), "{missing}");
-                eprintln!("\n!!! {} is SKIPPED: {missing}\n", flavour.name());
-                false
-            }
-        })
-        .collect()
-}
 
 /// Given a trio and a client that writes without a pause, when roles move there and back, expect that
 /// nothing acknowledged is lost, that two are never writable, and that everybody follows.

@@ -12,28 +12,12 @@ use std::time::Duration;
 use lab::couple::{Couple, content};
 use lab::left::half_written;
 use lab::load::Load;
-use lab::server::Flavour;
+use lab::server::{Flavour, flavours};
 use lab::small_state::SmallState;
 use lab::strikes::{self, Strikes};
 use lab::walk;
 use lab::{eventually, limit};
 use understudy::sys::failpoint::{INSIDE_CLONE, INSIDE_DUMP, INSIDE_EXCHANGE};
-
-const BOTH: [Flavour; 2] = [Flavour::Mariadb, Flavour::Mysql97];
-
-/// The flavours that are here; where CI is set, both have to be.
-fn flavours() -> Vec<Flavour> {
-    BOTH.into_iter()
-        .filter(|flavour| match flavour.missing() {
-            None => true,
-            Some(missing) => {
-                assert!(std::env::var_os("CI").is_none(), "{missing}");
-                eprintln!("\n!!! {} is SKIPPED: {missing}\n", flavour.name());
-                false
-            }
-        })
-        .collect()
-}
 
 /// Two servers, the source with data that nothing but a test changes.
 fn filled(flavour: Flavour) -> Couple {

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::Cli;
 use super::failure::Failure;
+use super::roles::steps;
 use super::session::with_context;
-use super::ui::{self, Ui};
+use super::ui::Ui;
 use crate::replication::plan::{Provision, Wish};
 use crate::replication::request::Request;
 use crate::replication::setup::{self, Report};
@@ -132,27 +133,11 @@ fn document(reports: &[Report]) -> Value {
 }
 
 fn text(report: &Report) -> String {
-    let rows: Vec<Vec<String>> = report
-        .steps
-        .iter()
-        .map(|step| {
-            let took = match step.ms {
-                0 => String::new(),
-                ms => ui::duration(Duration::from_millis(ms)),
-            };
-            vec![
-                format!("  {}", step.name),
-                step.result.replace('-', " "),
-                took,
-                step.detail.clone(),
-            ]
-        })
-        .collect();
     let head = match report.dry_run {
         true => format!("{} would follow {}:", report.replica, report.source),
         false => format!("{} follows {}:", report.replica, report.source),
     };
-    let mut lines = vec![head, ui::table(&rows)];
+    let mut lines = vec![head, steps(&report.steps)];
     for warning in &report.warnings {
         lines.push(format!("  warning ({}): {}", warning.rule, warning.message));
     }

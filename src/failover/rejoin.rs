@@ -80,12 +80,7 @@ fn decide(ctx: &Context, scene: &Scene<'_>, server: &str) -> Result<Ready, Snaps
             "See `understudy status`.",
         )
     })?;
-    let endpoint = scene.endpoint(source).ok_or_else(|| {
-        SnapshotError::refused(
-            format!("where other servers reach {} isn't known", candidate.name),
-            format!("Give [server.{}] a host and port.", candidate.name),
-        )
-    })?;
+    let endpoint = scene.reached_at(source)?;
     let cast = Cast {
         candidate,
         old: Some(party.clone()),

@@ -85,7 +85,7 @@ fn decide(ctx: &Context, scene: &Scene<'_>, request: &Request) -> Result<Ready, 
             "Name another server with --to.",
         ));
     }
-    let (party, source) = (scene.party(ctx, own)?, scene.party(ctx, new)?);
+    let party = scene.party(ctx, own)?;
     let conditions = scene.condition(own).zip(scene.condition(new));
     let Some((condition, of_source)) = conditions else {
         return Err(SnapshotError::refused(
@@ -124,12 +124,7 @@ fn decide(ctx: &Context, scene: &Scene<'_>, request: &Request) -> Result<Ready, 
             ));
         }
     }
-    let endpoint = scene.endpoint(new).ok_or_else(|| {
-        SnapshotError::refused(
-            format!("where other servers reach {} isn't known", source.name),
-            format!("Give [server.{}] a host and port.", source.name),
-        )
-    })?;
+    let endpoint = scene.reached_at(new)?;
     let picture = scene.picture();
     let from = picture.roles.follows[own].map_or(link.source_host.clone(), |followed| {
         scene.name(followed).to_owned()

@@ -45,3 +45,23 @@ pub struct Report {
     pub not_repointed: Vec<NotRepointed>,
     pub warnings: Vec<String>,
 }
+
+impl Report {
+    /// With nothing in it yet.
+    pub fn of(kind: Kind, pair: &str, old: &str, new: &str, result: Ended) -> Self {
+        Self {
+            pair: pair.to_owned(),
+            kind,
+            old_source: old.to_owned(),
+            new_source: new.to_owned(),
+            result,
+            dry_run: result == Ended::Planned,
+            write_outage_ms: None,
+            lost: Lost::nothing(),
+            steps: Vec::new(),
+            repointed: Vec::new(),
+            not_repointed: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+}

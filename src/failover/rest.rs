@@ -10,6 +10,7 @@ use crate::journal::operation::Step;
 use crate::journal::{Operation, Party};
 use crate::replication::account;
 use crate::reroute::{self, Destination, Origin, RerouteAct};
+use crate::server::channel::ChannelName;
 use crate::server::promotion::Event;
 use crate::snapshot::error::Refusal;
 use crate::snapshot::{Context, SnapshotError};
@@ -58,12 +59,12 @@ pub fn of(ctx: &Context, scene: &Scene<'_>, cast: &Cast) -> Vec<Rest> {
         });
     }
     // After the opening: what still slipped through the fence arrives instead of being lost.
-    for channel in own_links(scene, candidate) {
-        part(statements(
-            "end its own replication",
-            candidate.flavour.forget_channel(&channel),
-        ));
-    }
+    part(statements(
+        "end its own replication",
+        candidate
+            .flavour
+            .forget_channel(&channel_of(scene, candidate)),
+    ));
     for event in &cast.events {
         part(statements(
             &format!("wake the event {}", event.full_name()),
@@ -144,26 +145,17 @@ pub fn ways(
     }
 }
 
-/// Those of its channels that lead to servers of the pair; others go on.
-fn own_links(scene: &Scene<'_>, candidate: &Party) -> Vec<crate::server::channel::ChannelName> {
-    let condition = scene
-        .index(&candidate.name)
-        .and_then(|index| scene.condition(index));
-    let channels = condition.map_or(&[][..], |condition| condition.channel_list());
-    channels
-        .iter()
-        .map(|channel| channel.name.clone())
-        .take(1)
-        .collect()
+fn channel_of(scene: &Scene<'_>, party: &Party) -> ChannelName {
+    let index = scene.index(&party.name);
+    index.map(|index| scene.channel(index)).unwrap_or_default()
 }
 
 fn follow(ctx: &Context, scene: &Scene<'_>, cast: &Cast, party: &Party, was_source: bool) -> Act {
     let (host, port) = cast.endpoint.clone();
-    let channel = own_links(scene, party).into_iter().next();
     Act::Follow {
         on: party.reach(),
         link: Box::new(Link {
-            channel: channel.unwrap_or_default(),
+            channel: channel_of(scene, party),
             to: cast.candidate.name.clone(),
             host,
             port,

@@ -8,6 +8,7 @@ use crate::health::picture::Picture;
 use crate::health::view::{Limits, PairView};
 use crate::journal::Party;
 use crate::server::Target;
+use crate::server::channel::ChannelName;
 use crate::server::condition::Condition;
 use crate::snapshot::{Context, SnapshotError};
 
@@ -74,6 +75,25 @@ impl<'a> Scene<'a> {
 
     /// Where the other servers of the pair reach one: where they do already, else by its configured
     /// address, else by its own name.
+    pub fn reached_at(&self, server: usize) -> Result<Endpoint, SnapshotError> {
+        self.endpoint(server).ok_or_else(|| {
+            let name = self.name(server);
+            SnapshotError::refused(
+                format!("where other servers reach {name} isn't known"),
+                format!("Give [server.{name}] a host and port."),
+            )
+        })
+    }
+
+    /// The channel of a replica that leads to its pair; the default one, where it has none.
+    pub fn channel(&self, server: usize) -> ChannelName {
+        let channels = self.condition(server).map(Condition::channel_list);
+        let first = channels.and_then(<[_]>::first);
+        first
+            .map(|channel| channel.name.clone())
+            .unwrap_or_default()
+    }
+
     pub fn endpoint(&self, server: usize) -> Option<Endpoint> {
         let picture = self.picture();
         let follower = picture.roles.followers(server).next();

@@ -9,7 +9,7 @@ use super::hold::{self, Hold};
 use super::moment::{
     FENCE_WAIT, Moment, fence, position, prove, remove_marker, stillness, wait, with, write_marker,
 };
-use super::report::{Ended, Kind, Lost, Report};
+use super::report::{Ended, Kind, Report};
 use super::rest::{self, Carried, Cast, step};
 use super::scene::{Scene, targets};
 use crate::journal::act::Act;
@@ -88,20 +88,16 @@ pub(super) fn look_at(
 }
 
 fn report(scene: &Scene<'_>, cast: &Cast, result: Ended, steps: Vec<Step>) -> Report {
-    let old = cast.old.as_ref().map(|old| old.name.clone());
+    let old = cast.old.as_ref().map_or("", |old| old.name.as_str());
     Report {
-        pair: scene.pair.name.clone(),
-        kind: Kind::Switchover,
-        old_source: old.unwrap_or_default(),
-        new_source: cast.candidate.name.clone(),
-        result,
-        dry_run: result == Ended::Planned,
-        write_outage_ms: None,
-        lost: Lost::nothing(),
         steps,
-        repointed: Vec::new(),
-        not_repointed: Vec::new(),
-        warnings: Vec::new(),
+        ..Report::of(
+            Kind::Switchover,
+            &scene.pair.name,
+            old,
+            &cast.candidate.name,
+            result,
+        )
     }
 }
 
@@ -123,15 +119,7 @@ fn decide(
         .collect::<Result<Vec<_>, _>>()?;
     let old = scene.party(ctx, source)?;
     let candidate_party = scene.party(ctx, candidate)?;
-    let endpoint = scene.endpoint(candidate).ok_or_else(|| {
-        SnapshotError::refused(
-            format!(
-                "where other servers reach {} isn't known",
-                candidate_party.name
-            ),
-            format!("Give [server.{}] a host and port.", candidate_party.name),
-        )
-    })?;
+    let endpoint = scene.reached_at(candidate)?;
     look_at_account(ctx, scene, &old, &candidate_party)?;
     let events = events(old.session()?)?;
     let ways = rest::ways(ctx, scene, &old.name, &candidate_party)?;
@@ -350,7 +338,7 @@ fn until_opened(
     operation: &mut Operation,
     until: Instant,
 ) -> Result<Option<u64>, SnapshotError> {
-    operation.step("table", |operation| ensure_marker(operation, source))?;
+    operation.step("table", |operation| marker::ensure_table(operation, source))?;
     operation.step("approach", |_| {
         approach(ctx, cast, source, hold, moment, until)
     })?;
@@ -413,29 +401,6 @@ fn until_opened(
         remove_marker(&mut moment.candidate, &id);
     }
     Ok(Some(u64::try_from(outage.as_millis()).unwrap_or(u64::MAX)))
-}
-
-/// The table that our own writes go to.
-fn ensure_marker(operation: &mut Operation, source: &Party) -> Result<Outcome, SnapshotError> {
-    let (session, schema, table) = marker::observe(source.session()?)?;
-    if table {
-        return Ok(Outcome::AlreadySo("understudy.marker is there".to_owned()));
-    }
-    let undo = match schema {
-        true => "DROP TABLE IF EXISTS understudy.marker",
-        false => "DROP DATABASE IF EXISTS understudy",
-    };
-    operation.note(Act::Statements {
-        on: source.reach(),
-        words: "drop the table understudy.marker".to_owned(),
-        statements: vec![undo.to_owned()],
-    })?;
-    let session = session.execute("CREATE DATABASE IF NOT EXISTS understudy", STATEMENT_LIMIT)?;
-    session.execute(marker::TABLE, STATEMENT_LIMIT)?;
-    Ok(Outcome::Changed(format!(
-        "made understudy.marker on {}",
-        source.name
-    )))
 }
 
 /// Until the candidate is near, and nothing runs that would hold up the fence.

@@ -84,31 +84,17 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
             .map(|words| would("then", words)),
     );
     let lost = unknown_loss(name, "");
-    Ok(report(&scene, name, &cast, Ended::Planned, steps, lost))
-}
-
-fn report(
-    scene: &Scene<'_>,
-    old: &str,
-    cast: &Cast,
-    result: Ended,
-    steps: Vec<crate::journal::operation::Step>,
-    lost: Lost,
-) -> Report {
-    Report {
-        pair: scene.pair.name.clone(),
-        kind: Kind::Failover,
-        old_source: old.to_owned(),
-        new_source: cast.candidate.name.clone(),
-        result,
-        dry_run: result == Ended::Planned,
-        write_outage_ms: None,
+    Ok(Report {
         lost,
         steps,
-        repointed: Vec::new(),
-        not_repointed: Vec::new(),
-        warnings: Vec::new(),
-    }
+        ..Report::of(
+            Kind::Failover,
+            &scene.pair.name,
+            name,
+            &cast.candidate.name,
+            Ended::Planned,
+        )
+    })
 }
 
 fn decide(
@@ -148,12 +134,7 @@ fn cast(
         .filter(|server| *server != chosen)
         .map(|server| scene.party(ctx, server))
         .collect::<Result<Vec<_>, _>>()?;
-    let endpoint = scene.endpoint(chosen).ok_or_else(|| {
-        SnapshotError::refused(
-            format!("where other servers reach {} isn't known", candidate.name),
-            format!("Give [server.{}] a host and port.", candidate.name),
-        )
-    })?;
+    let endpoint = scene.reached_at(chosen)?;
     let ways = rest::ways(ctx, scene, dead, &candidate)?;
     Ok(Cast {
         ways,
@@ -182,7 +163,7 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
     let candidates = decide(ctx, &scene, request)?;
     let parties = candidates
         .followers()
-        .map(|server| Ok((scene.party(ctx, server)?, channel(&scene, server))))
+        .map(|server| Ok((scene.party(ctx, server)?, scene.channel(server))))
         .collect::<Result<Vec<_>, SnapshotError>>()?;
     let names: Vec<&str> = parties
         .iter()
@@ -243,20 +224,19 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
     let steps = [operation.steps.clone(), carried.steps].concat();
     operation.end("done")?;
     Ok(Report {
+        lost,
+        steps,
         repointed: carried.repointed,
         not_repointed: carried.not_repointed,
         warnings: warnings.into_iter().chain(excluded).collect(),
-        ..report(&scene, &dead, &cast, result, steps, lost)
+        ..Report::of(
+            Kind::Failover,
+            &scene.pair.name,
+            &dead,
+            &cast.candidate.name,
+            result,
+        )
     })
-}
-
-fn channel(scene: &Scene<'_>, server: usize) -> ChannelName {
-    let condition = scene.condition(server);
-    let channels = condition.map_or(&[][..], |condition| condition.channel_list());
-    channels
-        .first()
-        .map(|channel| channel.name.clone())
-        .unwrap_or_default()
 }
 
 /// All that can be undone, and the opening.
@@ -285,29 +265,17 @@ fn until_opened(
             false => behind.join("; "),
         }))
     })?;
-    let mut chosen = candidates.good[0];
+    let mut best = 0;
     operation.step("elect", |_| {
-        let best = elect(&drained, candidates.good.len())?;
-        chosen = candidates.good[best];
+        best = elect(&drained, candidates.good.len())?;
         Ok::<_, SnapshotError>(Outcome::Verified(format!(
             "{} has most: {}",
             drained[best].name,
             drained[best].executed.to_line()
         )))
     })?;
-    let cast = cast(ctx, scene, &dead, candidates, chosen)?;
-    let elected = drained
-        .into_iter()
-        .find(|drained| drained.name == cast.candidate.name);
-    let has = elected.map_or_else(
-        || cast.candidate.flavour.parse_gtid(""),
-        |one| Ok(one.executed),
-    );
-    let has = has.map_err(|error| SnapshotError::Failed {
-        step: "elect",
-        reason: error.to_string(),
-        hint: None,
-    })?;
+    let cast = cast(ctx, scene, &dead, candidates, candidates.good[best])?;
+    let has = drained.swap_remove(best).executed;
     if let Some(max) = request.max_loss {
         operation.step("loss", |operation| {
             for path in salvage::files_of(ctx, &operation.id) {

@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::error::SetupError;
 use super::work::{Who, Work};
+use crate::journal::act::Act;
 use crate::journal::operation::Outcome;
+use crate::journal::{InHand, Party};
 use crate::server::flavour::quote_text;
 use crate::server::session::{READ_LIMIT, Session, SessionError};
+use crate::snapshot::SnapshotError;
 use crate::snapshot::id::random_hex;
 use crate::sys::{clock, failpoint};
 
@@ -40,8 +43,8 @@ pub fn observe(session: Session) -> Result<(Session, bool, bool), SessionError> 
 }
 
 /// Makes the table on the source, in a schema of our own; it reaches replicas like any other.
-pub fn ensure_table(work: &mut Work<'_>) -> Result<Outcome, SetupError> {
-    let (session, schema, table) = observe(work.session(Who::Source)?)?;
+pub fn ensure_table(in_hand: &mut impl InHand, source: &Party) -> Result<Outcome, SnapshotError> {
+    let (session, schema, table) = observe(source.session()?)?;
     if table {
         return Ok(Outcome::AlreadySo("understudy.marker is there".to_owned()));
     }
@@ -50,18 +53,18 @@ pub fn ensure_table(work: &mut Work<'_>) -> Result<Outcome, SetupError> {
         true => "DROP TABLE IF EXISTS understudy.marker",
         false => "DROP DATABASE IF EXISTS understudy",
     };
-    work.before(
-        Who::Source,
-        "drop the table understudy.marker",
-        vec![undo.to_owned()],
-    )?;
+    in_hand.note(Act::Statements {
+        on: source.reach(),
+        words: "drop the table understudy.marker".to_owned(),
+        statements: vec![undo.to_owned()],
+    })?;
     if !schema {
         session = session.execute("CREATE DATABASE understudy", STATEMENT_LIMIT)?;
     }
     session.execute(TABLE, STATEMENT_LIMIT)?;
     Ok(Outcome::Changed(format!(
         "made understudy.marker on {}",
-        work.source.name
+        source.name
     )))
 }
 

@@ -340,7 +340,10 @@ fn steps(work: &mut Work<'_>, ready: &Prepared, request: &Request) -> Result<(),
     if let Some((own, _)) = &ready.source_account {
         work.step("own-account", |work| account::ensure(work, own, &file, tls))?;
     }
-    work.step("table", marker::ensure_table)?;
+    let source = work.source.clone();
+    work.step("table", |work| {
+        Ok::<_, SetupError>(marker::ensure_table(work, &source)?)
+    })?;
     let brings_data = ready.plan.provision != Provision::Nothing;
     if !ready.plan.erases.is_empty() || brings_data {
         work.step("open", |work| provision::open(work))?;

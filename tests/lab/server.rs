@@ -543,3 +543,19 @@ fn servers_where(is_wanted: impl Fn(&Path) -> bool) -> Vec<i32> {
         })
         .collect()
 }
+
+const BOTH: [Flavour; 2] = [Flavour::Mariadb, Flavour::Mysql97];
+
+/// The flavours that are here; where CI is set, both have to be.
+pub fn flavours() -> Vec<Flavour> {
+    BOTH.into_iter()
+        .filter(|flavour| match flavour.missing() {
+            None => true,
+            Some(missing) => {
+                assert!(std::env::var_os("CI").is_none(), "{missing}");
+                eprintln!("\n!!! {} is SKIPPED: {missing}\n", flavour.name());
+                false
+            }
+        })
+        .collect()
+}
