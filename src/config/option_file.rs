@@ -1,6 +1,6 @@
 //! The grammar of MySQL option files, as `my_print_defaults` reads them.
 //!
-//! Follows mysys/my_default.c; `tests/option_files.rs` compares with the real program. On purpose
+//! Follows mysys/my_default.c; `tests/config/option_files.rs` compares with the real program. On purpose
 //! we differ where it would guess: an included file that can't be read, a NUL, a line that is
 //! longer than its buffer, a path from `~` and an option without a name are errors, a byte order
 //! mark is skipped, and only ASCII white space is trimmed (it takes the second byte of "à" for

@@ -1,6 +1,6 @@
 //! The SQL for accounts that may do one thing only: printed, for an administrator to run.
 //!
-//! Held against real servers by tests/health/output.rs, tests/setup.rs and tests/failover/told.rs,
+//! Held against real servers by tests/health/output.rs, tests/replication/ and tests/failover/told.rs,
 //! which do the commands with just these.
 
 use super::flavour::{Family, Flavour, quote_text};

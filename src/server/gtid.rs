@@ -1,6 +1,6 @@
 //! GTID sets of both flavours: parsing, printing and set algebra.
 //!
-//! Pure. `tests/gtid_live.rs` proves the MySQL half against a live server's `GTID_SUBSET()` and
+//! Pure. `tests/server/gtid_live.rs` proves the MySQL half against a live server's `GTID_SUBSET()` and
 //! `GTID_SUBTRACT()`. MySQL's sets are sets of transactions; MariaDB's are positions, one number
 //! per replication domain, so that they can be compared but not subtracted.
 

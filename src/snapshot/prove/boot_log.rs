@@ -2,7 +2,7 @@
 //!
 //! Pure, over the text of the log. The words were read off real logs (MariaDB 10.11, MySQL 5.6 and
 //! 9.7) of servers started on files that were damaged on purpose: tests/fixtures/server-log has
-//! them, and tests/proof.rs damages files again. What no sign tells stays `DidNotStart`: a wrong
+//! them, and tests/snapshot/prove/ damages files again. What no sign tells stays `DidNotStart`: a wrong
 //! cause would be worse than none.
 
 use serde::{Deserialize, Serialize};

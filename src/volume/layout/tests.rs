@@ -1,4 +1,4 @@
-//! Tables for the pure part; tests/volume_native.rs walks real trees.
+//! Tables for the pure part; tests/volume/native/ walks real trees.
 
 use super::*;
 

@@ -3,18 +3,15 @@
 //! journal carries it.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-#[path = "reroute/dns.rs"]
 mod dns;
-#[path = "reroute/haproxy.rs"]
 mod haproxy;
 #[expect(
     dead_code,
     reason = "shared with the snapshot tests, which use other parts"
 )]
+#[path = "../lab/mod.rs"]
 mod lab;
-#[path = "reroute/local.rs"]
 mod local;
-#[path = "reroute/vip.rs"]
 mod vip;
 
 use std::path::{Path, PathBuf};

@@ -7,6 +7,7 @@
     dead_code,
     reason = "shared with the other integration tests, which use other parts"
 )]
+#[path = "../lab/mod.rs"]
 mod lab;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

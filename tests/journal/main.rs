@@ -8,6 +8,7 @@
     dead_code,
     reason = "shared with the snapshot tests, which use other parts"
 )]
+#[path = "../lab/mod.rs"]
 mod lab;
 
 use std::os::unix::process::ExitStatusExt;

@@ -4,20 +4,16 @@
 //! Real private servers on clones of real snapshots; every fault is caused for real.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-#[path = "proof/alone.rs"]
 mod alone;
-#[path = "proof/flaws.rs"]
 mod flaws;
-#[path = "proof/good.rs"]
 mod good;
-#[path = "proof/interrupted.rs"]
 mod interrupted;
 #[expect(
     dead_code,
     reason = "shared with the snapshot and fault tests, which use other parts"
 )]
+#[path = "../../lab/mod.rs"]
 mod lab;
-#[path = "proof/rows.rs"]
 mod rows;
 
 use std::process::ExitCode;

@@ -5,6 +5,7 @@
     dead_code,
     reason = "shared with the snapshot tests, which use other parts"
 )]
+#[path = "../lab/mod.rs"]
 mod lab;
 
 use std::io::Write;

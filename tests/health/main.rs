@@ -2,20 +2,16 @@
 //! otherwise; what can't be seen is never called good.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-#[path = "health/hostile.rs"]
 mod hostile;
 #[expect(
     dead_code,
     reason = "shared with the snapshot and fault tests, which use other parts"
 )]
+#[path = "../lab/mod.rs"]
 mod lab;
-#[path = "health/output.rs"]
 mod output;
-#[path = "health/replication.rs"]
 mod replication;
-#[path = "health/servers.rs"]
 mod servers;
-#[path = "health/snapshots.rs"]
 mod snapshots;
 
 use std::process::ExitCode;

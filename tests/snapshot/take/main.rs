@@ -7,6 +7,7 @@
     dead_code,
     reason = "shared with the fault tests, which use other parts"
 )]
+#[path = "../../lab/mod.rs"]
 mod lab;
 
 use std::collections::BTreeSet;

@@ -5,6 +5,7 @@
     dead_code,
     reason = "shared with the other integration tests, which use other parts"
 )]
+#[path = "../lab/mod.rs"]
 mod lab;
 
 use std::time::Duration;

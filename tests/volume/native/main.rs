@@ -3,15 +3,12 @@
 //! One body per behaviour, run for every way to keep. Needs root and loop devices.
 
 #[cfg(test)]
-#[path = "volume_native/lab.rs"]
 mod lab;
 
 #[cfg(test)]
-#[path = "volume_native/clones.rs"]
 mod clones;
 
 #[cfg(test)]
-#[path = "volume_native/puts.rs"]
 mod puts;
 
 use std::collections::BTreeMap;

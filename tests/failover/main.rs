@@ -5,8 +5,8 @@
     dead_code,
     reason = "shared with the other integration tests, which use other parts"
 )]
+#[path = "../lab/mod.rs"]
 mod lab;
-#[path = "failover/told.rs"]
 mod told;
 
 use lab::program;

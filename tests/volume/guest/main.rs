@@ -9,10 +9,8 @@
 )]
 
 #[cfg(test)]
-#[path = "volume_guest/clones.rs"]
 mod clones;
 #[cfg(test)]
-#[path = "volume_guest/puts.rs"]
 mod puts;
 
 use std::ffi::OsString;
