@@ -39,6 +39,10 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     max_loss: Option<u64>,
 
+    /// Leave out what only the dead source's binary logs hold: it is kept as SQL, and not brought in
+    #[arg(long)]
+    no_salvage: bool,
+
     /// How long what was received may take to be applied [default: the configuration's, else 60s]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     drain: Option<Duration>,
@@ -67,6 +71,7 @@ fn request(config: &Config, args: &Args) -> Request {
         max_loss: args.max_loss.or(terms.max_loss),
         drain: args.drain.unwrap_or(terms.drain),
         confirm: args.confirm.unwrap_or(terms.confirm),
+        salvage: !args.no_salvage,
         again: args.again,
     }
 }

@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::roles::steps;
 use super::session::with_context;
 use super::ui::Ui;
+use crate::health;
 use crate::replication::plan::{Provision, Wish};
 use crate::replication::request::Request;
 use crate::replication::setup::{self, Report};
@@ -109,6 +110,10 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
                 Err(failure) if reports.is_empty() => return Err(failure),
                 Err(failure) => return Err(failure.with(document(&reports))),
             }
+        }
+        if !args.dry_run {
+            let members = [std::slice::from_ref(&pair.source), &pair.replicas].concat();
+            health::observe::remember(ctx, &pair.name, &members);
         }
         Ok(reports)
     })?;

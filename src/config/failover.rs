@@ -13,6 +13,8 @@ pub struct FailoverConfig {
     pub never: Vec<String>,
     /// The program, and its arguments, that sees to it that a server is off.
     pub fence: Option<Vec<String>>,
+    /// The program, and its arguments, that fetches a dead server's binary logs.
+    pub salvage: Option<Vec<String>>,
     /// How long the source has to be silent.
     pub confirm: Duration,
     /// For so long after a failover, the next one has to be asked for expressly.
@@ -29,6 +31,7 @@ impl Default for FailoverConfig {
             prefer: Vec::new(),
             never: Vec::new(),
             fence: None,
+            salvage: None,
             confirm: Duration::from_secs(5),
             cooldown: Duration::from_secs(600),
             max_loss: None,

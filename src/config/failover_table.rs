@@ -24,6 +24,7 @@ pub(super) fn read_failover(
         issues.report(table.key_span("never"), Complaint::new(message));
     }
     let fence = argv(&mut table, "fence", issues);
+    let salvage = argv(&mut table, "salvage", issues);
     let mut duration = |key| table.duration(key, issues).map(|at| at.value);
     let (confirm, cooldown, drain) = (duration("confirm"), duration("cooldown"), duration("drain"));
     let max_loss = table.count("max_loss", u32::MAX, issues).map(u64::from);
@@ -32,6 +33,7 @@ pub(super) fn read_failover(
         prefer: values(&prefer),
         never: values(&never),
         fence,
+        salvage,
         confirm: confirm.unwrap_or(default.confirm),
         cooldown: cooldown.unwrap_or(default.cooldown),
         max_loss,

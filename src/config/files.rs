@@ -123,7 +123,7 @@ fn check_reroute(way: &Reroute) -> Option<(&'static str, Complaint)> {
 }
 
 fn check_failover(failover: &FailoverConfig) -> Vec<(&'static str, Complaint)> {
-    let programs = [("fence", &failover.fence)];
+    let programs = [("fence", &failover.fence), ("salvage", &failover.salvage)];
     programs
         .into_iter()
         .filter_map(|(key, argv)| {

@@ -3,24 +3,20 @@
 
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::program;
 use crate::config::Address;
 use crate::journal::operation::Outcome;
 use crate::server::Target;
 use crate::server::session::Session;
 use crate::snapshot::SnapshotError;
-use crate::sys::exec::{ExecError, Options, Program};
-use crate::sys::trust;
 
 /// Longer than this nobody waits for a power switch.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(60);
-/// How long it may take to end by itself once its time is up.
-const GRACE: Duration = Duration::from_millis(500);
-/// More of what it says isn't repeated.
-const WORDS_CHARS_MAX: usize = 200;
+/// The cure where it isn't there.
+const WITHOUT: &str = "without it, see that the source is off, then say --unfenced.";
 
 /// What was switched off may take so long to be gone from the network.
 const GONE_WITHIN: Duration = Duration::from_secs(3);
@@ -42,13 +38,17 @@ impl<'a> Fence<'a> {
     /// Somebody's word wins over the configuration's program; with neither it is refused, before
     /// anything is touched.
     pub fn choose(
-        program: Option<&'a [String]>,
+        configured: Option<&'a [String]>,
         unfenced: bool,
         name: &str,
     ) -> Result<Self, SnapshotError> {
-        match (program, unfenced) {
+        match (configured, unfenced) {
             (_, true) => Ok(Self::Word),
-            (Some(argv), false) => check(argv).map(|()| Self::Program(argv)),
+            (Some(argv), false) => program::check("fence", argv, WITHOUT)
+                .map(|()| Self::Program(argv))
+                .map_err(|refusal| SnapshotError::Refused {
+                    refusals: vec![refusal],
+                }),
             (None, false) => Err(SnapshotError::refused(
                 format!(
                     "{name} can't be reached, so nothing keeps it from coming back and taking writes"
@@ -68,21 +68,6 @@ impl<'a> Fence<'a> {
     }
 }
 
-/// May be run, and nobody else has put it there.
-fn check(argv: &[String]) -> Result<(), SnapshotError> {
-    let program = argv.first().map_or("", String::as_str);
-    trust::check(program.as_ref())
-        .map_err(|untrusted| SnapshotError::refused(untrusted.to_string(), &untrusted.hint))?;
-    match Path::new(program).is_file() {
-        true => Ok(()),
-        false => Err(SnapshotError::refused(
-            format!("the fence program {program} isn't there"),
-            "See fence in [pair.NAME.failover]; without it, see that the source is off, then say \
-             --unfenced.",
-        )),
-    }
-}
-
 /// The old source doesn't write, for good.
 pub fn perform(pair: &str, target: &Target, fence: Fence<'_>) -> Result<Outcome, SnapshotError> {
     let name = &target.server;
@@ -97,7 +82,8 @@ pub fn perform(pair: &str, target: &Target, fence: Fence<'_>) -> Result<Outcome,
             "{name} is said to stay off; when it comes back, `understudy rejoin {name}` closes it first"
         ))),
         Fence::Program(argv) => {
-            let said = run(argv, environment(pair, target), PROGRAM_LIMIT)
+            let environment = program::environment(pair, target);
+            let said = program::run("fence", argv, environment, PROGRAM_LIMIT)
                 .map_err(|reason| refuse(name, &reason))?;
             if !is_gone(&target.address) {
                 let reason = format!(
@@ -119,55 +105,6 @@ fn refuse(name: &str, reason: &str) -> SnapshotError {
              say --unfenced."
         ),
     )
-}
-
-fn environment(pair: &str, target: &Target) -> [(&'static str, String); 3] {
-    [
-        ("UNDERSTUDY_PAIR", pair.to_owned()),
-        ("UNDERSTUDY_SERVER", target.server.clone()),
-        ("UNDERSTUDY_ADDRESS", target.address.to_string()),
-    ]
-}
-
-/// The last line that it said, in brackets; else why it isn't to be relied on.
-fn run(
-    argv: &[String],
-    environment: [(&'static str, String); 3],
-    limit: Duration,
-) -> Result<String, String> {
-    let Some((program, args)) = argv.split_first() else {
-        return Err("the fence program's command is empty".to_owned());
-    };
-    let options = Options {
-        input: None,
-        env: environment
-            .into_iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect(),
-    };
-    let ended = Program::at(program)
-        .with_grace(GRACE)
-        .run_with(args, limit, options);
-    match ended {
-        Ok(output) => Ok(last_line(&output.stdout)),
-        Err(ExecError::Failed { status, stderr, .. }) => Err(format!(
-            "the fence program {program} ended with {status}{}",
-            last_line(&stderr)
-        )),
-        Err(
-            error @ (ExecError::NotFound { .. }
-            | ExecError::Start { .. }
-            | ExecError::TimedOut { .. }),
-        ) => Err(format!("the fence program: {error}")),
-    }
-}
-
-fn last_line(text: &str) -> String {
-    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
-    line.map_or(String::new(), |line| {
-        let line: String = line.chars().take(WORDS_CHARS_MAX).collect();
-        format!(" ({line})")
-    })
 }
 
 /// Nothing takes connections there any more: what is only stopped still does.
@@ -197,31 +134,6 @@ fn listens(address: &Address) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn ran(argv: &[&str]) -> Result<String, String> {
-        let argv: Vec<String> = argv.iter().map(|one| (*one).to_owned()).collect();
-        let environment = ["UNDERSTUDY_PAIR", "UNDERSTUDY_SERVER", "UNDERSTUDY_ADDRESS"];
-        let environment = environment.map(|name| (name, format!("a {name}")));
-        run(&argv, environment, Duration::from_millis(300))
-    }
-
-    #[test]
-    fn a_program_that_ends_with_0_is_believed_and_told_of_whom() {
-        let said = ran(&["/bin/sh", "-c", "echo x; echo $UNDERSTUDY_SERVER; echo"]);
-        assert_eq!(said, Ok(" (a UNDERSTUDY_SERVER)".to_owned()));
-    }
-
-    #[test]
-    fn a_program_that_fails_hangs_or_is_not_there_is_told() {
-        for (argv, words) in [
-            (&["/bin/sh", "-c", "echo no >&2; exit 3"][..], "(no)"),
-            (&["/bin/sleep", "60"], "didn't end within"),
-            (&["/nowhere/fence"], "start /nowhere/fence"),
-        ] {
-            let error = ran(argv).unwrap_err();
-            assert!(error.contains(words), "{error}");
-        }
-    }
 
     #[test]
     fn what_listens_is_not_gone() {

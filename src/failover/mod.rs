@@ -5,10 +5,13 @@
 //! after it everything is carried through. Each is an operation (`journal/operation.rs`).
 
 pub mod assess;
+mod drain;
 pub mod evidence;
 mod fence;
 pub mod hold;
+mod losses;
 mod moment;
+mod program;
 pub mod rehearse;
 pub mod rejoin;
 pub mod repoint;

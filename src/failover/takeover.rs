@@ -4,25 +4,30 @@
 use std::time::{Duration, Instant};
 
 use super::assess;
+use super::drain::{Drained, drain, elect};
 use super::evidence;
 use super::fence::{self, Fence};
 use super::hold;
-use super::moment::{prove, wait};
-use super::report::{Ended, Kind, Lost, Report};
+use super::losses;
+use super::moment::prove;
+use super::program;
+use super::report::{Ended, Kind, Report};
 use super::rest::{self, Cast, step};
 use super::salvage;
 use super::scene::{Scene, targets};
 use super::switchover::put_back;
-use crate::journal::act::Act;
-use crate::journal::operation::Outcome;
-use crate::journal::receipt::{self, Receipt};
+use crate::journal::act::{Act, Rest};
+use crate::journal::operation::{Outcome, Step};
+use crate::journal::receipt;
 use crate::journal::{Beginning, InHand, Operation, OperationKind, Party};
+use crate::server::Target;
 use crate::server::channel::ChannelName;
 use crate::server::gtid::GtidSet;
-use crate::server::replication::{observe_channels, observe_gtid};
-use crate::snapshot::error::Refusal;
+use crate::server::log_files::LogPlace;
+use crate::server::replication::observe_gtid;
+use crate::server::session::Session;
 use crate::snapshot::{Context, SnapshotError, id};
-use crate::sys::{clock, failpoint, files};
+use crate::sys::{clock, failpoint};
 
 const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
 
@@ -38,6 +43,8 @@ pub struct Request {
     pub drain: Duration,
     /// How long it has to be silent.
     pub confirm: Duration,
+    /// What only the dead source's binary logs hold is brought in.
+    pub salvage: bool,
     /// Also soon after the last one.
     pub again: bool,
 }
@@ -75,6 +82,7 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
             format!("now {} has most", cast.candidate.name),
             Duration::ZERO,
         ),
+        salvage_planned(ctx, &scene, request, name),
         would("fence", fence.words(name)),
     ];
     let rest = rest::of(ctx, &scene, &cast);
@@ -83,7 +91,7 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
             .filter_map(|rest| rest.act.words())
             .map(|words| would("then", words)),
     );
-    let lost = unknown_loss(name, "");
+    let lost = losses::unknown(name, "");
     Ok(Report {
         lost,
         steps,
@@ -95,6 +103,49 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
             Ended::Planned,
         )
     })
+}
+
+/// For --dry-run: nothing is fetched.
+fn salvage_planned(ctx: &Context, scene: &Scene<'_>, request: &Request, dead: &str) -> Step {
+    let index = scene.index(dead);
+    let known = index.and_then(|index| scene.view.servers[index].known.as_ref());
+    let program = scene.pair.failover.salvage.as_ref();
+    let (result, detail) = match (
+        salvage::place(ctx, known, None, ""),
+        program,
+        request.salvage,
+    ) {
+        (Ok(place), _, true) => (
+            "would-change",
+            format!(
+                "what only its binary logs in {} hold is brought in",
+                place.directory.display()
+            ),
+        ),
+        (Ok(place), _, false) => (
+            "would-verify",
+            format!(
+                "what only its binary logs in {} hold is lost",
+                place.directory.display()
+            ),
+        ),
+        (Err(_), Some(argv), _) => (
+            "would-change",
+            format!("{} fetches its binary logs", argv.join(" ")),
+        ),
+        (Err(why), None, _) => ("would-verify", format!("what is lost can't be told: {why}")),
+    };
+    step("salvage", result, detail, Duration::ZERO)
+}
+
+/// All that take part: the candidates, and who follows in any case.
+fn parties(
+    ctx: &Context,
+    scene: &Scene<'_>,
+    candidates: &assess::Candidates,
+) -> Result<Vec<(Party, ChannelName)>, SnapshotError> {
+    let party = |server| Ok((scene.party(ctx, server)?, scene.channel(server)));
+    candidates.followers().map(party).collect()
 }
 
 fn decide(
@@ -157,14 +208,17 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
         request.unfenced,
         &dead,
     )?;
+    if let Some(argv) = first.pair.failover.salvage.as_deref() {
+        let checked = program::check("salvage", argv, salvage::WITHOUT);
+        checked.map_err(|refusal| SnapshotError::Refused {
+            refusals: vec![refusal],
+        })?;
+    }
     let _hold = hold::take(ctx, &targets(ctx, first.pair)?, "failover", Some(&dead))?;
     // Again, now that nobody else of ours changes them.
     let scene = Scene::observe(ctx, &request.pair)?;
     let candidates = decide(ctx, &scene, request)?;
-    let parties = candidates
-        .followers()
-        .map(|server| Ok((scene.party(ctx, server)?, scene.channel(server))))
-        .collect::<Result<Vec<_>, SnapshotError>>()?;
+    let parties = parties(ctx, &scene, &candidates)?;
     let names: Vec<&str> = parties
         .iter()
         .map(|(party, _)| party.name.as_str())
@@ -176,16 +230,8 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
         parties: &names,
         settled_by: None,
     })?;
-    let opened = until_opened(
-        ctx,
-        &scene,
-        request,
-        fence,
-        &candidates,
-        &parties,
-        &mut operation,
-    );
-    let (cast, has) = match opened {
+    let opened = until_opened(ctx, &scene, request, fence, &candidates, &mut operation);
+    let opened = match opened {
         Ok(opened) => opened,
         Err(error) if operation.is_committed() => {
             return Err(SnapshotError::NeedsOperator {
@@ -200,22 +246,37 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
         Err(error) => return Err(put_back(operation, error, names[0], false)),
     };
     let mut carried = rest::Carried::default();
-    rest::carry(&mut operation, usize::MAX, &mut carried);
+    let before_cleaning = operation.rest().len() - 1;
+    rest::carry(&mut operation, before_cleaning, &mut carried);
+    let Opened {
+        cast,
+        has,
+        logs,
+        left,
+    } = opened;
     let warnings = prove(ctx, &cast);
-    // Nobody waits for it any more. Where it fails the receipt stays as it was: not known.
-    let found = loss(ctx, &scene, (&dead, &has), &cast.candidate, &operation.id).and_then(|lost| {
-        write_receipt(ctx, &scene, &dead, &cast, (&has, &lost), &operation.id)?;
-        Ok(lost)
-    });
+    // Nobody waits for it any more. Where it fails the receipt stays as it was.
+    let candidate = &cast.candidate;
+    let found =
+        losses::look(ctx, &logs, (&dead, &has), candidate, &operation.id).and_then(|lost| {
+            let pair = &scene.pair.name;
+            losses::keep(ctx, pair, &dead, &cast, (&has, &lost), &operation.id)?;
+            Ok(lost)
+        });
     let lost = found.unwrap_or_else(|error| {
         tracing::warn!(%error, "what was lost isn't known");
-        unknown_loss(&dead, &has.to_line())
+        losses::unknown(&dead, &has.to_line())
     });
+    rest::carry(&mut operation, usize::MAX, &mut carried);
     let excluded = candidates
         .excluded
         .iter()
         .map(|refusal| refusal.reason.clone());
-    let warnings: Vec<String> = carried.failed.iter().cloned().chain(warnings).collect();
+    let warnings: Vec<String> = left
+        .into_iter()
+        .chain(carried.failed)
+        .chain(warnings)
+        .collect();
     let is_whole = carried.not_repointed.is_empty() && warnings.is_empty();
     let result = match is_whole {
         true => Ended::Done,
@@ -239,6 +300,16 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
     })
 }
 
+/// A failover whose new source is open.
+struct Opened {
+    cast: Cast,
+    /// What that had by then.
+    has: GtidSet,
+    logs: Result<LogPlace, String>,
+    /// What wasn't brought in, in words.
+    left: Option<String>,
+}
+
 /// All that can be undone, and the opening.
 fn until_opened(
     ctx: &Context,
@@ -246,17 +317,60 @@ fn until_opened(
     request: &Request,
     fence: Fence<'_>,
     candidates: &assess::Candidates,
-    parties: &[(Party, ChannelName)],
     operation: &mut Operation,
-) -> Result<(Cast, GtidSet), SnapshotError> {
-    let dead = scene.name(candidates.source).to_owned();
-    let target = ctx.target(ctx.server(&dead)?)?;
+) -> Result<Opened, SnapshotError> {
+    let dead = scene.name(candidates.source);
+    let target = ctx.target(ctx.server(dead)?)?;
+    let (best, has) = chosen(ctx, scene, request, candidates, &target, operation)?;
+    let cast = cast(ctx, scene, dead, candidates, candidates.good[best])?;
+    let mut logs = Err(String::new());
+    let mut lost = losses::unknown(dead, "");
+    operation.step("salvage", |operation| {
+        operation.note(Act::Tree {
+            path: salvage::work(ctx, &operation.id),
+        })?;
+        for path in salvage::files_of(ctx, &operation.id) {
+            operation.note(Act::File { path })?;
+        }
+        logs = find_logs(ctx, scene, dead, &target, &operation.id);
+        lost = losses::look(ctx, &logs, (dead, &has), &cast.candidate, &operation.id)?;
+        losses::judge(&lost, request.salvage, request.max_loss)
+    })?;
+    operation.step("fence", |_| {
+        fence::perform(&scene.pair.name, &target, fence)
+    })?;
+    let session = cast.candidate.session()?;
+    operation.note(Act::File {
+        path: ctx.state.receipt(&operation.id),
+    })?;
+    let pair = &scene.pair.name;
+    losses::keep(ctx, pair, dead, &cast, (&has, &lost), &operation.id)?;
+    let is_brought = request.salvage && lost.transactions.is_some_and(|count| count > 0);
+    let bring = logs.as_ref().ok().filter(|_| is_brought);
+    let bring = bring.map(|logs| Act::Salvage {
+        on: cast.candidate.reach(),
+        logs: logs.clone(),
+        work: salvage::work(ctx, &operation.id),
+    });
+    open(ctx, scene, operation, cast, (session, has), bring).map(|opened| Opened { logs, ..opened })
+}
+
+/// The replica that has most, of those that applied what they received, and what it has.
+fn chosen(
+    ctx: &Context,
+    scene: &Scene<'_>,
+    request: &Request,
+    candidates: &assess::Candidates,
+    dead: &Target,
+    operation: &mut Operation,
+) -> Result<(usize, GtidSet), SnapshotError> {
+    let parties = parties(ctx, scene, candidates)?;
     operation.step("evidence", |operation| {
-        evidence::is_dead(ctx, operation, &target, parties, request.confirm)
+        evidence::is_dead(ctx, operation, dead, &parties, request.confirm)
     })?;
     let mut drained = Vec::new();
     operation.step("drain", |_| {
-        for (party, channel) in parties {
+        for (party, channel) in &parties {
             drained.push(drain(party, channel, request.drain)?);
         }
         let behind: Vec<String> = drained.iter().filter_map(Drained::left).collect();
@@ -274,28 +388,65 @@ fn until_opened(
             drained[best].executed.to_line()
         )))
     })?;
-    let cast = cast(ctx, scene, &dead, candidates, candidates.good[best])?;
-    let has = drained.swap_remove(best).executed;
-    if let Some(max) = request.max_loss {
-        operation.step("loss", |operation| {
-            for path in salvage::files_of(ctx, &operation.id) {
-                operation.note(Act::File { path })?;
-            }
-            let lost = loss(ctx, scene, (&dead, &has), &cast.candidate, &operation.id)?;
-            refuse_loss(&lost, max)
-        })?;
-    }
-    operation.step("fence", |_| {
-        fence::perform(&scene.pair.name, &target, fence)
-    })?;
-    let mut slot = Some(cast.candidate.session()?);
-    operation.note(Act::File {
-        path: ctx.state.receipt(&operation.id),
-    })?;
-    let lost = unknown_loss(&dead, &has.to_line());
-    write_receipt(ctx, scene, &dead, &cast, (&has, &lost), &operation.id)?;
+    Ok((best, drained.swap_remove(best).executed))
+}
 
-    operation.commit(rest::of(ctx, scene, &cast))?;
+fn find_logs(
+    ctx: &Context,
+    scene: &Scene<'_>,
+    dead: &str,
+    target: &Target,
+    operation: &str,
+) -> Result<LogPlace, String> {
+    let index = scene.index(dead);
+    let known = index.and_then(|index| scene.view.servers[index].known.as_ref());
+    let program = scene.pair.failover.salvage.as_deref();
+    let program = program.map(|argv| (argv, scene.pair.name.as_str(), target));
+    salvage::place(ctx, known, program, operation)
+}
+
+/// From here on it is carried through.
+fn open(
+    ctx: &Context,
+    scene: &Scene<'_>,
+    operation: &mut Operation,
+    cast: Cast,
+    (session, mut has): (Session, GtidSet),
+    bring: Option<Act>,
+) -> Result<Opened, SnapshotError> {
+    let mut rest = rest::of(ctx, scene, &cast);
+    rest.splice(
+        0..0,
+        bring.iter().map(|act| Rest {
+            act: act.clone(),
+            gate: false,
+        }),
+    );
+    rest.push(Rest {
+        act: Act::Tree {
+            path: salvage::work(ctx, &operation.id),
+        },
+        gate: false,
+    });
+    operation.commit(rest)?;
+    let mut slot = Some(session);
+    let mut left = None;
+    if let Some(act) = &bring {
+        let since = Instant::now();
+        let came = operation.act(act);
+        let (result, detail) = match came {
+            Ok(words) => ("changed", words.unwrap_or_default()),
+            Err(error) => ("failed", error.to_string()),
+        };
+        left = (result == "failed").then(|| detail.clone());
+        operation
+            .steps
+            .push(step("bring", result, detail, since.elapsed()));
+        let (session, text) = observe_gtid(slot.take().ok_or_else(lost_connection)?, false)?;
+        has = cast.candidate.flavour.parse_gtid(&text).unwrap_or(has);
+        slot = Some(session);
+    }
+    failpoint::hit("bring:after");
     let since = Instant::now();
     for statement in cast.candidate.flavour.open() {
         let session = slot.take().ok_or_else(lost_connection)?;
@@ -303,63 +454,15 @@ fn until_opened(
     }
     failpoint::hit("open:in");
     operation.gate_is_done();
-    let name = &cast.candidate.name;
-    let opened = step(
-        "open",
-        "changed",
-        format!("{name} takes writes"),
-        since.elapsed(),
-    );
+    let detail = format!("{} takes writes", cast.candidate.name);
+    let opened = step("open", "changed", detail, since.elapsed());
     operation.steps.push(opened);
-    Ok((cast, has))
-}
-
-/// What the dead source had and the candidate hasn't, by its own binary logs.
-fn loss(
-    ctx: &Context,
-    scene: &Scene<'_>,
-    (dead, has): (&str, &GtidSet),
-    candidate: &Party,
-    operation: &str,
-) -> Result<Lost, SnapshotError> {
-    let index = scene.index(dead);
-    let known = index.and_then(|index| scene.view.servers[index].known.as_ref());
-    let identity = known.map(|known| &known.identity);
-    Ok(
-        match salvage::loss(ctx, identity, candidate, has, operation)? {
-            Ok(lost) => lost,
-            Err(why) => {
-                let unknown = unknown_loss(dead, &has.to_line());
-                let reason = unknown.reason.unwrap_or_default();
-                Lost {
-                    reason: Some(format!("{reason}; {why}")),
-                    ..unknown
-                }
-            }
-        },
-    )
-}
-
-fn refuse_loss(lost: &Lost, max: u64) -> Result<Outcome, SnapshotError> {
-    let refused = |what: String| {
-        Err(SnapshotError::refused(
-            format!("{what}, and --max-loss allows {max}"),
-            "To go on all the same, leave --max-loss away, and max_loss out of [pair.NAME.failover].",
-        ))
-    };
-    match lost.transactions {
-        Some(count) if lost.known && count <= max => {
-            Ok(Outcome::Verified(format!("{count} transactions are lost")))
-        }
-        Some(count) if lost.known => refused(format!(
-            "{count} transactions would be lost ({})",
-            lost.gtid
-        )),
-        Some(_) | None => refused(format!(
-            "what is lost can't be told ({})",
-            lost.reason.as_deref().unwrap_or_default()
-        )),
-    }
+    Ok(Opened {
+        cast,
+        has,
+        logs: Err(String::new()),
+        left,
+    })
 }
 
 fn lost_connection() -> SnapshotError {
@@ -368,122 +471,4 @@ fn lost_connection() -> SnapshotError {
         reason: "the connection was lost".to_owned(),
         hint: None,
     }
-}
-
-/// A candidate after all that it had received was applied, or wasn't in time.
-struct Drained {
-    name: String,
-    executed: GtidSet,
-    received: GtidSet,
-}
-
-impl Drained {
-    fn left(&self) -> Option<String> {
-        let whole = self.received.is_subset_of(&self.executed).unwrap_or(false);
-        (!whole).then(|| format!("{} hasn't applied all that it received", self.name))
-    }
-}
-
-/// Nothing more is fetched, and what was is applied.
-fn drain(party: &Party, channel: &ChannelName, limit: Duration) -> Result<Drained, SnapshotError> {
-    let session = party.session()?;
-    let session = session.execute(&party.flavour.stop_io_thread(channel), STATEMENT_LIMIT)?;
-    let (session, channels) = observe_channels(session)?;
-    let received = channels
-        .iter()
-        .find(|link| link.name == *channel)
-        .map(|link| link.received.clone())
-        .unwrap_or_default();
-    let mut slot = Some(session);
-    if !received.is_empty() {
-        // What isn't applied in time is told, and decided upon then.
-        drop(wait(&mut slot, party, &received, limit));
-    }
-    let session = match slot {
-        Some(session) => session,
-        None => party.session()?,
-    };
-    let (_, executed) = observe_gtid(session, true)?;
-    let parse = |text: &str| {
-        party
-            .flavour
-            .parse_gtid(text)
-            .map_err(|error| SnapshotError::Failed {
-                step: "drain",
-                reason: format!("{}: {error}", party.name),
-                hint: None,
-            })
-    };
-    Ok(Drained {
-        name: party.name.clone(),
-        executed: parse(&executed)?,
-        received: parse(&received)?,
-    })
-}
-
-/// Of the first `electable`, the one that has all that any other has; the first of equals.
-fn elect(drained: &[Drained], electable: usize) -> Result<usize, SnapshotError> {
-    let has_all = |one: &Drained| {
-        drained.iter().all(|other| {
-            let all = other.executed.union(&other.received);
-            all.and_then(|all| all.is_subset_of(&one.executed))
-                .unwrap_or(false)
-        })
-    };
-    let mut among = drained[..electable].iter();
-    among.position(has_all).ok_or_else(|| {
-        let told: Vec<String> = drained
-            .iter()
-            .map(|one| format!("{} has {}", one.name, one.executed.to_line()))
-            .collect();
-        SnapshotError::Refused {
-            refusals: vec![Refusal::new(
-                format!(
-                    "none that may become the source has all that the others have: {}",
-                    told.join(", ")
-                ),
-                "Name the one that has most with --to (where never excludes it, take it out of that), \
-                 give what isn't applied yet more time with --drain, or see with `understudy status` \
-                 which has transactions of its own.",
-            )],
-        }
-    })
-}
-
-fn unknown_loss(dead: &str, has: &str) -> Lost {
-    let at = match has.is_empty() {
-        true => String::new(),
-        false => format!("; the new source has {has}"),
-    };
-    Lost {
-        known: false,
-        gtid: String::new(),
-        transactions: None,
-        export: None,
-        reason: Some(format!(
-            "{dead} is dead, and what it hadn't sent to any replica only its own binary logs tell{at}"
-        )),
-    }
-}
-
-fn write_receipt(
-    ctx: &Context,
-    scene: &Scene<'_>,
-    dead: &str,
-    cast: &Cast,
-    (has, lost): (&GtidSet, &Lost),
-    operation: &str,
-) -> Result<(), SnapshotError> {
-    let receipt = Receipt {
-        operation: operation.to_owned(),
-        at: clock::rfc3339(clock::now()),
-        pair: scene.pair.name.clone(),
-        old_source: dead.to_owned(),
-        new_source: cast.candidate.name.clone(),
-        gtid: has.to_line(),
-        lost: lost.clone(),
-    };
-    let text = serde_json::to_vec_pretty(&receipt).expect("a receipt holds only plain data");
-    files::make_private_dir(&ctx.state.receipts())?;
-    Ok(files::replace(&ctx.state.receipt(operation), &text)?)
 }

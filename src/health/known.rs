@@ -3,6 +3,7 @@
 //! Kept where the state directory can be written to; without it identity changes and growth go
 //! unseen, and nothing else does.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -31,6 +32,7 @@ pub fn note(
     server: &str,
     before: Option<&Known>,
     identity: &Identity,
+    binary_logs: Option<PathBuf>,
     sample: Option<Sample>,
     now: Timestamp,
 ) {
@@ -39,13 +41,16 @@ pub fn note(
         None => Known {
             identity: identity.clone(),
             first_seen: now,
+            binary_logs: None,
             disk: Vec::new(),
         },
     };
     let sample = sample.filter(|sample| is_due(&known.disk, sample));
-    if before.is_some() && sample.is_none() {
+    let has_moved = known.binary_logs != binary_logs;
+    if before.is_some() && sample.is_none() && !has_moved {
         return;
     }
+    known.binary_logs = binary_logs;
     known.disk.extend(sample);
     forget_old(&mut known.disk, now);
     write(state, server, &known);
@@ -57,6 +62,7 @@ pub fn accept(state: &StateDir, server: &str, identity: &Identity, now: Timestam
     let known = Known {
         identity: identity.clone(),
         first_seen: before.as_ref().map_or(now, |known| known.first_seen),
+        binary_logs: None,
         disk: Vec::new(),
     };
     write(state, server, &known)

@@ -23,4 +23,4 @@ pub mod view;
 pub use finding::{Finding, Severity};
 pub use observe::{Look, observe};
 pub use picture::Picture;
-pub use view::{Limits, PairView};
+pub use view::{Known, Limits, PairView};

@@ -37,6 +37,9 @@ const LAST_WORD: Duration = Duration::from_millis(300);
 /// A second question to servers that have answered once.
 const AGAIN_LIMIT: Duration = Duration::from_millis(1500);
 
+/// Nobody waits for it.
+const REMEMBER_LIMIT: Duration = Duration::from_secs(2);
+
 /// `name` is the pair's; `servers` those of it that are looked at.
 pub fn observe(
     ctx: &Context,
@@ -72,6 +75,18 @@ pub fn observe(
     };
     ask_again(&mut pair, &targets);
     Ok(pair)
+}
+
+/// Keeps who the servers of a pair are, and where their binary logs lie, for the day on which one of
+/// them is dead. What doesn't answer isn't known then.
+pub fn remember(ctx: &Context, name: &str, servers: &[String]) {
+    let look = Look {
+        limit: REMEMBER_LIMIT,
+        storage: None,
+    };
+    if let Err(error) = observe(ctx, Some(name), servers, &look) {
+        tracing::debug!(%error, "the pair isn't looked at");
+    }
 }
 
 /// Questions under way: one thread each; whoever hasn't answered when the time is over is left
@@ -207,6 +222,7 @@ fn view(
             &config.name,
             before.as_ref(),
             &condition.identity,
+            condition.binary_log_directory(),
             sample,
             now,
         );

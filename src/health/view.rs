@@ -120,6 +120,9 @@ pub struct Disk {
 pub struct Known {
     pub identity: Identity,
     pub first_seen: Timestamp,
+    /// Where its binary logs lie.
+    #[serde(default)]
+    pub binary_logs: Option<PathBuf>,
     /// Oldest first.
     #[serde(default)]
     pub disk: Vec<Sample>,

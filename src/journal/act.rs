@@ -6,6 +6,7 @@
 mod clients;
 mod clone;
 mod follow;
+mod salvage;
 mod server;
 mod storage;
 
@@ -21,6 +22,7 @@ use crate::reroute::RerouteAct;
 use crate::server::Identity;
 use crate::server::channel::ChannelName;
 use crate::server::globals::GlobalBefore;
+use crate::server::log_files::LogPlace;
 use crate::server::session::{SessionError, Target};
 use crate::sys::files::{self, FileError};
 use crate::volume::{self, BackendKind, PlannedVolume, PutRequest, VolumeError};
@@ -119,6 +121,12 @@ pub enum Act {
     Resume { on: Reach, channels: Vec<Resume> },
     /// Makes a server follow another one by GTID.
     Follow { on: Reach, link: Box<Link> },
+    /// Brings in what only a dead source's binary logs hold; `work` is a directory for that alone.
+    Salvage {
+        on: Reach,
+        logs: LogPlace,
+        work: PathBuf,
+    },
     /// Leads clients to a new source, by all ways side by side, and sees that they reach it.
     Reroute { ways: Vec<RerouteAct> },
     /// Puts a data directory back that was moved aside for another one.
@@ -175,6 +183,8 @@ pub enum ActError {
     Service(#[from] ServiceError),
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    #[error("the dead source's binary logs aren't all in: {0}")]
+    Salvage(String),
     #[error("{0}")]
     Reroute(String),
     #[error("{0}")]
@@ -320,6 +330,8 @@ impl Act {
             | Self::Volumes { .. }
             | Self::Clones { .. }
             | Self::UndoSnapshot { .. }
+            // What can't be brought in doesn't keep that server from being opened.
+            | Self::Salvage { .. }
             | Self::Reroute { .. }
             | Self::Lost { .. }
             | Self::Told { .. } => None,
@@ -403,6 +415,7 @@ impl Act {
                 server::resume(means, on, channels)?;
                 None
             }
+            Self::Salvage { on, logs, work } => Some(salvage::bring(means, on, logs, work)?),
             Self::Reroute { ways } => Some(clients::lead(ways)?),
             Self::Follow { on, link } => Some(follow::follow(means, on, link)?),
             Self::DataDir {
@@ -437,6 +450,11 @@ impl Act {
                 true => return None,
                 false => format!("see that {} replicates again", on.server),
             },
+            Self::Salvage { on, logs, .. } => format!(
+                "bring in what only the binary logs in {} hold, on {}",
+                logs.directory.display(),
+                on.server
+            ),
             Self::Reroute { ways } => {
                 let names: Vec<String> = ways.iter().map(|way| way.reroute.way.name()).collect();
                 format!("lead clients there by {}", names.join(", "))

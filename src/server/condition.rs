@@ -4,6 +4,7 @@
 //! server write down all of its hundreds. What can't be read is unknown, with the server's reason.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::flavour::{Family, Flavour};
@@ -82,6 +83,12 @@ impl Condition {
         self.variable(name).map(is_on)
     }
 
+    /// Where it writes its binary logs.
+    pub fn binary_log_directory(&self) -> Option<PathBuf> {
+        let base = self.variable("log_bin_basename")?;
+        Some(Path::new(base).parent()?.to_owned())
+    }
+
     /// Ordinary accounts can't write. Unknown counts as writable nowhere.
     pub fn is_read_only(&self) -> Option<bool> {
         self.is_on("read_only")
@@ -114,6 +121,7 @@ impl Flavour {
         let mut columns: Vec<(&str, &str)> = [
             "read_only",
             "log_bin",
+            "log_bin_basename",
             "binlog_format",
             "binlog_row_image",
             "max_allowed_packet",

@@ -16,6 +16,7 @@ pub mod gtid;
 pub mod heartbeat;
 pub mod identity;
 pub mod lock;
+pub mod log_files;
 pub mod pair;
 pub mod parity;
 pub mod position;

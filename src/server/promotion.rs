@@ -107,6 +107,12 @@ impl Flavour {
         statements
     }
 
+    /// Lets in whoever `read_only` doesn't hold, and nobody else.
+    pub fn lift_super_read_only(&self) -> Option<&'static str> {
+        self.has_super_read_only()
+            .then_some("SET GLOBAL super_read_only = OFF")
+    }
+
     /// One value, 0 once `position` is applied; waits for it on the server at most so long.
     pub fn wait_for_query(&self, position: &str, limit: Duration) -> String {
         let (position, limit) = (quote_text(position), limit.as_secs_f64());

@@ -140,6 +140,7 @@ impl From<RecoverError> for SnapshotError {
                     | ActError::File(_)
                     | ActError::Service(_)
                     | ActError::Reroute(_)
+                    | ActError::Salvage(_)
                     | ActError::Several(_)
                     | ActError::Lost(_) => {
                         "Make both servers of the pair reachable, then run `understudy recover`."

@@ -127,6 +127,12 @@ pub fn program_of(pid: u32) -> Option<PathBuf> {
     path.is_file().then(|| path.to_owned())
 }
 
+/// Where the program of the server lies that has this as its working directory, if one runs here.
+pub fn program_directory(data_dir: &Path) -> Option<PathBuf> {
+    let program = in_directory(data_dir).into_iter().find_map(program_of)?;
+    Some(program.parent()?.to_owned())
+}
+
 /// Whether a variable stands in a process's environment; false when that can't be seen.
 pub fn has_environment(pid: u32, name: &str) -> bool {
     let start = format!("{name}=");

@@ -7,6 +7,7 @@
 )]
 #[path = "../lab/mod.rs"]
 mod lab;
+mod salvage;
 mod told;
 
 use lab::program;
@@ -160,11 +161,21 @@ fn a_killed_failover_is_undone_or_carried_through() {
         loop {
             let (from, to) = [("a", "b"), ("b", "a")][turn % 2];
             trio.wait_same(from, to);
+            // What it never sent is brought in from its binary logs.
+            let stop = flavour.replica_statement("STOP", "IO_THREAD", "");
+            trio.server(to).execute(&stop);
+            let unsent = 1_000_000 * (1 + u64::try_from(turn).unwrap());
+            let insert = format!("INSERT INTO lab.w VALUES ({unsent})");
+            trio.server(from).execute(&insert);
             trio.kill(from);
             match &mut places {
                 None => {
                     trio.tool.run(&args).ok();
-                    let all = walk::places(&trio.state_dir(), "failover-", (&[], &["open:in"]));
+                    let all = walk::places(
+                        &trio.state_dir(),
+                        "failover-",
+                        (&[], &["bring:after", "open:in"]),
+                    );
                     places = Some(all.into_iter());
                 }
                 Some(places) => {
@@ -184,6 +195,7 @@ fn a_killed_failover_is_undone_or_carried_through() {
                 }
             }
             trio.assert_source(to, &[]);
+            assert!(trio.has(to, unsent));
             trio.revive(from);
             trio.tool.run(&["rejoin", from]).ok();
             trio.assert_source(to, &[from]);
@@ -748,7 +760,7 @@ fn tells_what_was_lost_and_keeps_it() {
         }
         trio.kill("a");
         let refused = trio
-            .failover(&["--unfenced", "--max-loss", "2"])
+            .failover(&["--unfenced", "--no-salvage", "--max-loss", "2"])
             .expect_code(4);
         let (_, message) = refused.error();
         assert!(
@@ -765,7 +777,7 @@ fn tells_what_was_lost_and_keeps_it() {
         );
 
         let report = trio
-            .failover(&["--unfenced", "--max-loss", "3"])
+            .failover(&["--unfenced", "--no-salvage", "--max-loss", "3"])
             .ok()
             .json();
         let lost = report["failover"]["lost"].clone();

@@ -716,13 +716,14 @@ fn with_failover(lines: &str) -> String {
 
 #[test]
 fn how_a_pair_fails_over_arrives() {
-    let lines = "prefer = [\"db2\"]\nnever = [\"db1\"]\nfence = [\"/f\", \"x y\"]\nconfirm = \"2s\"\n\
+    let lines = "prefer = [\"db2\"]\nnever = [\"db1\"]\nfence = [\"/f\", \"x y\"]\nsalvage = [\"/s\"]\nconfirm = \"2s\"\n\
                  cooldown = \"1h\"\nmax_loss = 7\ndrain = \"3m\"";
     let config = parse(&with_failover(lines), Path::new("u.toml")).unwrap();
     let expected = FailoverConfig {
         prefer: vec!["db2".to_owned()],
         never: vec!["db1".to_owned()],
         fence: Some(vec!["/f".to_owned(), "x y".to_owned()]),
+        salvage: Some(vec!["/s".to_owned()]),
         confirm: Duration::from_secs(2),
         cooldown: Duration::from_secs(3600),
         max_loss: Some(7),

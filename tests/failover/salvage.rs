@@ -1,0 +1,158 @@
+//! What only a dead source's binary logs have is brought into the new source before it is opened.
+
+use std::path::{Path, PathBuf};
+
+use crate::lab::server::{Flavour, flavours};
+use crate::lab::trio::Trio;
+
+/// A source that is killed with rows that it sent to nobody, spread over two of its logs.
+fn killed_with_unsent(flavour: Flavour) -> Trio {
+    let mut trio = Trio::start(flavour, 2);
+    trio.status();
+    trio.wait_same("a", "b");
+    let stop = flavour.replica_statement("STOP", "IO_THREAD", "");
+    trio.server("b").execute(&stop);
+    for statement in [
+        "INSERT INTO lab.w VALUES (101)",
+        "FLUSH BINARY LOGS",
+        "CREATE TABLE lab.made (id INT PRIMARY KEY, b VARBINARY(100)) ENGINE=InnoDB",
+        "INSERT INTO lab.made VALUES (1, UNHEX('00ff0a27'))",
+        "INSERT INTO lab.w VALUES (102)",
+    ] {
+        trio.server("a").execute(statement);
+    }
+    trio.kill("a");
+    trio
+}
+
+/// The logs of the dead source, oldest first.
+fn logs(trio: &Trio) -> Vec<PathBuf> {
+    let mut logs: Vec<PathBuf> = std::fs::read_dir(&trio.server("a").data_dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end != "index"))
+        .filter(|path| file_name(path).contains("binlog.0"))
+        .collect();
+    logs.sort();
+    logs
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+/// What is left in the state directory's room for work.
+fn left(trio: &Trio) -> Vec<String> {
+    match std::fs::read_dir(trio.state_dir().join("work")) {
+        Ok(entries) => entries
+            .map(|entry| file_name(&entry.unwrap().path()))
+            .collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Given a source that dies with rows that it sent to nobody, when a failover may lose nothing, expect
+/// them on the new source under their own GTIDs: the old one comes back as it is.
+#[test]
+fn brings_in_what_only_the_dead_source_had() {
+    for flavour in flavours() {
+        let mut trio = killed_with_unsent(flavour);
+        let planned = trio.failover(&["--unfenced", "--dry-run"]).ok().stdout;
+        assert!(
+            planned.contains("what only its binary logs in"),
+            "{planned}"
+        );
+        assert!(!trio.has("b", 101));
+        let report = trio
+            .failover(&["--unfenced", "--max-loss", "0"])
+            .ok()
+            .json();
+        let lost = &report["failover"]["lost"];
+        assert_eq!(lost["known"], true, "{report}");
+        assert_eq!(lost["transactions"], 0, "{report}");
+        assert!(lost["export"].is_null(), "{report}");
+        assert!(trio.has("b", 101) && trio.has("b", 102));
+        let made = "SELECT COUNT(*) FROM lab.made WHERE b = UNHEX('00ff0a27')";
+        assert_eq!(trio.server("b").value(made), "1");
+        assert!(left(&trio).is_empty());
+        trio.revive("a");
+        trio.tool.run(&["rejoin", "a"]).ok();
+        trio.assert_source("b", &["a"]);
+    }
+}
+
+/// Given a last transaction that the crash tore off, expect the others, and that it isn't called lost:
+/// its own server would roll it back.
+#[test]
+fn a_torn_end_is_no_transaction() {
+    for flavour in flavours() {
+        let trio = killed_with_unsent(flavour);
+        let last = logs(&trio).pop().unwrap();
+        let file = std::fs::File::options().write(true).open(&last).unwrap();
+        file.set_len(file.metadata().unwrap().len() - 3).unwrap();
+        let report = trio
+            .failover(&["--unfenced", "--max-loss", "0"])
+            .ok()
+            .json();
+        assert_eq!(report["failover"]["lost"]["transactions"], 0, "{report}");
+        assert!(trio.has("b", 101) && !trio.has("b", 102));
+        let made = "SELECT COUNT(*) FROM lab.made";
+        assert_eq!(trio.server("b").value(made), "1");
+    }
+}
+
+/// Given a row on the new source that is in the way, expect it opened all the same, with what wasn't
+/// brought in named, counted and kept.
+#[test]
+fn what_cannot_be_brought_in_is_kept_and_told() {
+    for flavour in flavours() {
+        let trio = killed_with_unsent(flavour);
+        let replica = trio.server("b");
+        if !flavour.is_mariadb() {
+            replica.execute("SET GLOBAL super_read_only = OFF");
+        }
+        replica.execute_unlogged(&["INSERT INTO lab.w VALUES (102)".to_owned()]);
+        let report = trio.failover(&["--unfenced"]).expect_code(5).json();
+        let told = report["failover"]["warnings"][0].as_str().unwrap();
+        assert!(told.contains("aren't all in"), "{report}");
+        assert_eq!(report["failover"]["lost"]["transactions"], 1, "{report}");
+        let export = report["failover"]["lost"]["export"].as_str().unwrap();
+        assert!(Path::new(export).is_file(), "{report}");
+        trio.assert_source("b", &[]);
+        assert!(trio.has("b", 101));
+    }
+}
+
+/// Given logs that this host can't read, when a program brings them, expect the same; one that fails
+/// is told, and doesn't keep the failover from going on; one that isn't there is refused beforehand.
+#[test]
+fn a_program_brings_the_logs_of_another_host() {
+    for (turn, flavour) in flavours().into_iter().enumerate() {
+        let mut trio = killed_with_unsent(flavour);
+        let elsewhere = trio.tool.base.join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        for log in logs(&trio) {
+            std::fs::rename(&log, elsewhere.join(file_name(&log))).unwrap();
+        }
+        trio.more = "[pair.lab.failover]\nsalvage = [\"/nowhere/fetch\"]".to_owned();
+        trio.configure();
+        let run = trio.failover(&["--unfenced"]).expect_code(4);
+        assert!(run.error().1.contains("/nowhere/fetch"), "{run:?}");
+        let works = turn == 0;
+        let what = match works {
+            true => r#"cp "$0"/*.0* "$UNDERSTUDY_DIRECTORY"; test $UNDERSTUDY_SERVER = a"#,
+            false => "echo no route >&2; exit 1",
+        };
+        trio.more = format!(
+            "[pair.lab.failover]\nsalvage = [\"/bin/sh\", \"-c\", '{what}', {elsewhere:?}]"
+        );
+        trio.configure();
+        let report = trio.failover(&["--unfenced"]).ok().json();
+        let lost = &report["failover"]["lost"];
+        assert_eq!(lost["known"], works, "{report}");
+        assert_eq!(trio.has("b", 101), works);
+        let reason = lost["reason"].as_str().unwrap_or_default();
+        assert_eq!(reason.contains("no route"), !works, "{report}");
+        assert!(left(&trio).is_empty());
+    }
+}
