@@ -114,9 +114,10 @@ impl Flavour {
     fn mariadb_failover(&self) -> Vec<(&'static str, &'static str)> {
         let parts = match self.version >= (10, 5, 2) {
             // Clients are ended, read_only is set, events keep their definers and stay out of the
-            // binary log.
+            // binary log, and a dead source's rows are brought in.
             true => {
-                "REPLICATION SLAVE ADMIN, CONNECTION ADMIN, READ_ONLY ADMIN, BINLOG ADMIN, SET USER"
+                "REPLICATION SLAVE ADMIN, CONNECTION ADMIN, READ_ONLY ADMIN, BINLOG ADMIN, \
+                 BINLOG REPLAY, SET USER"
             }
             false => "SUPER",
         };
@@ -149,6 +150,8 @@ fn mysql_failover(version: (u16, u16, u16)) -> Vec<(&'static str, &'static str)>
             "*.*",
         ),
         (definers, "*.*"),
+        // A dead source's rows are brought in.
+        ("BINLOG_ADMIN", "*.*"),
     ];
     if version >= (8, 0, 16) {
         // Without it the session of whoever has it can't be ended, nor be the definer of an event.

@@ -263,12 +263,18 @@ fn move_roles(trio: &mut Trio) {
     trio.assert_source("a", &["b", "c"]);
     trio.wait_same("a", "b");
     trio.wait_same("a", "c");
+    for name in ["b", "c"] {
+        let stop = trio.flavour.replica_statement("STOP", "IO_THREAD", "");
+        trio.server(name).execute(&stop);
+    }
+    trio.server("a").execute("INSERT INTO lab.w VALUES (9000)");
     trio.kill("a");
     let report = trio.failover(&["--unfenced"]).ok().json();
     let source = report["failover"]["new_source"]
         .as_str()
         .unwrap()
         .to_owned();
+    assert!(trio.has(&source, 9000), "brought in");
     trio.revive("a");
     trio.tool.run(&["rejoin", "a"]).ok();
     let other = if source == "b" { "c" } else { "b" };
