@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config::{Address, PairConfig};
 use crate::health::observe::{self, Look};
 use crate::health::picture::Picture;
-use crate::health::view::{Limits, PairView};
+use crate::health::view::{Known, Limits, PairView};
 use crate::journal::Party;
 use crate::server::Target;
 use crate::server::channel::ChannelName;
@@ -51,6 +51,11 @@ impl<'a> Scene<'a> {
 
     pub fn condition(&self, server: usize) -> Option<&Condition> {
         self.view.servers[server].condition()
+    }
+
+    /// What earlier looks have left of a server.
+    pub fn known(&self, name: &str) -> Option<&Known> {
+        self.view.servers[self.index(name)?].known.as_ref()
     }
 
     pub fn index(&self, name: &str) -> Option<usize> {

@@ -24,6 +24,7 @@ use crate::server::Target;
 use crate::server::channel::ChannelName;
 use crate::server::gtid::GtidSet;
 use crate::server::log_files::LogPlace;
+use crate::server::promotion::Event;
 use crate::server::replication::observe_gtid;
 use crate::server::session::Session;
 use crate::snapshot::{Context, SnapshotError, id};
@@ -107,14 +108,9 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
 
 /// For --dry-run: nothing is fetched.
 fn salvage_planned(ctx: &Context, scene: &Scene<'_>, request: &Request, dead: &str) -> Step {
-    let index = scene.index(dead);
-    let known = index.and_then(|index| scene.view.servers[index].known.as_ref());
     let program = scene.pair.failover.salvage.as_ref();
-    let (result, detail) = match (
-        salvage::place(ctx, known, None, ""),
-        program,
-        request.salvage,
-    ) {
+    let place = salvage::place(ctx, scene.known(dead), None, "");
+    let (result, detail) = match (place, program, request.salvage) {
         (Ok(place), _, true) => (
             "would-change",
             format!(
@@ -186,6 +182,7 @@ fn cast(
         .map(|server| scene.party(ctx, server))
         .collect::<Result<Vec<_>, _>>()?;
     let endpoint = scene.reached_at(chosen)?;
+    let events = events_of(scene, dead, &candidate)?;
     let ways = rest::ways(ctx, scene, dead, &candidate)?;
     Ok(Cast {
         ways,
@@ -193,8 +190,28 @@ fn cast(
         old: None,
         others,
         endpoint,
-        events: Vec::new(),
+        events,
     })
+}
+
+/// Those that ran on the dead source when it was seen last, and are there.
+fn events_of(
+    scene: &Scene<'_>,
+    dead: &str,
+    candidate: &Party,
+) -> Result<Vec<Event>, SnapshotError> {
+    let known = scene.known(dead);
+    let ran = known.map(|known| known.events.clone()).unwrap_or_default();
+    if ran.is_empty() {
+        return Ok(ran);
+    }
+    let statement = candidate.flavour.asleep_events_query();
+    let (_, rows) = candidate.session()?.query(statement, STATEMENT_LIMIT)?;
+    let is_there = |event: &Event| {
+        let mut rows = rows.iter();
+        rows.any(|row| (row.at(0), row.at(1)) == (Some(&event.schema), Some(&event.name)))
+    };
+    Ok(ran.into_iter().filter(is_there).collect())
 }
 
 /// Does it; until the candidate is opened, a failure puts everything back.
@@ -398,11 +415,9 @@ fn find_logs(
     target: &Target,
     operation: &str,
 ) -> Result<LogPlace, String> {
-    let index = scene.index(dead);
-    let known = index.and_then(|index| scene.view.servers[index].known.as_ref());
     let program = scene.pair.failover.salvage.as_deref();
     let program = program.map(|argv| (argv, scene.pair.name.as_str(), target));
-    salvage::place(ctx, known, program, operation)
+    salvage::place(ctx, scene.known(dead), program, operation)
 }
 
 /// From here on it is carried through.

@@ -3,7 +3,6 @@
 //! Kept where the state directory can be written to; without it identity changes and growth go
 //! unseen, and nothing else does.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -11,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::view::{Known, Sample};
 use crate::journal::StateDir;
 use crate::server::Identity;
+use crate::server::condition::Condition;
 use crate::sys::files;
 
 /// At most one sample in this time.
@@ -31,26 +31,28 @@ pub fn note(
     state: &StateDir,
     server: &str,
     before: Option<&Known>,
-    identity: &Identity,
-    binary_logs: Option<PathBuf>,
+    condition: &Condition,
     sample: Option<Sample>,
     now: Timestamp,
 ) {
     let mut known = match before {
         Some(known) => known.clone(),
         None => Known {
-            identity: identity.clone(),
+            identity: condition.identity.clone(),
             first_seen: now,
             binary_logs: None,
+            events: Vec::new(),
             disk: Vec::new(),
         },
     };
     let sample = sample.filter(|sample| is_due(&known.disk, sample));
-    let has_moved = known.binary_logs != binary_logs;
-    if before.is_some() && sample.is_none() && !has_moved {
+    let binary_logs = condition.binary_log_directory();
+    let is_other = (&known.binary_logs, &known.events) != (&binary_logs, &condition.events);
+    if before.is_some() && sample.is_none() && !is_other {
         return;
     }
     known.binary_logs = binary_logs;
+    known.events.clone_from(&condition.events);
     known.disk.extend(sample);
     forget_old(&mut known.disk, now);
     write(state, server, &known);
@@ -63,6 +65,7 @@ pub fn accept(state: &StateDir, server: &str, identity: &Identity, now: Timestam
         identity: identity.clone(),
         first_seen: before.as_ref().map_or(now, |known| known.first_seen),
         binary_logs: None,
+        events: Vec::new(),
         disk: Vec::new(),
     };
     write(state, server, &known)

@@ -221,8 +221,7 @@ fn view(
             &ctx.state,
             &config.name,
             before.as_ref(),
-            &condition.identity,
-            condition.binary_log_directory(),
+            condition,
             sample,
             now,
         );

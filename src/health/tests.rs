@@ -48,6 +48,7 @@ fn condition(version: &str, id: u32, gtid: &str, channels: Vec<Channel>) -> Cond
         variables.insert("super_read_only".to_owned(), variables["read_only"].clone());
     }
     Condition {
+        events: Vec::new(),
         identity: Identity {
             server_uuid: (!mariadb).then(|| uuid(id)),
             server_id: id,

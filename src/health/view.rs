@@ -14,6 +14,7 @@ use crate::journal::receipt::Receipts;
 use crate::server::Identity;
 use crate::server::condition::Condition;
 use crate::server::gtid::GtidSet;
+use crate::server::promotion::Event;
 use crate::sys::Fact;
 use crate::volume::Filling;
 
@@ -123,6 +124,9 @@ pub struct Known {
     /// Where its binary logs lie.
     #[serde(default)]
     pub binary_logs: Option<PathBuf>,
+    /// Those that ran on it, when it was seen last.
+    #[serde(default)]
+    pub events: Vec<Event>,
     /// Oldest first.
     #[serde(default)]
     pub disk: Vec<Sample>,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::flavour::{Family, Flavour};
 use super::gtid::GtidSet;
 use super::identity::Identity;
+use super::promotion::Event;
 use super::replication::{self, Channel};
 use super::row::Row;
 use super::session::{Session, SessionError};
@@ -34,6 +35,8 @@ pub struct Condition {
     pub applied: Option<AppliedTimes>,
     /// The workers of its applier can leave gaps when they are stopped.
     pub can_leave_gaps: bool,
+    /// The enabled ones of a server that follows nobody; empty where they can't be seen.
+    pub events: Vec<Event>,
     /// Semi-synchronous replication, as its source.
     pub semi_sync: Option<SemiSync>,
     /// The server's clock, µs since 1970.
@@ -279,6 +282,14 @@ pub fn observe(session: Session, limit: Duration) -> Result<(Session, Condition)
         true => replication::observe_can_leave_gaps(session)?,
         false => (session, false),
     };
+    let (session, events) = match is_replica {
+        true => (session, Vec::new()),
+        false => {
+            let (session, rows) = session.attempt(flavour.events_query(), limit)?;
+            let rows = rows.unwrap_or_default();
+            (session, rows.iter().filter_map(Event::of).collect())
+        }
+    };
     let executed = executed(&flavour, &variables, is_replica);
     let written = match flavour.family {
         Family::Mysql => Fact::Known(None),
@@ -295,6 +306,7 @@ pub fn observe(session: Session, limit: Duration) -> Result<(Session, Condition)
         beats,
         applied,
         can_leave_gaps,
+        events,
         semi_sync,
         clock_us,
         at,

@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::channel::ChannelName;
 use super::flavour::{Flavour, quote_name, quote_text};
 use super::row::Row;
 
 /// An event, with all of the session that ALTER EVENT would otherwise take over.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     pub schema: String,
     pub name: String,
@@ -55,6 +57,13 @@ impl Flavour {
     pub fn events_query(&self) -> &'static str {
         "SELECT EVENT_SCHEMA, EVENT_NAME, DEFINER, SQL_MODE, TIME_ZONE, CHARACTER_SET_CLIENT, \
          COLLATION_CONNECTION FROM information_schema.EVENTS WHERE STATUS = 'ENABLED' ORDER BY 1, 2"
+    }
+
+    /// Schema and name of each event that runs on this server's source, or did: a replica doesn't tell
+    /// apart which of them are disabled there.
+    pub fn asleep_events_query(&self) -> &'static str {
+        "SELECT EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS \
+         WHERE STATUS IN ('SLAVESIDE_DISABLED', 'REPLICA_SIDE_DISABLED') ORDER BY 1, 2"
     }
 
     /// One connection's statements that make an event one that its server keeps but doesn't run.

@@ -295,34 +295,40 @@ fn takes_the_fence_away_when_it_cannot_be_had() {
     }
 }
 
-/// Given enabled events on the source, when roles move there and back, expect that they are enabled
-/// on the source alone, each time.
+/// Given enabled events on the source, when roles move there and back, and when it dies, expect that
+/// they are enabled on the source alone, each time; and that a disabled one stays so.
 #[test]
 fn events_run_on_the_source_alone() {
     for flavour in flavours() {
-        let trio = Trio::start(flavour, 2);
+        let mut trio = Trio::start(flavour, 2);
         trio.server("a").execute(
             "CREATE EVENT lab.tick ON SCHEDULE EVERY 1 HOUR DO INSERT IGNORE INTO lab.w VALUES (1)",
         );
         trio.server("a").execute(
             "CREATE EVENT lab.off ON SCHEDULE EVERY 1 HOUR DISABLE DO INSERT INTO lab.w VALUES (2)",
         );
-        let state = |name: &str| {
+        let state = |trio: &Trio, name: &str| {
             trio.server(name).value(
                 "SELECT GROUP_CONCAT(CONCAT(EVENT_NAME, ' ', STATUS, ' ', DEFINER, ' ', SQL_MODE) \
                  ORDER BY 1) FROM information_schema.EVENTS WHERE EVENT_NAME = 'tick'",
             )
         };
-        let before = state("a");
+        let before = state(&trio, "a");
         assert!(before.contains("tick ENABLED"), "{before}");
         for (to, from) in [("b", "a"), ("a", "b")] {
             trio.switchover(to).ok();
             trio.assert_source(to, &[from]);
-            assert_eq!(state(to), before, "on the source");
+            assert_eq!(state(&trio, to), before, "on the source");
             let running = "SELECT COUNT(*) FROM information_schema.EVENTS WHERE STATUS = 'ENABLED'";
             assert_eq!(trio.server(to).value(running), "1", "on the source");
             assert_eq!(trio.server(from).value(running), "0", "on the replica");
         }
+        trio.status();
+        trio.kill("a");
+        trio.failover(&["--unfenced"]).ok();
+        let running = "SELECT COUNT(*) FROM information_schema.EVENTS WHERE STATUS = 'ENABLED'";
+        assert_eq!(state(&trio, "b"), before, "after a failover");
+        assert_eq!(trio.server("b").value(running), "1", "after a failover");
     }
 }
 
