@@ -25,6 +25,7 @@ mod ui;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -36,6 +37,15 @@ use ui::Ui;
 /// Behind a command's own options in its help.
 const GLOBAL: &str = "Global options";
 
+/// With the commit that a package was built from (`scripts/package`).
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let version = env!("CARGO_PKG_VERSION");
+    match option_env!("UNDERSTUDY_COMMIT").filter(|commit| !commit.is_empty()) {
+        Some(commit) => format!("{version} ({commit})"),
+        None => version.to_owned(),
+    }
+});
+
 /// Sets up and watches pairs of MySQL or MariaDB servers; takes snapshots of replicas with the SQL
 /// thread paused, on ZFS, LVM, btrfs or as plain copies, and puts replication back whatever happens
 /// to this command; proves that the snapshots boot, and restores from them.
@@ -44,7 +54,7 @@ const GLOBAL: &str = "Global options";
 /// configuration; 4 refused by a safety rule, nothing was changed; 5 failed, and something needs an
 /// operator; 6 another operation holds this server.
 #[derive(Debug, Parser)]
-#[command(name = "understudy", version, propagate_version = true)]
+#[command(name = "understudy", version = VERSION.as_str(), propagate_version = true)]
 pub struct Cli {
     /// Configuration file [default: $UNDERSTUDY_CONFIG, ./understudy.toml,
     /// /etc/understudy/understudy.toml]
