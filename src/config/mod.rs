@@ -15,6 +15,7 @@ pub mod option_file;
 mod parse;
 mod reroute;
 mod reroute_table;
+mod reroute_values;
 pub mod secret;
 mod server_table;
 mod snapshot_table;

@@ -98,7 +98,7 @@ fn lock(
             Err(error) => return Err(error.into()),
         };
         let ended = !is_dead && end_pause(ctx, target)?;
-        if Instant::now() >= until || !ended && !is_snapshot(&busy) {
+        if Instant::now() >= until || !ended && !ends_soon(ctx, name)? {
             return Err(busy.into());
         }
         sleep(LOOK_EVERY);
@@ -130,9 +130,10 @@ fn supersede(ctx: &Context, dead: &str, what: &str) -> Result<(), SnapshotError>
     Ok(())
 }
 
-/// Only a snapshot ends by itself, or by its pause.
-fn is_snapshot(busy: &StateError) -> bool {
-    matches!(busy, StateError::Busy { holder, .. } if holder.starts_with("snapshot create"))
+/// Only a snapshot ends by itself, or by its pause; and what has begun nothing yet may be one.
+fn ends_soon(ctx: &Context, server: &str) -> Result<bool, SnapshotError> {
+    let mut unfinished = log::unfinished(&ctx.state, Some(server))?.into_iter();
+    Ok(unfinished.all(|operation| operation.kind == OperationKind::SnapshotCreate))
 }
 
 /// Puts the lease of a pause back, whoever's it is; its operation finds it broken. True if there was

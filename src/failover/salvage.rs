@@ -21,8 +21,14 @@ use crate::sys::{files, process};
 /// Gigabytes of logs come from another host in it, or the failover goes on without them.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(600);
 
-/// The cure where it isn't there.
-pub const WITHOUT: &str = "without it, what the source hadn't sent is told as unknown.";
+/// The configured program may be run.
+pub fn check(argv: Option<&[String]>) -> Result<(), SnapshotError> {
+    let without = "without it, what the source hadn't sent is told as unknown.";
+    let checked = argv.map_or(Ok(()), |argv| program::check("salvage", argv, without));
+    checked.map_err(|refusal| SnapshotError::Refused {
+        refusals: vec![refusal],
+    })
+}
 
 /// Where the dead source's logs are as far as this host can see: its own files, or what the configured
 /// program brings; why there are none.

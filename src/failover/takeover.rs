@@ -10,7 +10,6 @@ use super::fence::{self, Fence};
 use super::hold;
 use super::losses;
 use super::moment::prove;
-use super::program;
 use super::report::{Ended, Kind, Report};
 use super::rest::{self, Cast, step};
 use super::salvage;
@@ -225,12 +224,7 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
         request.unfenced,
         &dead,
     )?;
-    if let Some(argv) = first.pair.failover.salvage.as_deref() {
-        let checked = program::check("salvage", argv, salvage::WITHOUT);
-        checked.map_err(|refusal| SnapshotError::Refused {
-            refusals: vec![refusal],
-        })?;
-    }
+    salvage::check(first.pair.failover.salvage.as_deref())?;
     let _hold = hold::take(ctx, &targets(ctx, first.pair)?, "failover", Some(&dead))?;
     // Again, now that nobody else of ours changes them.
     let scene = Scene::observe(ctx, &request.pair)?;
@@ -262,6 +256,18 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
         // Threads that read again are all that was touched.
         Err(error) => return Err(put_back(operation, error, names[0], false)),
     };
+    finish(ctx, &scene, &dead, &candidates, opened, operation)
+}
+
+/// All that remains once the new source is open.
+fn finish(
+    ctx: &Context,
+    scene: &Scene<'_>,
+    dead: &str,
+    candidates: &assess::Candidates,
+    opened: Opened,
+    mut operation: Operation,
+) -> Result<Report, SnapshotError> {
     let mut carried = rest::Carried::default();
     let before_cleaning = operation.rest().len() - 1;
     rest::carry(&mut operation, before_cleaning, &mut carried);
@@ -274,15 +280,15 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
     let warnings = prove(ctx, &cast);
     // Nobody waits for it any more. Where it fails the receipt stays as it was.
     let candidate = &cast.candidate;
-    let found =
-        losses::look(ctx, &logs, (&dead, &has), candidate, &operation.id).and_then(|lost| {
-            let pair = &scene.pair.name;
-            losses::keep(ctx, pair, &dead, &cast, (&has, &lost), &operation.id)?;
-            Ok(lost)
-        });
-    let lost = found.unwrap_or_else(|error| {
+    let found = losses::look(ctx, &logs, (dead, &has), candidate, &operation.id);
+    let kept = found.and_then(|lost| {
+        let pair = &scene.pair.name;
+        losses::keep(ctx, pair, dead, &cast, (&has, &lost), &operation.id)?;
+        Ok(lost)
+    });
+    let lost = kept.unwrap_or_else(|error| {
         tracing::warn!(%error, "what was lost isn't known");
-        losses::unknown(&dead, &has.to_line())
+        losses::unknown(dead, &has.to_line())
     });
     rest::carry(&mut operation, usize::MAX, &mut carried);
     let excluded = candidates
@@ -310,7 +316,7 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
         ..Report::of(
             Kind::Failover,
             &scene.pair.name,
-            &dead,
+            dead,
             &cast.candidate.name,
             result,
         )

@@ -170,59 +170,30 @@ impl Vip<'_> {
             let ran = self.run(to, program, args, budget.left()?);
             ran.map_err(|error| self.fault(to, &error))
         };
-        let taken = || {
-            Fault::new(
-                format!("another host still answers for {}", self.address),
-                format!(
-                    "Take it off there: `ip addr del {}/{} dev …`.",
-                    self.address, self.prefix
-                ),
-            )
+        let change = |verb| {
+            let words = lines::change(verb, self.address, self.prefix, self.interface);
+            run("ip", words).map(drop)
         };
         let is_new = there == There::No || there == There::Duplicate;
         if self.address.is_ipv4() && probe && is_new {
-            let limit = budget.left()?;
-            match self.run(
-                to,
-                "arping",
-                lines::is_free(self.address, self.interface),
-                limit,
-            ) {
-                Ok(_) => {}
-                // It says nothing then; other failures have their words.
-                Err(ExecError::Failed { status, stderr, .. })
-                    if status.code() == Some(1) && stderr.trim().is_empty() =>
-                {
-                    return Err(taken());
-                }
-                Err(error) => return Err(self.fault(to, &error)),
-            }
+            self.see_free(to, budget.left()?)?;
         }
         if self.address.is_ipv6() {
             run("sysctl", lines::notify(self.interface))?;
         }
         if there == There::Duplicate {
-            run(
-                "ip",
-                lines::change("del", self.address, self.prefix, self.interface),
-            )?;
+            change("del")?;
         }
         if is_new {
-            run(
-                "ip",
-                lines::change("add", self.address, self.prefix, self.interface),
-            )?;
+            change("add")?;
         }
         loop {
             match self.look(to, budget.left()?)?.1 {
                 There::Yes => break,
                 There::Duplicate => {
                     // Left there it would come up with the next change of the link.
-                    run(
-                        "ip",
-                        lines::change("del", self.address, self.prefix, self.interface),
-                    )?;
-                    return Err(taken());
+                    change("del")?;
+                    return Err(self.taken());
                 }
                 There::Tentative | There::No => sleep(LOOK_EVERY),
             }
@@ -247,6 +218,31 @@ impl Vip<'_> {
             announced.into_iter().try_for_each(|one| one.map(drop))?;
         }
         Ok(is_new)
+    }
+
+    /// No other host of the network answers for it.
+    fn see_free(&self, to: &str, limit: Duration) -> Result<(), Fault> {
+        let words = lines::is_free(self.address, self.interface);
+        match self.run(to, "arping", words, limit) {
+            Ok(_) => Ok(()),
+            // It says nothing then; other failures have their words.
+            Err(ExecError::Failed { status, stderr, .. })
+                if status.code() == Some(1) && stderr.trim().is_empty() =>
+            {
+                Err(self.taken())
+            }
+            Err(error) => Err(self.fault(to, &error)),
+        }
+    }
+
+    fn taken(&self) -> Fault {
+        Fault::new(
+            format!("another host still answers for {}", self.address),
+            format!(
+                "Take it off there: `ip addr del {}/{} dev …`.",
+                self.address, self.prefix
+            ),
+        )
     }
 
     fn look(&self, server: &str, limit: Duration) -> Result<(bool, There), Fault> {
