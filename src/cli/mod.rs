@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextValue, ErrorKind};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::journal::watchdog;
@@ -124,13 +124,14 @@ enum Command {
 
 /// Runs the command line and returns its exit code.
 pub fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some(watchdog::COMMAND) {
+    let first = std::env::args_os().nth(1);
+    if first.is_some_and(|word| word == watchdog::COMMAND) {
         watchdog::run();
         return ExitCode::SUCCESS;
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(escaped(error)),
     };
     session::start_logging(&cli);
     let ui = Ui::new(&cli);
@@ -169,8 +170,39 @@ fn run(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
     }
 }
 
+/// With control characters of the command line's own words escaped: clap repeats what it refuses.
+fn escaped(mut error: clap::Error) -> clap::Error {
+    let own: Vec<_> = error
+        .context()
+        .filter_map(|(kind, value)| {
+            let value = match value {
+                ContextValue::String(text) => ContextValue::String(ui::shown(text)),
+                ContextValue::Strings(texts) => {
+                    ContextValue::Strings(texts.iter().map(|text| ui::shown(text)).collect())
+                }
+                // Usage and styled advice are clap's own, or made of what stands here.
+                _ => return None,
+            };
+            Some((kind, value))
+        })
+        .collect();
+    for (kind, value) in own {
+        error.insert(kind, value);
+    }
+    error
+}
+
+/// As clap prints it; plain where a word of the command line could colour it. What is repeated by a
+/// parser's own error is in no context of clap's.
+fn print_usage(error: &clap::Error, words: &[String]) {
+    match words.iter().any(|word| word.contains(char::is_control)) {
+        true => ui::print_error(&ui::shown_lines(&error.render().to_string())),
+        false => drop(error.print()),
+    }
+}
+
 /// What clap has to say: help and version are no errors; the rest is exit 2, as JSON where asked.
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(error: clap::Error) -> ExitCode {
     if matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
@@ -178,7 +210,9 @@ fn usage(error: &clap::Error) -> ExitCode {
         drop(error.print());
         return ExitCode::SUCCESS;
     }
-    let words: Vec<String> = std::env::args().collect();
+    let words: Vec<String> = std::env::args_os()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     let wants_json = words
         .iter()
         .any(|word| word == "--output=json" || word == "-ojson")
@@ -195,7 +229,7 @@ fn usage(error: &clap::Error) -> ExitCode {
             .hint("See `understudy --help`.");
         ui::print_json(&failure.json());
     } else {
-        drop(error.print());
+        print_usage(&error, &words);
     }
     ExitCode::from(Kind::Usage.code())
 }
@@ -217,12 +251,38 @@ fn is_for_check(words: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
-    use super::Cli;
+    use super::{Cli, escaped, ui};
 
     #[test]
     fn command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+    /// Whatever refuses it: a parser of ours, one of a library, clap itself.
+    #[test]
+    fn a_refused_word_is_never_repeated_raw() {
+        const HOSTILE: &str = "x\u{1b}]0;t\u{7}\u{1b}[2J\r\ny\u{9b}";
+        let create = ["snapshot", "create", "db2"];
+        for args in [
+            [&create[..], &["--label", HOSTILE]].concat(),
+            [&create[..], &["--tag", HOSTILE]].concat(),
+            [&create[..], &["--hold", HOSTILE]].concat(),
+            vec!["setup", "lab", "--provision", HOSTILE],
+            vec!["pause", "db2", "--for", HOSTILE],
+            vec!["pause", "db2", "--for", "1\u{1b}[2J"],
+            vec!["check", "--rule", HOSTILE],
+            vec!["heartbeat", "lab", "--interval", HOSTILE],
+            vec!["status", "--output", HOSTILE],
+            vec![HOSTILE],
+            vec!["status", "--\u{1b}[2J"],
+        ] {
+            let words = [&["understudy"], &args[..]].concat();
+            let error = Cli::try_parse_from(&words).expect_err("it is refused");
+            let text = ui::shown_lines(&escaped(error).render().to_string());
+            let raw = |c: char| c.is_control() && c != '\n';
+            assert!(!text.contains(raw), "{args:?}: {text:?}");
+            assert!(!text.contains("\ny"), "{args:?}: {text:?}");
+        }
     }
 }

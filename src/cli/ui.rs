@@ -45,9 +45,13 @@ impl Ui {
             print_json(&failure.json());
         }
         let mut err = std::io::stderr().lock();
-        drop(writeln!(err, "understudy: {}", failure.message));
+        drop(writeln!(
+            err,
+            "understudy: {}",
+            shown_lines(&failure.message)
+        ));
         for hint in &failure.hints {
-            drop(writeln!(err, "  hint: {hint}"));
+            drop(writeln!(err, "  hint: {}", shown_lines(hint)));
         }
     }
 
@@ -256,6 +260,17 @@ pub fn shown(text: &str) -> String {
             false => vec![c],
         })
         .collect()
+}
+
+/// As [`shown`], of a text that has lines.
+pub fn shown_lines(text: &str) -> String {
+    text.split('\n').map(shown).collect::<Vec<_>>().join("\n")
+}
+
+/// On stderr, as it is.
+pub fn print_error(text: &str) {
+    let mut err = std::io::stderr().lock();
+    drop(err.write_all(text.as_bytes()));
 }
 
 #[cfg(test)]
