@@ -11,6 +11,7 @@ pub mod plan;
 pub mod provision;
 pub mod request;
 pub mod setup;
+pub mod stumbles;
 pub mod warning;
 mod work;
 

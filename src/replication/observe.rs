@@ -6,12 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::error::SetupError;
-use super::plan::{Endpoint, Side, Stumbles};
+use super::plan::{Endpoint, Side};
 use crate::config::{Address, ServerConfig};
-use crate::server::flavour::quote_name;
 use crate::server::pair::{Account, NO_SUCH_GRANT, OWN_SCHEMA, Schema, global_privileges};
-use crate::server::row::Row;
-use crate::server::session::{READ_LIMIT, ServerError, Session, SessionError, Target};
+use crate::server::session::{READ_LIMIT, Session, SessionError, Target};
 use crate::server::{Identity, replication};
 use crate::snapshot::Context;
 use crate::sys::fact::Fact;
@@ -19,7 +17,7 @@ use crate::sys::{files, process};
 use crate::volume::kept;
 
 /// Enough for information_schema of a server with very many tables.
-const CATALOGUE_LIMIT: Duration = Duration::from_secs(300);
+pub(super) const CATALOGUE_LIMIT: Duration = Duration::from_secs(300);
 
 const VARIABLES: [&str; 27] = [
     "binlog_format",
@@ -143,77 +141,6 @@ pub fn side(ctx: &Context, config: &ServerConfig) -> Result<Side, SetupError> {
         settings,
         identity,
     })
-}
-
-/// Events at whose text the dump programs never end.
-const ENDLESS_EVENTS: &str = "SELECT EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS \
-     WHERE CONCAT(EVENT_SCHEMA, '\\n', EVENT_NAME, '\\n', EVENT_DEFINITION, '\\n', EVENT_COMMENT) \
-     LIKE '%;;%' ORDER BY 1, 2";
-
-/// What a dump of this server would stumble over.
-pub fn stumbles(
-    session: Session,
-    non_transactional: &[(String, String)],
-) -> Result<(Session, Stumbles), SessionError> {
-    let flavour = session.flavour().clone();
-    let named = |row: &Row| Some(format!("{}.{}", row.at(0)?, row.at(1)?));
-    let (session, rows) = session.query(&flavour.broken_tables_query(), CATALOGUE_LIMIT)?;
-    let mut tables: Vec<(String, String)> = rows
-        .iter()
-        .filter_map(|row| Some((named(row)?, row.at(2)?.to_owned())))
-        .collect();
-    let (session, rows) = session.query(&flavour.lost_definers_query(), CATALOGUE_LIMIT)?;
-    let definers = rows
-        .iter()
-        .filter_map(|row| {
-            let what = format!("{} {}.{}", row.at(0)?, row.at(1)?, row.at(2)?);
-            Some((what, row.at(3)?.to_owned()))
-        })
-        .collect();
-    let (session, rows) = session.query(ENDLESS_EVENTS, CATALOGUE_LIMIT)?;
-    let events = rows.iter().filter_map(named).collect();
-    let (mut session, rows) = session.query(&flavour.views_query(), CATALOGUE_LIMIT)?;
-    // A crashed one keeps its engine's name in the catalogue; reading it tells.
-    for (schema, name) in non_transactional {
-        let ask = format!(
-            "SELECT 1 FROM {}.{} LIMIT 1",
-            quote_name(schema),
-            quote_name(name)
-        );
-        let (back, answer) = session.attempt(&ask, CATALOGUE_LIMIT)?;
-        session = back;
-        if let Err(error) = answer {
-            tables.push((format!("{schema}.{name}"), error.to_string()));
-        }
-    }
-    let mut views = Vec::new();
-    for row in &rows {
-        let (Some(schema), Some(name)) = (row.at(0), row.at(1)) else {
-            continue;
-        };
-        // What the dump programs ask first of a view.
-        let ask = format!(
-            "SHOW FIELDS FROM {}.{}",
-            quote_name(schema),
-            quote_name(name)
-        );
-        let (back, answer) = session.attempt(&ask, CATALOGUE_LIMIT)?;
-        session = back;
-        if let Err(error) = answer
-            && error.code == ServerError::INVALID_VIEW
-        {
-            views.push(((schema.to_owned(), name.to_owned()), error.to_string()));
-        }
-    }
-    Ok((
-        session,
-        Stumbles {
-            views,
-            tables,
-            definers,
-            events,
-        },
-    ))
 }
 
 fn variables(session: Session) -> Result<(Session, BTreeMap<String, String>), SessionError> {

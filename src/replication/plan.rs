@@ -8,7 +8,7 @@ mod provision;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use dumpable::Stumbles;
+pub use dumpable::{Obstacle, Stumbles, Written, is_misread};
 
 use super::warning::Warning;
 use crate::config::TlsMode;

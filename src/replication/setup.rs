@@ -15,6 +15,7 @@ use super::observe;
 use super::plan::{self, Linked, Provision, Side};
 use super::provision;
 use super::request::{Prepared, Request};
+use super::stumbles;
 use super::warning::Warning;
 use super::work::Work;
 use crate::config::{PairConfig, ServerConfig, TlsMode};
@@ -107,7 +108,9 @@ pub fn look(
     let mut left_out = Vec::new();
     let session = match plan.provision {
         Provision::Dump => {
-            let (session, found) = observe::stumbles(session, &source_side.non_transactional)?;
+            let other = Session::connect_to(&ctx.target(&replica)?, &replica_side.identity)?;
+            let (session, found) =
+                stumbles::observe(session, other, &source_side.non_transactional)?;
             plan::judge_dump(&mut plan, &source_side, &found, &request.wish)
                 .map_err(|refusals| SetupError::Refused { refusals })?;
             left_out.extend(found.views.into_iter().map(|(view, _)| view));

@@ -6,6 +6,7 @@
 pub mod channel;
 pub mod client;
 pub mod condition;
+pub mod dumpable;
 pub mod durability;
 pub mod engine_files;
 pub mod facts;

@@ -151,11 +151,13 @@ impl Flavour {
     /// name, tables and bytes of each schema that isn't the server's own.
     pub fn schemas_query(&self) -> String {
         format!(
-            "SELECT s.SCHEMA_NAME, COUNT(t.TABLE_NAME), \
+            "SELECT MIN(s.SCHEMA_NAME), COUNT(t.TABLE_NAME), \
              COALESCE(SUM(COALESCE(t.DATA_LENGTH, 0) + COALESCE(t.INDEX_LENGTH, 0)), 0) \
              FROM information_schema.SCHEMATA s LEFT JOIN information_schema.TABLES t \
              ON t.TABLE_SCHEMA = s.SCHEMA_NAME \
-             WHERE LOWER(s.SCHEMA_NAME) NOT IN ({}) GROUP BY s.SCHEMA_NAME ORDER BY 1",
+             AND CAST(t.TABLE_SCHEMA AS BINARY) = CAST(s.SCHEMA_NAME AS BINARY) \
+             WHERE LOWER(s.SCHEMA_NAME) NOT IN ({}) \
+             GROUP BY CAST(s.SCHEMA_NAME AS BINARY) ORDER BY 1",
             system_schemas()
         )
     }
@@ -615,7 +617,7 @@ pub fn is_undone_already(code: u16) -> bool {
 }
 
 /// As a list of SQL literals.
-fn system_schemas() -> String {
+pub(super) fn system_schemas() -> String {
     let names: Vec<String> = SYSTEM_SCHEMAS.iter().map(|name| quote_text(name)).collect();
     names.join(", ")
 }

@@ -54,6 +54,8 @@ impl ServerError {
     pub const NO_SUCH_THREAD: u16 = 1094;
     /// A view refers to what isn't there.
     pub const INVALID_VIEW: u16 = 1356;
+    /// ER_PARSE_ERROR.
+    pub const SYNTAX: u16 = 1064;
     /// A privilege is missing.
     pub const ACCESS_DENIED: u16 = 1227;
     /// MySQL: an account or role that a statement names isn't there.

@@ -52,10 +52,40 @@ pub enum Told<'a> {
     Moved(u64),
 }
 
+/// What is put in the place of something in the beginning, once.
+#[derive(Debug, Clone, Copy)]
+pub struct Edit {
+    pub find: &'static str,
+    pub put: &'static str,
+}
+
+/// It is looked for in so much of the beginning.
+const EDIT_BYTES: usize = 16 * 1024;
+
+impl Edit {
+    /// What becomes of `beginning`.
+    fn apply(self, beginning: &[u8]) -> Option<Vec<u8>> {
+        let find = self.find.as_bytes();
+        let at = beginning.windows(find.len()).position(|own| own == find)?;
+        let rest = &beginning[at + find.len()..];
+        Some([&beginning[..at], self.put.as_bytes(), rest].concat())
+    }
+}
+
 /// Runs both to their ends. `tell` may end it by returning false. The bytes that passed.
 pub fn flow(
     from: &End<'_>,
     into: &End<'_>,
+    tell: &mut dyn FnMut(Told<'_>) -> bool,
+) -> Result<u64, FlowError> {
+    flow_edited(from, into, None, tell)
+}
+
+/// As [`flow`], with something changed on the way.
+pub fn flow_edited(
+    from: &End<'_>,
+    into: &End<'_>,
+    edit: Option<Edit>,
     tell: &mut dyn FnMut(Told<'_>) -> bool,
 ) -> Result<u64, FlowError> {
     let mut eater = spawn(into, Stdio::piped(), Stdio::null()).map_err(FlowError::Into)?;
@@ -75,7 +105,7 @@ pub fn flow(
     let head = std::sync::Mutex::new(Vec::new());
     let mut head_was_told = false;
     let between = thread::scope(|scope| {
-        let mover = scope.spawn(|| carry(output, input, &moved, &head, &head_is_whole));
+        let mover = scope.spawn(|| carry(output, input, edit, &moved, (&head, &head_is_whole)));
         loop {
             let is_over = mover.is_finished();
             let mut go_on = true;
@@ -132,14 +162,14 @@ fn spawn(end: &End<'_>, stdin: Stdio, stdout: Stdio) -> Result<Child, ExecError>
 fn carry(
     mut output: ChildStdout,
     mut input: ChildStdin,
+    edit: Option<Edit>,
     moved: &AtomicU64,
-    head: &std::sync::Mutex<Vec<u8>>,
-    head_is_whole: &AtomicBool,
+    (head, head_is_whole): (&std::sync::Mutex<Vec<u8>>, &AtomicBool),
 ) -> io::Result<()> {
     // A smaller pipe does as well, if it must.
     let _ = fcntl(&output, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
     let _ = fcntl(&input, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
-    let carried = carry_head(&mut output, &mut input, moved, head);
+    let carried = carry_head(&mut output, &mut input, edit, moved, head);
     head_is_whole.store(true, Ordering::SeqCst);
     if carried? {
         return Ok(());
@@ -161,24 +191,37 @@ fn carry(
 fn carry_head(
     output: &mut ChildStdout,
     input: &mut ChildStdin,
+    mut edit: Option<Edit>,
     moved: &AtomicU64,
     head: &std::sync::Mutex<Vec<u8>>,
 ) -> io::Result<bool> {
     let mut piece = vec![0; 64 * 1024];
+    // Read, and not yet written: only while there is something to look for.
+    let mut held: Vec<u8> = Vec::new();
     loop {
         let length = match output.read(&mut piece) {
-            Ok(0) => return Ok(true),
             Ok(length) => length,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        input.write_all(&piece[..length])?;
-        moved.fetch_add(length as u64, Ordering::Relaxed);
         let Ok(mut head) = head.lock() else {
             return Err(io::Error::other("the beginning is lost"));
         };
         head.extend_from_slice(&piece[..length]);
-        if head.len() >= HEAD_BYTES {
+        held.extend_from_slice(&piece[..length]);
+        let edited = edit.and_then(|edit| edit.apply(&held));
+        if edited.is_some() || held.len() >= EDIT_BYTES || length == 0 {
+            edit = None;
+        }
+        if edit.is_none() {
+            input.write_all(edited.as_ref().unwrap_or(&held))?;
+            moved.fetch_add(held.len() as u64, Ordering::Relaxed);
+            held.clear();
+        }
+        if length == 0 {
+            return Ok(true);
+        }
+        if edit.is_none() && head.len() >= HEAD_BYTES {
             return Ok(false);
         }
     }

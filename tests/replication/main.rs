@@ -7,6 +7,7 @@
 )]
 #[path = "../lab/mod.rs"]
 mod lab;
+mod odd_names;
 
 use std::time::Duration;
 

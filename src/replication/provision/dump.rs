@@ -23,7 +23,7 @@ use crate::server::flavour::quote_name;
 use crate::server::pair::{self, Account, OWN_SCHEMA};
 use crate::server::session::READ_LIMIT;
 use crate::sys::exec::Program;
-use crate::sys::flow::{self, End, FlowError, Told};
+use crate::sys::flow::{self, Edit, End, FlowError, Told};
 use crate::sys::{failpoint, files};
 
 /// The dump program beside the source's server program, the client beside the replica's.
@@ -65,6 +65,7 @@ pub fn bring(
     let schemas = schemas(ready);
     note_undo(work, ready, &schemas)?;
     let had_events = quiet_events(work)?;
+    let packet = widen_packets(work)?;
     let (dump_options, load_options) = write_options(work)?;
     let dump_args = client::pair_dump_args(
         &work.source.flavour,
@@ -92,6 +93,7 @@ pub fn bring(
     let session = session.execute(flavour.without_binary_log(), READ_LIMIT)?;
     let session = park_events(session)?;
     let session = pair::set_applied(session, &position)?;
+    let session = session.execute(&packet_statement(packet), READ_LIMIT)?;
     if had_events {
         session.execute("SET GLOBAL event_scheduler = ON", READ_LIMIT)?;
     }
@@ -148,6 +150,21 @@ fn quiet_events(work: &mut Work<'_>) -> Result<bool, SetupError> {
     Ok(true)
 }
 
+fn packet_statement(bytes: u64) -> String {
+    format!("SET GLOBAL max_allowed_packet = {bytes}")
+}
+
+/// Values that came in whole may be too long for a statement of the dump. What it was before.
+fn widen_packets(work: &mut Work<'_>) -> Result<u64, SetupError> {
+    let statement = "SELECT @@GLOBAL.max_allowed_packet";
+    let (session, value) = observe::compact(work.session(Who::Replica)?, statement)?;
+    let before = value.parse().unwrap_or(client::LOAD_PACKET_BYTES);
+    let undo = vec![packet_statement(before)];
+    work.before(Who::Replica, "set max_allowed_packet back", undo)?;
+    session.execute(&packet_statement(client::LOAD_PACKET_BYTES), READ_LIMIT)?;
+    Ok(before)
+}
+
 /// Passwords stand in files that only we may read, never in arguments.
 fn write_options(work: &Work<'_>) -> Result<(PathBuf, PathBuf), SetupError> {
     let place = work.ctx.state.work(work.id());
@@ -182,7 +199,9 @@ fn run(
         program: load,
         args: load_args,
     };
-    let flowed = flow::flow(&from, &into, &mut |told| match told {
+    let (find, put) = client::DUMP_MODE;
+    let edit = Some(Edit { find, put });
+    let flowed = flow::flow_edited(&from, &into, edit, &mut |told| match told {
         Told::Head(head) => {
             failpoint::hit("setup-flowing");
             let looked = look_at_beginning(work, head, accounts);
