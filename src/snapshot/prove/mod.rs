@@ -5,6 +5,7 @@ pub mod chain;
 pub mod clone_session;
 pub mod essentials;
 pub mod facts;
+mod links;
 pub mod private_server;
 pub mod program;
 pub mod tables;

@@ -12,6 +12,7 @@ use crate::server::{Session, SessionError, Target};
 use crate::snapshot::context::Context;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::prove::boot_log::{self, Flaw};
+use crate::snapshot::prove::links;
 use crate::snapshot::prove::private_server::Failure;
 use crate::sys::files;
 
@@ -66,8 +67,9 @@ impl Table {
 }
 
 /// Every file that InnoDB's dictionary names is there and has something in it: a lost one shows in no
-/// log line until its table is opened. And it lies in one of the `places`: through a link that leads
-/// elsewhere the server would have read, and would write to, files that aren't the snapshot's. The
+/// log line until its table is opened. And it lies in one of the `places`, as every table's file does:
+/// through a link that leads elsewhere the server would have read, and would write to, files that aren't
+/// the snapshot's. The
 /// `places` may be called by a link themselves.
 pub fn check_files(
     session: Session,
@@ -92,6 +94,11 @@ pub fn check_files(
             Some(_) => outside.push(file),
         }
     }
+    let by_links = links::leading_out(data_dir, &places)
+        .map_err(|error| Failure::Other(SnapshotError::from(error)))?;
+    // InnoDB's dictionary names those on its own paths, too.
+    let mut outside: Vec<String> = outside.into_iter().map(str::to_owned).collect();
+    outside.extend(by_links);
     if !outside.is_empty() {
         return Err(Failure::Flaw {
             flaw: Flaw::MissingFile,

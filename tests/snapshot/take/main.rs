@@ -224,6 +224,7 @@ fn never_calls_good_what_lies_behind_a_foreign_link(pair: &mut Pair) {
     assert_ne!(run.code(), 0, "{}", run.stdout);
     sh(&["rm", "-rf", &copy]);
     pair.delete_all();
+    never_calls_good_other_engines_there(pair, &to);
     // Given to the account of the data, it is taken, or refused, but never passed over.
     sh(&["chown", "-R", "0", &to.display().to_string()]);
     let run = pair.tool.run(&["snapshot", "create", &name]);
@@ -240,6 +241,90 @@ fn never_calls_good_what_lies_behind_a_foreign_link(pair: &mut Pair) {
     pair.replica.restart();
     pair.replica
         .execute_unlogged(&["DROP DATABASE moved".to_owned()]);
+    pair.wait_caught_up();
+}
+
+/// Aria and MyISAM have no dictionary that names their files: single ones of them, and a whole database
+/// without InnoDB.
+fn never_calls_good_other_engines_there(pair: &mut Pair, elsewhere: &std::path::Path) {
+    let name = pair.name();
+    let own = pair.replica.data_dir.join("other");
+    pair.replica.execute_unlogged(&[
+        "CREATE DATABASE other".to_owned(),
+        "CREATE TABLE other.m (id INT PRIMARY KEY) ENGINE=MyISAM".to_owned(),
+        "CREATE TABLE other.a (id INT PRIMARY KEY) ENGINE=Aria".to_owned(),
+    ]);
+    // The other database is good meanwhile.
+    let moved = pair.replica.data_dir.join("moved");
+    let link = std::fs::read_link(&moved).unwrap();
+    pair.replica.shut_down();
+    std::fs::remove_file(&moved).unwrap();
+    sh(&[
+        "cp",
+        "-a",
+        &link.display().to_string(),
+        &moved.display().to_string(),
+    ]);
+    sh(&["chown", "-R", "0", &moved.display().to_string()]);
+    let away = |file: &str| {
+        let (from, to) = (own.join(file), elsewhere.join(file));
+        sh(&[
+            "cp",
+            "-a",
+            &from.display().to_string(),
+            &to.display().to_string(),
+        ]);
+        sh(&["chown", "12345", &to.display().to_string()]);
+        std::fs::remove_file(&from).unwrap();
+        std::os::unix::fs::symlink(&to, &from).unwrap();
+    };
+    for file in ["m.MYD", "a.MAI", "whole"] {
+        match file {
+            "whole" => {
+                let to = elsewhere.join(file);
+                sh(&[
+                    "cp",
+                    "-aL",
+                    &own.display().to_string(),
+                    &to.display().to_string(),
+                ]);
+                sh(&["chown", "-R", "12345", &to.display().to_string()]);
+                std::fs::remove_dir_all(&own).unwrap();
+                std::os::unix::fs::symlink(&to, &own).unwrap();
+            }
+            file => away(file),
+        }
+        pair.replica.restart();
+        pair.wait_caught_up();
+        let run = pair.tool.run(&["snapshot", "create", &name, "--verify"]);
+        let failed = run.expect_code(1).json()["snapshot"].clone();
+        let reason = failed["state_reason"].to_string();
+        let led = match file {
+            "whole" => "links lead out of the snapshot to other:".to_owned(),
+            file => format!("other/{file}"),
+        };
+        assert!(reason.contains(&led), "{led}: {reason}");
+        pair.delete_all();
+        pair.replica.shut_down();
+        if let Ok(target) = std::fs::read_link(own.join(file)) {
+            std::fs::remove_file(own.join(file)).unwrap();
+            sh(&[
+                "cp",
+                "-a",
+                &target.display().to_string(),
+                &own.join(file).display().to_string(),
+            ]);
+            sh(&["chown", "0", &own.join(file).display().to_string()]);
+        }
+    }
+    std::fs::remove_file(&own).unwrap();
+    std::fs::remove_dir_all(&moved).unwrap();
+    std::os::unix::fs::symlink(&link, &moved).unwrap();
+    sh(&["rm", "-rf", &elsewhere.join("whole").display().to_string()]);
+    for file in ["m.MYD", "a.MAI"] {
+        std::fs::remove_file(elsewhere.join(file)).unwrap();
+    }
+    pair.replica.restart();
     pair.wait_caught_up();
 }
 
