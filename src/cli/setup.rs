@@ -1,5 +1,6 @@
 //! `setup PAIR`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -62,6 +63,18 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
     catch_up: Duration,
 
+    /// Commits on the source wait until a replica has received them (semi-synchronous replication),
+    /// for a second at most; roles take it along. Off by default
+    #[arg(long)]
+    semi_sync: bool,
+
+    /// Write what the replica needs to come up closed into this option file of its host, which is
+    /// understudy's alone (such as /etc/mysql/mariadb.conf.d/zz-understudy.cnf). For servers that
+    /// can't keep it by themselves (MariaDB, MySQL before 8.0.11); else nothing is written. Changes
+    /// of roles need it
+    #[arg(long, value_name = "PATH")]
+    write_option_file: Option<PathBuf>,
+
     /// Only check, and say what would be done
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -89,6 +102,8 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         },
         account_host: args.account_host.clone(),
         catch_up: args.catch_up,
+        semi_sync: args.semi_sync,
+        option_file: args.write_option_file.clone(),
     };
     let reports = with_context(cli, ui, |ctx| {
         let (pair, names) = setup::replicas(ctx, &request)?;

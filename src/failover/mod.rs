@@ -19,5 +19,6 @@ pub mod report;
 mod rest;
 mod salvage;
 mod scene;
+mod semi_sync;
 pub mod switchover;
 pub mod takeover;

@@ -10,6 +10,7 @@ use super::moment::prove;
 use super::repoint::pair_of;
 use super::rest::{self, Cast, step};
 use super::scene::Scene;
+use super::semi_sync;
 use crate::health::errant;
 use crate::journal::act::{Act, Link, Rest};
 use crate::journal::operation::{Outcome, Step};
@@ -87,6 +88,7 @@ fn decide(ctx: &Context, scene: &Scene<'_>, server: &str) -> Result<Ready, Snaps
         others: Vec::new(),
         endpoint,
         events: Vec::new(),
+        semi_sync: semi_sync::Moving::default(),
         ways: Vec::new(),
     };
     Ok(Ready {
@@ -184,16 +186,23 @@ fn follow(
             fresh: Some(rest::fresh(ctx, pair, source)),
         }),
     };
-    operation.commit(vec![Rest { act, gate: true }])?;
+    let follow = Rest { act, gate: true };
+    let (remains, told) = semi_sync::returning(&ready.party, source, follow);
+    operation.commit(remains)?;
     let mut carried = rest::Carried::default();
     rest::carry(&mut operation, usize::MAX, &mut carried);
-    if let Some(left) = carried.not_repointed.first() {
+    if carried.repointed.is_empty() {
+        let left = carried.not_repointed.iter().map(|left| left.reason.clone());
+        let left: Vec<String> = left.chain(carried.failed).collect();
         return Err(SnapshotError::NeedsOperator {
-            reason: format!("{name} is closed, and doesn't follow yet: {}", left.reason),
+            reason: format!(
+                "{name} is closed, and doesn't follow yet: {}",
+                left.join("; ")
+            ),
             hint: format!("Cure that, then run `understudy recover {name}`."),
         });
     }
-    let warnings = prove(ctx, &ready.cast);
+    let warnings = [prove(ctx, &ready.cast), carried.failed, told].concat();
     let steps = [operation.steps.clone(), carried.steps].concat();
     operation.end("done")?;
     receipt::settle(&ctx.state, name)?;

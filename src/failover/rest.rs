@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::scene::{Endpoint, Scene};
+use super::semi_sync::Moving;
 use crate::config::TlsMode;
 use crate::journal::act::{Act, ActError, FreshLink, Link, Rest};
 use crate::journal::operation::Step;
@@ -28,6 +29,8 @@ pub struct Cast {
     pub endpoint: Endpoint,
     /// Enabled on the old source, as far as it told.
     pub events: Vec<Event>,
+    /// Semi-synchronous replication.
+    pub semi_sync: Moving,
     /// How clients are led there, each looked at beforehand.
     pub ways: Vec<RerouteAct>,
 }
@@ -52,6 +55,7 @@ pub fn of(ctx: &Context, scene: &Scene<'_>, cast: &Cast) -> Vec<Rest> {
         act: statements("open it for writers", candidate.flavour.open()),
         gate: true,
     });
+    rest.extend(cast.semi_sync.to_candidate(candidate));
     let mut part = |act| rest.push(Rest { act, gate: false });
     if !cast.ways.is_empty() {
         part(Act::Reroute {
@@ -82,10 +86,13 @@ pub fn of(ctx: &Context, scene: &Scene<'_>, cast: &Cast) -> Vec<Rest> {
             let closed = closed.iter().map(|one| (*one).to_owned()).collect();
             part(on(old, "keep it closed after a restart", closed));
         }
-        part(follow(ctx, scene, cast, old, true));
+        rest.extend(cast.semi_sync.to_old(old));
+        let act = follow(ctx, scene, cast, old, true);
+        rest.push(Rest { act, gate: false });
     }
     for other in &cast.others {
-        part(follow(ctx, scene, cast, other, false));
+        let act = follow(ctx, scene, cast, other, false);
+        rest.push(Rest { act, gate: false });
     }
     rest
 }
@@ -206,6 +213,7 @@ pub fn carry(operation: &mut Operation, count: usize, carried: &mut Carried) {
             Act::Statements { words, .. } if words.starts_with("wake") => "events",
             Act::Statements { words, .. } if words.starts_with("open") => "open",
             Act::Statements { words, .. } if words.starts_with("keep") => "keep",
+            Act::Statements { words, .. } if words.starts_with("semi-sync") => "semi-sync",
             _ => "unlink",
         };
         let (result, detail) = match &came {

@@ -12,6 +12,7 @@ use super::moment::{
 use super::report::{Ended, Kind, Report};
 use super::rest::{self, Carried, Cast, step};
 use super::scene::{Scene, targets};
+use super::semi_sync;
 use crate::journal::act::Act;
 use crate::journal::operation::{Outcome, Step};
 use crate::journal::{Beginning, InHand, Operation, OperationKind, Party};
@@ -123,7 +124,9 @@ fn decide(
     look_at_account(ctx, scene, &old, &candidate_party)?;
     let events = events(old.session()?)?;
     let ways = rest::ways(ctx, scene, &old.name, &candidate_party)?;
+    let semi_sync = semi_sync::planned(&old, &candidate_party, &others)?;
     let cast = Cast {
+        semi_sync,
         ways,
         candidate: candidate_party,
         old: Some(old.clone()),
@@ -272,6 +275,7 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
     rest::carry(&mut operation, usize::MAX, &mut carried);
     let mut warnings = prove(ctx, &cast);
     warnings.extend(strays(ctx, &request.pair));
+    warnings.extend(cast.semi_sync.told.iter().cloned());
     ended(operation, &scene, &cast, carried, (outage, warnings))
 }
 
@@ -338,6 +342,11 @@ fn until_opened(
     operation: &mut Operation,
     until: Instant,
 ) -> Result<Option<u64>, SnapshotError> {
+    if cast.semi_sync.has_source() {
+        operation.step("semi-sync", |operation| {
+            semi_sync::lift(operation, &mut moment.source, source, &cast.semi_sync)
+        })?;
+    }
     operation.step("table", |operation| marker::ensure_table(operation, source))?;
     operation.step("approach", |_| {
         approach(ctx, cast, source, hold, moment, until)

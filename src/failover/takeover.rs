@@ -14,6 +14,7 @@ use super::report::{Ended, Kind, Report};
 use super::rest::{self, Cast, step};
 use super::salvage;
 use super::scene::{Scene, targets};
+use super::semi_sync;
 use super::switchover::put_back;
 use crate::journal::act::{Act, Rest};
 use crate::journal::operation::{Outcome, Step};
@@ -184,6 +185,7 @@ fn cast(
     let events = events_of(scene, dead, &candidate)?;
     let ways = rest::ways(ctx, scene, dead, &candidate)?;
     Ok(Cast {
+        semi_sync: semi_sync::after_death(&candidate, &others)?,
         ways,
         candidate,
         old: None,
@@ -300,6 +302,7 @@ fn finish(
         .chain(carried.failed)
         .chain(warnings)
         .collect();
+    let warnings = [warnings, cast.semi_sync.told.clone()].concat();
     let is_whole = carried.not_repointed.is_empty() && warnings.is_empty();
     let result = match is_whole {
         true => Ended::Done,

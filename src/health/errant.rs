@@ -9,7 +9,7 @@ use crate::sys::Fact;
 pub fn errant(replica: &Condition, source: &Condition) -> Fact<String> {
     match (&replica.executed, &source.executed) {
         (Fact::Known(GtidSet::Mysql(own)), Fact::Known(GtidSet::Mysql(of_source))) => {
-            Fact::Known(of_mysql(replica, own, of_source))
+            Fact::Known(of_mysql(replica, own, of_source, source))
         }
         (Fact::Known(GtidSet::Mariadb(_)), Fact::Known(GtidSet::Mariadb(_))) => {
             of_mariadb(replica, source)
@@ -19,8 +19,20 @@ pub fn errant(replica: &Condition, source: &Condition) -> Fact<String> {
     }
 }
 
-fn of_mysql(replica: &Condition, own: &MysqlGtidSet, of_source: &MysqlGtidSet) -> String {
-    let more = own.subtract(of_source);
+fn of_mysql(
+    replica: &Condition,
+    own: &MysqlGtidSet,
+    of_source: &MysqlGtidSet,
+    source: &Condition,
+) -> String {
+    let mut more = own.subtract(of_source);
+    // What waits for an acknowledgement is sent to all replicas, and isn't executed at its source yet
+    // (AFTER_SYNC; seen on 9.7): only its own transactions can be that.
+    let waits = source.semi_sync.is_some_and(|own| own.waiting > 0);
+    let its = source.identity.server_uuid.as_deref();
+    if let Some(uuid) = its.and_then(SourceUuid::parse).filter(|_| waits) {
+        more = more.subtract(&more.of_source(uuid));
+    }
     let uuid = replica.identity.server_uuid.as_deref();
     match uuid.and_then(SourceUuid::parse) {
         // What comes through another channel isn't this source's, and is no error.

@@ -15,7 +15,7 @@ use super::view::{Answer, Limits, PairView, ServerView, Snapshots, Unfinished};
 use crate::config::Address;
 use crate::journal::OperationKind;
 use crate::journal::receipt::{Lost, Receipt, Receipts};
-use crate::server::condition::{AppliedTimes, Beat, Condition};
+use crate::server::condition::{AppliedTimes, Beat, Condition, SemiSync};
 use crate::server::replication::{Channel, parse_channels};
 use crate::server::row::Row;
 use crate::server::{Flavour, Identity};
@@ -303,7 +303,20 @@ fn errant_transactions_of_both_flavours() {
     assert_eq!(errant(source(5), replica(3)), known(""));
     let written = format!("{},{}", set(1, 5), set(2, 2));
     let own = condition(MYSQL, 2, &written, following(1, &[]));
-    assert_eq!(errant(source(5), own), known(&set(2, 2)));
+    assert_eq!(errant(source(5), own.clone()), known(&set(2, 2)));
+    // What waits for its acknowledgement on the source is on replicas before.
+    let ahead = format!("{},{}", set(1, 6), set(2, 2));
+    let ahead = condition(MYSQL, 2, &ahead, following(1, &[]));
+    assert_ne!(errant(source(5), ahead.clone()), known(&set(2, 2)));
+    let waits = Condition {
+        semi_sync: Some(SemiSync {
+            is_active: true,
+            clients: 1,
+            waiting: 1,
+        }),
+        ..source(5)
+    };
+    assert_eq!(errant(waits, ahead), known(&set(2, 2)));
 
     let mariadb = |id, gtid: &str, channels| condition(MARIADB, id, gtid, channels);
     let cases = [

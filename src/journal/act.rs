@@ -6,6 +6,7 @@
 mod clients;
 mod clone;
 mod follow;
+pub mod option_file;
 mod salvage;
 mod server;
 mod storage;
@@ -82,6 +83,11 @@ pub enum Act {
     },
     /// Removes a file.
     File { path: PathBuf },
+    /// Puts an option file of ours back: its former text, `None` where it wasn't there.
+    OptionFile {
+        path: PathBuf,
+        before: Option<String>,
+    },
     /// Removes a directory with all in it.
     Tree { path: PathBuf },
     /// Removes a directory, if it is empty.
@@ -324,6 +330,7 @@ impl Act {
             | Self::Clone { on, .. } => Some(&on.server),
             Self::Put { server, .. } => Some(server),
             Self::File { .. }
+            | Self::OptionFile { .. }
             | Self::Tree { .. }
             | Self::EmptyDirectory { .. }
             | Self::MountPoint { .. }
@@ -373,6 +380,7 @@ impl Act {
                 Some(format!("{words} on {}", on.server))
             }
             Self::File { path } => removed(files::remove(path)?, path),
+            Self::OptionFile { path, before } => option_file::put_back(path, before.as_deref())?,
             Self::Tree { path } => removed(files::remove_tree(path)?, path),
             Self::EmptyDirectory { path } => files::remove_empty_dir(path)?
                 .then(|| format!("removed the directory {}", path.display())),
@@ -436,6 +444,7 @@ impl Act {
             Self::File { path } | Self::Tree { path } | Self::EmptyDirectory { path } => {
                 format!("remove {}", path.display())
             }
+            Self::OptionFile { path, .. } => format!("put {} back as it was", path.display()),
             Self::MountPoint { path, .. } => format!("unmount {}", path.display()),
             Self::Volumes { volumes, .. } | Self::Clones { volumes, .. } => {
                 let names: Vec<&str> = volumes.iter().map(|volume| volume.name.as_str()).collect();

@@ -9,7 +9,7 @@ use super::error::SetupError;
 use super::observe::compact;
 use super::plan::Linked;
 use super::request::Prepared;
-use super::warning::Warning;
+use super::setting;
 use super::work::{Who, Work, interrupted};
 use crate::config::Secret;
 use crate::journal::operation::Outcome;
@@ -20,7 +20,7 @@ use crate::server::session::{READ_LIMIT, Session};
 use crate::sys::failpoint;
 
 /// Stopping waits for the transaction in hand.
-const STATEMENT_LIMIT: Duration = Duration::from_secs(120);
+pub(super) const STATEMENT_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long the first connection may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
@@ -36,7 +36,7 @@ const ACCESS_DENIED: u32 = 1045;
 const HOPELESS: [u32; 7] = [ACCESS_DENIED, 1130, 1227, 1236, 1593, 2026, 3159];
 
 /// The channel that setup makes.
-fn channel(ready: &Prepared) -> ChannelName {
+pub(super) fn channel(ready: &Prepared) -> ChannelName {
     match (&ready.plan.linked, ready.plan.erases.is_empty()) {
         (Linked::AsWanted(link), true) => link.name.clone(),
         (Linked::AsWanted(_) | Linked::No | Linked::Otherwise, _) => ChannelName::default(),
@@ -111,13 +111,27 @@ fn renew_password(
     channel: &ChannelName,
     password: &Secret,
 ) -> Result<Session, SetupError> {
-    let (stops, change) = session.flavour().renew_password(channel, password);
+    let flavour = session.flavour().clone();
+    let (session, heartbeat_s) = heartbeat_period(session, channel)?;
+    let (stops, change) = flavour.renew_password(channel, password, heartbeat_s);
     let mut session = session;
     for statement in stops {
         session = session.execute(&statement, STATEMENT_LIMIT)?;
     }
     let shown = "CHANGE … TO … PASSWORD = …";
     Ok(session.execute_secret(&change, shown, STATEMENT_LIMIT)?)
+}
+
+/// Seconds, where the server tells.
+fn heartbeat_period(
+    session: Session,
+    channel: &ChannelName,
+) -> Result<(Session, Option<f64>), SetupError> {
+    let Some(query) = session.flavour().heartbeat_period_query(channel) else {
+        return Ok((session, None));
+    };
+    let (session, value) = session.value(&query, READ_LIMIT)?;
+    Ok((session, value.and_then(|text| text.parse().ok())))
 }
 
 /// Closes the replica for all writers but replication, now and after its restarts.
@@ -169,20 +183,37 @@ pub fn close(work: &mut Work<'_>) -> Result<Outcome, SetupError> {
             }
             done.push("persisted it".to_owned());
         }
-        (false, None) => work.warnings.push(Warning {
-            rule: "boot-read-only",
-            message: format!(
-                "{} can't keep {name} by itself: put these lines into its option file: {}",
-                work.replica.name,
-                flavour.closed_lines().replace('\n', " / ")
-            ),
-        }),
+        (false, None) => {}
     }
     drop(session);
+    let stays = stays_closed || flavour.close_for_good().is_some();
+    for variable in ["read_only", "super_read_only"] {
+        if variable == "read_only" || flavour.has_super_read_only() {
+            setting::note(work, Who::Replica, (variable, "ON"), stays);
+        }
+    }
     let replica = &work.replica.name;
     Ok(match done.is_empty() {
         true => Outcome::AlreadySo(format!("{replica} has {name}")),
         false => Outcome::Changed(format!("{} on {replica}", done.join(", "))),
+    })
+}
+
+/// Replicas notice soon that their source is silent; the source too, once it is one.
+pub fn notice_silence(work: &mut Work<'_>) -> Result<Outcome, SetupError> {
+    let mut done = Vec::new();
+    for who in [Who::Source, Who::Replica] {
+        let (name, seconds) = work.party(who).flavour.net_timeout();
+        let (_, now) = compact(work.session(who)?, &format!("SELECT @@GLOBAL.{name}"))?;
+        // A shorter one was chosen by somebody.
+        let wanted = now.parse().unwrap_or(seconds).min(seconds);
+        if setting::set_if_allowed(work, who, name, &wanted.to_string())? {
+            done.push(format!("{name} = {wanted} on {}", work.party(who).name));
+        }
+    }
+    Ok(match done.is_empty() {
+        true => Outcome::AlreadySo("a silent source is noticed".to_owned()),
+        false => Outcome::Changed(done.join(", ")),
     })
 }
 

@@ -1,5 +1,6 @@
 //! What a set-up was asked for, and what it found out before it changes anything.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::account::Seen;
@@ -19,6 +20,10 @@ pub struct Request {
     pub account_host: Option<String>,
     /// How long the replica may take to catch up.
     pub catch_up: Duration,
+    /// Commits wait until a replica has them.
+    pub semi_sync: bool,
+    /// Where the lines go that the replica needs to come up closed, and isn't able to keep.
+    pub option_file: Option<PathBuf>,
 }
 
 /// A replica that was looked at, with what would be done to it.
@@ -39,4 +44,6 @@ pub struct Prepared {
     /// Views (schema, name) that a dump passes over.
     pub left_out: Vec<(String, String)>,
     pub tools: Tools,
+    pub semi_sync: bool,
+    pub option_file: Option<PathBuf>,
 }

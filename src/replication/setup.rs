@@ -12,9 +12,12 @@ use super::error::SetupError;
 use super::link;
 use super::marker;
 use super::observe;
+use super::option_file;
 use super::plan::{self, Linked, Provision, Side};
 use super::provision;
 use super::request::{Prepared, Request};
+use super::semi_sync;
+use super::setting;
 use super::stumbles;
 use super::warning::Warning;
 use super::work::Work;
@@ -125,7 +128,13 @@ pub fn look(
         session = back;
         source_account = Some((own, seen));
     }
-    let (_, _, marker_seen) = marker::observe(session)?;
+    let (session, _, marker_seen) = marker::observe(session)?;
+    check_wishes(
+        ctx,
+        request,
+        session,
+        (&source_side, &replica, &replica_side),
+    )?;
     let tools = provision::find_tools(
         ctx,
         &plan,
@@ -146,7 +155,31 @@ pub fn look(
         plan,
         left_out,
         tools,
+        semi_sync: request.semi_sync,
+        option_file: request.option_file.clone(),
     })
+}
+
+/// What stands against the rest of what was asked for.
+fn check_wishes(
+    ctx: &Context,
+    request: &Request,
+    source: Session,
+    (source_side, replica, replica_side): (&Side, &ServerConfig, &Side),
+) -> Result<(), SetupError> {
+    let mut refusals = Vec::new();
+    if request.semi_sync {
+        refusals.extend(semi_sync::check(source, source_side)?);
+        let session = Session::connect_to(&ctx.target(replica)?, &replica_side.identity)?;
+        refusals.extend(semi_sync::check(session, replica_side)?);
+    }
+    if let Some(path) = &request.option_file {
+        refusals.extend(option_file::check(path, replica_side));
+    }
+    match refusals.is_empty() {
+        true => Ok(()),
+        false => Err(SetupError::Refused { refusals }),
+    }
 }
 
 fn account_host(
@@ -267,10 +300,29 @@ impl Prepared {
             format!("nobody but replication writes to {replica}"),
         );
         add(
+            "net-timeout",
+            false,
+            "a silent source is noticed soon, on both".to_owned(),
+        );
+        add(
             "start",
             stays.is_some_and(|link| link.runs()),
             format!("replication on {replica}"),
         );
+        if self.semi_sync {
+            add(
+                "semi-sync",
+                false,
+                format!("commits on {source} wait until {replica} has them"),
+            );
+        }
+        if let Some(path) = &self.option_file {
+            add(
+                "option-file",
+                self.replica_side.flavour.keeps_variables(),
+                format!("{replica} comes up closed, by {}", path.display()),
+            );
+        }
         for (name, detail) in [
             ("catch-up", format!("{replica} has what {source} has")),
             (
@@ -337,6 +389,9 @@ pub fn perform(ctx: &Context, request: &Request, seen: &Prepared) -> Result<Repo
 fn steps(work: &mut Work<'_>, ready: &Prepared, request: &Request) -> Result<(), SetupError> {
     let file = account::password_file(&work.ctx.state, &ready.pair);
     let tls = ready.tls();
+    if ready.semi_sync {
+        work.step("plugins", semi_sync::install)?;
+    }
     work.step("account", |work| {
         account::ensure(work, &ready.account, &file, tls)
     })?;
@@ -360,9 +415,19 @@ fn steps(work: &mut Work<'_>, ready: &Prepared, request: &Request) -> Result<(),
     let password = account::read_password(&file)?.unwrap_or_default();
     work.step("link", |work| link::point(work, ready, &password))?;
     work.step("read-only", link::close)?;
+    work.step("net-timeout", link::notice_silence)?;
     work.step("start", |work| link::start(work, ready, &password))?;
     work.step("catch-up", |work| {
         link::catch_up(work, ready, request.catch_up)
     })?;
+    if ready.semi_sync {
+        work.step("semi-sync", |work| semi_sync::switch_on(work, ready))?;
+    }
+    if let Some(path) = &ready.option_file {
+        work.step("option-file", |work| {
+            option_file::write(work, &ready.replica_side, path)
+        })?;
+    }
+    setting::tell(work);
     work.step("verify", marker::verify)
 }

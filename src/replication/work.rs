@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::error::SetupError;
+use super::setting::Setting;
 use super::warning::Warning;
 use crate::journal::act::{self, Act, ActError, Rest};
 use crate::journal::operation::Step;
@@ -26,6 +27,8 @@ pub struct Work<'a> {
     pub warnings: Vec<Warning>,
     /// Links that use the replication account have to be told.
     pub password_is_new: bool,
+    /// What both have to come up with after a restart.
+    pub settings: Vec<Setting>,
     /// Its own data directory meanwhile, where that was exchanged.
     pub aside: Option<PathBuf>,
     operation: Operation,
@@ -46,6 +49,7 @@ impl<'a> Work<'a> {
             replica,
             warnings: Vec::new(),
             password_is_new: false,
+            settings: Vec::new(),
             aside: None,
             operation,
         })

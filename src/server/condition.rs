@@ -71,6 +71,8 @@ pub struct SemiSync {
     /// Commits do wait now; false once it fell back to asynchronous.
     pub is_active: bool,
     pub clients: u64,
+    /// Commits that wait for an acknowledgement now.
+    pub waiting: u64,
 }
 
 impl Condition {
@@ -386,9 +388,11 @@ fn observe_semi_sync(
     };
     let active = value("source_status").or_else(|| value("master_status"));
     let clients = value("source_clients").or_else(|| value("master_clients"));
+    let number = |text: Option<&str>| text.and_then(|n| n.parse().ok()).unwrap_or(0);
     let semi_sync = SemiSync {
         is_active: active.is_some_and(is_on),
-        clients: clients.and_then(|n| n.parse().ok()).unwrap_or(0),
+        clients: number(clients),
+        waiting: number(value("_wait_sessions")),
     };
     Ok((session, Some(semi_sync)))
 }

@@ -95,7 +95,12 @@ impl Flavour {
         let mut privileges = vec![(replica_monitor, "*.*"), ("SELECT", "`understudy`.*")];
         privileges.extend(match purpose {
             Purpose::Monitor | Purpose::SetupReplica => vec![],
-            Purpose::SetupSource => vec![(HANDED_ON, "*.*"), ("ALL", "`understudy`.*")],
+            Purpose::SetupSource => vec![
+                (HANDED_ON, "*.*"),
+                // Silence is noticed; commits wait for replicas.
+                ("REPLICATION SLAVE ADMIN, REPLICATION MASTER ADMIN", "*.*"),
+                ("ALL", "`understudy`.*"),
+            ],
             Purpose::Heartbeat => vec![("CREATE, INSERT, DELETE", "`understudy`.*")],
             Purpose::Snapshot => vec![
                 // information_schema shows only tables that one may read: one that we can't see
@@ -116,8 +121,8 @@ impl Flavour {
             // Clients are ended, read_only is set, events keep their definers and stay out of the
             // binary log, and a dead source's rows are brought in.
             true => {
-                "REPLICATION SLAVE ADMIN, CONNECTION ADMIN, READ_ONLY ADMIN, BINLOG ADMIN, \
-                 BINLOG REPLAY, SET USER"
+                "REPLICATION SLAVE ADMIN, REPLICATION MASTER ADMIN, CONNECTION ADMIN, \
+                 READ_ONLY ADMIN, BINLOG ADMIN, BINLOG REPLAY, SET USER"
             }
             false => "SUPER",
         };
@@ -172,7 +177,13 @@ fn mysql_privileges(
     ];
     privileges.extend(match purpose {
         Purpose::Monitor | Purpose::SetupReplica => vec![],
-        Purpose::SetupSource => vec![(HANDED_ON, "*.*"), ("ALL", "`understudy`.*")],
+        Purpose::SetupSource => vec![
+            (HANDED_ON, "*.*"),
+            // Silence is noticed; commits wait for replicas, by a plugin.
+            ("SYSTEM_VARIABLES_ADMIN", "*.*"),
+            ("INSERT, DELETE", "`mysql`.`plugin`"),
+            ("ALL", "`understudy`.*"),
+        ],
         Purpose::Heartbeat => vec![("CREATE, INSERT, DELETE", "`understudy`.*")],
         Purpose::Snapshot => vec![
             // Tables that a crash would hurt are locked by name.
@@ -193,7 +204,12 @@ fn old_mysql_privileges(purpose: Purpose) -> Vec<(&'static str, &'static str)> {
     let mut privileges = vec![("REPLICATION CLIENT", "*.*"), ("SELECT", "`understudy`.*")];
     privileges.extend(match purpose {
         Purpose::Monitor | Purpose::SetupReplica => vec![],
-        Purpose::SetupSource => vec![(HANDED_ON, "*.*"), ("ALL", "`understudy`.*")],
+        Purpose::SetupSource => vec![
+            (HANDED_ON, "*.*"),
+            ("SUPER", "*.*"),
+            ("INSERT, DELETE", "`mysql`.`plugin`"),
+            ("ALL", "`understudy`.*"),
+        ],
         Purpose::Heartbeat => vec![("CREATE, INSERT, DELETE", "`understudy`.*")],
         Purpose::Snapshot => vec![("PROCESS, RELOAD, SELECT, LOCK TABLES, SUPER", "*.*")],
         Purpose::Failover => [

@@ -25,6 +25,7 @@ pub mod private;
 pub mod promotion;
 pub mod replication;
 pub mod row;
+pub mod semi_sync;
 pub mod session;
 
 pub use flavour::{Family, Flavour};

@@ -24,6 +24,10 @@ pub const SYSTEM_SCHEMAS: [&str; 5] = [
 /// Our own schema, on every server of a pair.
 pub const OWN_SCHEMA: &str = "understudy";
 
+/// How often a source that has nothing to send tells its replicas that it lives: what they heard of it
+/// is so old at most. The servers' default is 30 seconds and more.
+pub const HEARTBEAT_S: u64 = 1;
+
 /// Removing binary logs of terabytes takes its time.
 const RESET_LIMIT: Duration = Duration::from_secs(900);
 
@@ -336,6 +340,7 @@ impl Flavour {
             format!("{word}_USER = {}", quote_text(&wish.user)),
             format!("{word}_PASSWORD = {}", quote_text(wish.password.reveal())),
             format!("{word}_CONNECT_RETRY = 10"),
+            format!("{word}_HEARTBEAT_PERIOD = {HEARTBEAT_S}"),
         ];
         parts.push(match self.family {
             Family::Mariadb => "MASTER_USE_GTID = slave_pos".to_owned(),
@@ -368,19 +373,26 @@ impl Flavour {
 
     /// Tells a link that stays its new password: what stops first, the statement, which carries the
     /// password. MySQL keeps received events while the applier runs; MariaDB wants both threads
-    /// stopped and fetches again.
+    /// stopped and fetches again, and makes the heartbeat the default again where it isn't said (seen
+    /// on 10.11).
     pub fn renew_password(
         &self,
         channel: &ChannelName,
         password: &Secret,
+        heartbeat_s: Option<f64>,
     ) -> (Vec<String>, String) {
         let password = quote_text(password.reveal());
         let name = quote_text(channel.as_str());
         match self.family {
-            Family::Mariadb => (
-                self.stop_channel(channel),
-                format!("CHANGE MASTER {name} TO MASTER_PASSWORD = {password}"),
-            ),
+            Family::Mariadb => {
+                let beats = heartbeat_s
+                    .map(|seconds| format!(", MASTER_HEARTBEAT_PERIOD = {seconds}"))
+                    .unwrap_or_default();
+                (
+                    self.stop_channel(channel),
+                    format!("CHANGE MASTER {name} TO MASTER_PASSWORD = {password}{beats}"),
+                )
+            }
             Family::Mysql => {
                 let (change, word) = match self.version >= (8, 0, 23) {
                     true => ("CHANGE REPLICATION SOURCE TO", "SOURCE"),
@@ -666,14 +678,15 @@ mod tests {
         assert_eq!(
             at("10.11.19-MariaDB x", &wish("", TlsMode::Disabled)),
             "CHANGE MASTER TO MASTER_HOST = 'db1', MASTER_PORT = 3306, MASTER_USER = 'r', \
-             MASTER_PASSWORD = 'p''w', MASTER_CONNECT_RETRY = 10, MASTER_USE_GTID = slave_pos, \
+             MASTER_PASSWORD = 'p''w', MASTER_CONNECT_RETRY = 10, MASTER_HEARTBEAT_PERIOD = 1, \
+             MASTER_USE_GTID = slave_pos, \
              MASTER_SSL = 0"
         );
         assert_eq!(
             at("9.7.1 x", &wish("east", TlsMode::VerifyFull)),
             "CHANGE REPLICATION SOURCE TO SOURCE_HOST = 'db1', SOURCE_PORT = 3306, \
              SOURCE_USER = 'r', SOURCE_PASSWORD = 'p''w', SOURCE_CONNECT_RETRY = 10, \
-             SOURCE_AUTO_POSITION = 1, SOURCE_RETRY_COUNT = 86400, SOURCE_SSL = 1, \
+             SOURCE_HEARTBEAT_PERIOD = 1, SOURCE_AUTO_POSITION = 1, SOURCE_RETRY_COUNT = 86400, SOURCE_SSL = 1, \
              SOURCE_SSL_CA = '/ca.pem', SOURCE_SSL_VERIFY_SERVER_CERT = 1 FOR CHANNEL 'east'"
         );
         let plain = at("8.0.20 x", &wish("", TlsMode::Disabled));

@@ -69,6 +69,31 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
         .map_err(failed("write", path))
 }
 
+/// As `replace`, for a file that everybody may read.
+pub fn publish(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = parent.join(format!(".{name}.{}.new", std::process::id()));
+    remove(&temporary)?;
+    let mut file = create_private(&temporary)?;
+    let written = (|| {
+        file.write_all(content)?;
+        file.set_permissions(Permissions::from_mode(0o644))?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)?;
+        File::open(parent)?.sync_all()
+    })();
+    written
+        .inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+        .map_err(failed("write", path))
+}
+
+/// Whether a symbolic link stands there, wherever it leads.
+pub fn is_link(path: &Path) -> bool {
+    path.symlink_metadata()
+        .is_ok_and(|there| there.is_symlink())
+}
+
 /// Whether `replace_alike` can do its work there.
 pub fn check_replaceable(path: &Path) -> Result<(), FileError> {
     let refuse = |why: &'static str| failed("replace", path)(io::Error::other(why));

@@ -133,6 +133,28 @@ pub fn program_directory(data_dir: &Path) -> Option<PathBuf> {
     Some(program.parent()?.to_owned())
 }
 
+/// The arguments that a process was started with, its program first; none when that can't be seen.
+pub fn arguments_of(pid: u32) -> Vec<String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = bytes.split(|byte| *byte == 0);
+    let mut words: Vec<String> = words
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect();
+    // Each ends with a 0, the last one too.
+    words.pop();
+    words
+}
+
+/// Whether a process sees a file at this absolute path, under its own root.
+pub fn sees_file(pid: u32, path: &Path) -> bool {
+    let inside = path.strip_prefix("/").unwrap_or(path);
+    Path::new("/proc")
+        .join(pid.to_string())
+        .join("root")
+        .join(inside)
+        .is_file()
+}
+
 /// Whether a variable stands in a process's environment; false when that can't be seen.
 pub fn has_environment(pid: u32, name: &str) -> bool {
     let start = format!("{name}=");

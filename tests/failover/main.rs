@@ -8,6 +8,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 mod salvage;
+mod semi_sync;
 mod told;
 
 use lab::program;

@@ -199,7 +199,7 @@ fn doctor_tells_what_would_stop_a_change_of_roles() {
 }
 
 /// What `grants` prints for one of its accounts: each privilege, and on what.
-fn printed(trio: &Trio, account: &str) -> Vec<(String, String)> {
+pub(super) fn printed(trio: &Trio, account: &str) -> Vec<(String, String)> {
     let document = trio.tool.run(&["grants", "a"]).ok().json();
     let accounts = document["grants"]["accounts"].as_array().unwrap().clone();
     let is_it = |entry: &&serde_json::Value| entry["account"] == account;
@@ -216,7 +216,7 @@ fn printed(trio: &Trio, account: &str) -> Vec<(String, String)> {
 }
 
 /// The tool's account on every server has these and nothing else.
-fn grant_only(trio: &Trio, privileges: &[(String, String)]) {
+pub(super) fn grant_only(trio: &Trio, privileges: &[(String, String)]) {
     let mut statements =
         vec!["REVOKE ALL PRIVILEGES, GRANT OPTION FROM 'understudy'@'%'".to_owned()];
     let grants = privileges

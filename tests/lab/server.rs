@@ -275,6 +275,20 @@ impl Server {
         super::trace("waited for a server", since);
     }
 
+    /// From its next start on it reads this option file. Without one (--no-defaults) MySQL forgets what
+    /// of its plugins' variables is persisted (seen on 9.7).
+    pub fn read_options_of(&mut self, main: &Path) {
+        let script = self.place.join("with-options");
+        let text = format!(
+            "#!/bin/sh\nshift\nexec {} --defaults-file={} \"$@\"\n",
+            self.program.display(),
+            main.display()
+        );
+        std::fs::write(&script, text).unwrap();
+        std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+        self.program = script;
+    }
+
     /// Started again with more arguments.
     pub fn restart_with(&mut self, extra: &[String]) {
         self.shut_down();

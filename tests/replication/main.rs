@@ -8,6 +8,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 mod odd_names;
+mod ready;
 
 use std::time::Duration;
 
@@ -68,6 +69,7 @@ fn makes_a_pair_of_two_fresh_servers_by_replication_alone() {
                 "table: changed",
                 "link: changed",
                 "read-only: changed",
+                "net-timeout: changed",
                 "start: changed",
                 "catch-up: verified",
                 "verify: verified",
