@@ -9,6 +9,7 @@ mod drain;
 pub mod evidence;
 mod fence;
 pub mod hold;
+mod lift;
 mod losses;
 mod moment;
 mod program;

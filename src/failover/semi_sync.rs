@@ -1,29 +1,16 @@
 //! Semi-synchronous replication moves with the roles, where the pair had it on: the source's side goes to
-//! the new source, the replica's to the old one. A fence never waits for an acknowledgement that
-//! doesn't come.
+//! the new source, the replica's to the old one.
 
-use std::thread::sleep;
-use std::time::Duration;
-
-use super::moment::with;
+use crate::journal::Party;
 use crate::journal::act::{Act, Rest};
-use crate::journal::operation::Outcome;
-use crate::journal::{Operation, Party};
 use crate::server::semi_sync::{self, Side, Sides, set_now};
-use crate::server::session::{READ_LIMIT, Session, SessionError};
+use crate::server::session::{READ_LIMIT, SessionError};
 use crate::snapshot::SnapshotError;
 use crate::snapshot::error::Refusal;
-
-/// Who waits for an acknowledgement at both ends of this, waits for one that doesn't come.
-const COMES_WITHIN: Duration = Duration::from_millis(300);
-
-/// Between neighbours, looked at anew for a commit of the same connection.
-const LOOK_EVERY: Duration = Duration::from_millis(60);
 
 /// What moves.
 #[derive(Debug, Clone, Default)]
 pub struct Moving {
-    /// The old source's switch, while that waits for its replicas.
     switch: Option<String>,
     /// For the new source, once it is open; for the old one, before it follows.
     candidate: Vec<String>,
@@ -178,8 +165,9 @@ pub fn after_death(candidate: &Party, others: &[Party]) -> Result<Moving, Snapsh
 }
 
 impl Moving {
-    pub fn has_source(&self) -> bool {
-        self.switch.is_some()
+    /// The old source's switch, while that waits for its replicas.
+    pub fn switch(&self) -> Option<&str> {
+        self.switch.as_deref()
     }
 
     /// For the new source, right after its opening.
@@ -202,45 +190,6 @@ fn rest(party: &Party, words: &str, statements: &[String]) -> Option<Rest> {
         },
         gate: false,
     })
-}
-
-/// A commit that waits for an acknowledgement holds the fence up, and everything that writes. Where one
-/// doesn't come, the old source stops waiting: whoever waits is answered, and what they wrote is among
-/// what the candidate has to have before it is opened.
-pub fn lift(
-    operation: &mut Operation,
-    slot: &mut Option<Session>,
-    source: &Party,
-    moving: &Moving,
-) -> Result<Outcome, SnapshotError> {
-    let nobody = Outcome::Verified(format!("commits on {} are acknowledged", source.name));
-    let Some(switch) = &moving.switch else {
-        return Ok(nobody);
-    };
-    let mut stuck = with(slot, semi_sync::waiting)?;
-    let looks = COMES_WITHIN.as_millis() / LOOK_EVERY.as_millis();
-    for _ in 0..looks {
-        if stuck.is_empty() {
-            return Ok(nobody);
-        }
-        sleep(LOOK_EVERY);
-        let now = with(slot, semi_sync::waiting)?;
-        stuck.retain(|id| now.contains(id));
-    }
-    operation.note(Act::Statements {
-        on: source.reach(),
-        words: "wait for acknowledgements again".to_owned(),
-        statements: vec![set_now(switch, "ON")],
-    })?;
-    with(slot, |session| {
-        let off = set_now(switch, "OFF");
-        Ok((session.execute(&off, READ_LIMIT)?, ()))
-    })?;
-    Ok(Outcome::Changed(format!(
-        "{} commits waited on {} for an acknowledgement that didn't come: they go on",
-        stuck.len(),
-        source.name
-    )))
 }
 
 /// A server comes back as a replica of `source`: its part before it follows, and what the source waited

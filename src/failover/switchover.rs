@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::assess::{self, Wish};
 use super::hold::{self, Hold};
+use super::lift;
 use super::moment::{
     FENCE_WAIT, Moment, fence, position, prove, remove_marker, stillness, wait, with, write_marker,
 };
@@ -342,9 +343,9 @@ fn until_opened(
     operation: &mut Operation,
     until: Instant,
 ) -> Result<Option<u64>, SnapshotError> {
-    if cast.semi_sync.has_source() {
+    if cast.semi_sync.switch().is_some() {
         operation.step("semi-sync", |operation| {
-            semi_sync::lift(operation, &mut moment.source, source, &cast.semi_sync)
+            lift::lift(operation, &mut moment.source, source, &cast.semi_sync)
         })?;
     }
     operation.step("table", |operation| marker::ensure_table(operation, source))?;

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use super::error::SetupError;
 use super::plan::Side;
-use super::setting;
 use super::warning::Warning;
-use super::work::{Who, Work};
+use super::work::{Setting, Who, Work};
 use crate::journal::InHand;
 use crate::journal::act::Act;
 use crate::journal::act::option_file::{HEADER, is_ours};
@@ -96,7 +95,7 @@ pub fn write(work: &mut Work<'_>, replica: &Side, path: &Path) -> Result<Outcome
         })?;
         files::publish(path, text.as_bytes())?;
     }
-    let own = |own: &mut setting::Setting| own.stays |= own.who == Who::Replica;
+    let own = |own: &mut Setting| own.stays |= own.who == Who::Replica;
     work.settings.iter_mut().for_each(own);
     if let Some(doubt) = doubt(replica, &lines) {
         work.warnings.push(Warning {

@@ -1,22 +1,16 @@
 //! Global variables that setup sets for good: persisted where the server can, else told as lines of its
 //! option file.
 
+use std::time::Duration;
+
 use super::error::SetupError;
-use super::link::STATEMENT_LIMIT;
 use super::warning::Warning;
-use super::work::{Who, Work};
+use super::work::{Setting, Who, Work};
 use crate::server::semi_sync::set_now;
 use crate::server::session::{READ_LIMIT, Session, SessionError};
 
-/// What a server has to have after its restart as well.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
-    pub who: Who,
-    pub name: String,
-    pub value: String,
-    /// It comes up with it by itself.
-    pub stays: bool,
-}
+/// As a statement of `SET`.
+const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Sets a variable unless it is so; true when something was changed. How it was is noted before.
 pub fn set(work: &mut Work<'_>, who: Who, name: &str, value: &str) -> Result<bool, SetupError> {

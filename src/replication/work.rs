@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use super::error::SetupError;
-use super::setting::Setting;
 use super::warning::Warning;
 use crate::journal::act::{self, Act, ActError, Rest};
 use crate::journal::operation::Step;
@@ -18,6 +17,16 @@ use crate::sys::{clock, files};
 pub enum Who {
     Source,
     Replica,
+}
+
+/// What a server has to have after its restart as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    pub who: Who,
+    pub name: String,
+    pub value: String,
+    /// It comes up with it by itself.
+    pub stays: bool,
 }
 
 pub struct Work<'a> {
