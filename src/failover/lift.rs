@@ -12,10 +12,9 @@ use crate::server::semi_sync::{self, set_now};
 use crate::server::session::{READ_LIMIT, Session};
 use crate::snapshot::SnapshotError;
 
-/// Who waits for an acknowledgement at both ends of this, waits for one that doesn't come.
+/// A statement that waits for an acknowledgement throughout this, waits for one that doesn't come.
 const COMES_WITHIN: Duration = Duration::from_millis(300);
 
-/// Between neighbours, looked at anew for a commit of the same connection.
 const LOOK_EVERY: Duration = Duration::from_millis(60);
 
 /// A commit that waits for an acknowledgement holds the fence up, and everything that writes. Where one

@@ -245,14 +245,16 @@ pub fn clients(session: Session, sides: &Sides) -> Result<(Session, u64), Sessio
     Ok((session, count.unwrap_or(0)))
 }
 
-/// The connections whose commits wait for an acknowledgement now. Others wait behind them in other
-/// states ("waiting for handler commit", "Commit").
-pub fn waiting(session: Session) -> Result<(Session, Vec<u64>), SessionError> {
-    let statement = "SELECT ID FROM information_schema.PROCESSLIST \
+/// The connections whose commits wait for an acknowledgement now, each with its statement: one that is
+/// the same at the next look has waited meanwhile. Others wait behind them in other states ("waiting
+/// for handler commit", "Commit").
+pub fn waiting(session: Session) -> Result<(Session, Vec<String>), SessionError> {
+    let statement = "SELECT CONCAT(ID, ' ', COALESCE(INFO, '')) \
+                     FROM information_schema.PROCESSLIST \
                      WHERE STATE LIKE 'Waiting for semi-sync ACK%'";
     let (session, rows) = session.query(statement, READ_LIMIT)?;
-    let ids = rows.iter().filter_map(|row| row.at(0)?.parse().ok());
-    Ok((session, ids.collect()))
+    let waiting = rows.iter().filter_map(|row| row.at(0).map(str::to_owned));
+    Ok((session, waiting.collect()))
 }
 
 #[cfg(test)]
