@@ -94,6 +94,7 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
     let request = Request {
         pair: args.pair.clone(),
         replica: args.replica.clone(),
+        source: None,
         wish: Wish {
             provision: args.provision.clone(),
             replace: args.replace,

@@ -2,6 +2,7 @@
 //! of the user's fetches them: exported as SQL with its GTIDs, so that the receipt says what it is, and
 //! brought into the new source before that is opened (`journal/act/salvage.rs`).
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,9 @@ use crate::health::Known;
 use crate::journal::Party;
 use crate::server::gtid::GtidSet;
 use crate::server::log_files::{self, LogPlace, Scan};
-use crate::server::{Identity, Target, client};
+use crate::server::{Flavour, Identity, Target, client};
 use crate::snapshot::{Context, SnapshotError};
+use crate::sys::exec::Program;
 use crate::sys::stream::{self, StreamError};
 use crate::sys::{files, process};
 
@@ -112,14 +114,35 @@ pub fn loss(
         Err(why) => return Ok(Err(why)),
     };
     let logs = log_files::needed(&reader, &candidate.flavour, &logs, has);
+    let reading = Reading {
+        args: log_files::reader_args(has, &logs),
+        reader,
+        flavour: candidate.flavour.clone(),
+    };
+    export(ctx, &reading, operation)
+}
+
+/// A program that reads binary logs, told which, from where on.
+pub struct Reading {
+    pub reader: Program,
+    pub args: Vec<OsString>,
+    pub flavour: Flavour,
+}
+
+/// Keeps what it reads in a file of the operation's name, and counts it; why that can't be done else.
+pub fn export(
+    ctx: &Context,
+    reading: &Reading,
+    operation: &str,
+) -> Result<Result<Lost, String>, SnapshotError> {
+    let Reading { reader, args, .. } = reading;
     let [partial, path] = files_of(ctx, operation);
     files::make_private_dir(&ctx.state.receipts())?;
     files::remove(&partial)?;
     files::remove(&path)?;
     let mut file = files::create_private(&partial)?;
-    let args = log_files::reader_args(has, &logs);
-    let mut scan = Scan::new(candidate.flavour.clone());
-    let read = stream::read(&reader, &args, &|| ctx.cancel.is_set(), &mut |piece| {
+    let mut scan = Scan::new(reading.flavour.clone());
+    let read = stream::read(reader, args, &|| ctx.cancel.is_set(), &mut |piece| {
         scan.feed(piece);
         file.write_all(piece)
     });

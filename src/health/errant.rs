@@ -60,14 +60,11 @@ fn of_mariadb(replica: &Condition, source: &Condition) -> Fact<String> {
         Some(GtidSet::Mysql(_)) | None => None,
     };
     let has_several = replica.channel_list().len() > 1;
-    let is_errant = |(domain, server, sequence): &(u32, u32, u64)| {
-        let of_source = [
-            theirs.sequence_of(*domain, *server),
-            applied.and_then(|applied| applied.sequence_of(*domain, *server)),
-        ];
-        if let Some(reached) = of_source.into_iter().flatten().max() {
-            return reached < *sequence;
+    let is_errant = |entry: &(u32, u32, u64)| {
+        if let Some(has) = theirs.has(applied, *entry) {
+            return !has;
         }
+        let (domain, server, sequence) = entry;
         // Of a server that the source has never heard of: its own, or ahead of all.
         *server == replica.identity.server_id
             || !has_several && theirs.sequence(*domain).is_none_or(|last| last < *sequence)

@@ -134,6 +134,15 @@ impl StateDir {
         self.receipts().join(format!("{operation}.json"))
     }
 
+    /// Receipts of failovers whose old source follows again.
+    pub fn settled_receipts(&self) -> PathBuf {
+        self.receipts().join("settled")
+    }
+
+    pub fn settled_receipt(&self, operation: &str) -> PathBuf {
+        self.settled_receipts().join(format!("{operation}.json"))
+    }
+
     /// What was found in a dead source's binary logs and nowhere else, as SQL.
     pub fn export(&self, operation: &str) -> PathBuf {
         self.receipts().join(format!("{operation}.sql"))

@@ -15,6 +15,8 @@ pub struct Request {
     pub pair: String,
     /// Only this replica of the pair.
     pub replica: Option<String>,
+    /// Instead of the configured source: the one that roles have moved to.
+    pub source: Option<String>,
     pub wish: Wish,
     /// The host part of the replication account.
     pub account_host: Option<String>,

@@ -66,6 +66,8 @@ pub fn replicas<'a>(
             known: ctx.config.pairs.keys().cloned().collect(),
         })?;
     let names = match &request.replica {
+        // Whoever isn't the source follows it.
+        Some(name) if request.source.is_some() && *name == pair.source => vec![name.clone()],
         None => pair.replicas.clone(),
         Some(name) if pair.replicas.contains(name) => vec![name.clone()],
         Some(name) => {
@@ -86,7 +88,8 @@ pub fn look(
     replica: &str,
     request: &Request,
 ) -> Result<Prepared, SetupError> {
-    let source = ctx.server(&pair.source)?.clone();
+    let source = request.source.as_ref().unwrap_or(&pair.source);
+    let source = ctx.server(source)?.clone();
     let replica = ctx.server(replica)?.clone();
     let source_side = observe::side(ctx, &source)?;
     let mut replica_side = observe::side(ctx, &replica)?;

@@ -107,6 +107,20 @@ pub fn read_logs_args(start: u64, stop: u64, logs: &[PathBuf]) -> Vec<OsString> 
     args
 }
 
+/// As `option_file`, for the reader of logs, which knows no character set.
+pub fn log_reader_option_file(flavour: &Flavour, target: &Target) -> String {
+    let text = option_file(flavour, target);
+    text.replace("\ndefault-character-set=", "\nloose-default-character-set=")
+}
+
+/// Asks a server for its logs instead of reading files.
+pub fn read_remote_logs_args(options: &Path) -> Vec<OsString> {
+    vec![
+        format!("--defaults-file={}", options.display()).into(),
+        "--read-from-remote-server".into(),
+    ]
+}
+
 fn find_of(names: &[&str], flavour: &Flavour, beside: Option<&Path>) -> Result<Program, String> {
     let program = find(names, flavour, beside)?;
     match is_of_mariadb(&program) == flavour.is_mariadb() {
@@ -374,6 +388,10 @@ mod tests {
         ] {
             assert!(text.lines().any(|own| own == line), "{line} in {text}");
         }
+        let text = log_reader_option_file(&flavour, &target);
+        let lines = || text.lines();
+        assert!(lines().any(|own| own == "loose-default-character-set=utf8mb4"));
+        assert!(lines().any(|own| own == "password=\"p\\\"#1\""));
         let args = dump_args(&flavour, Path::new("/x"), "lab", None, Existing::Fail);
         assert!(
             args.iter()

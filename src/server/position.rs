@@ -142,6 +142,10 @@ pub struct Position {
     /// The server's own binary log, when it writes one.
     pub own_log_file: Option<String>,
     pub own_log_pos: Option<u64>,
+    /// MariaDB: the last transaction of each server that its binary log holds. What was written to a
+    /// replica is only there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<String>,
 }
 
 /// Where one channel's applier is in its source's binary log.

@@ -25,6 +25,10 @@ pub fn observe_position(session: Session) -> Result<(Session, Position), Session
     let (session, own) = session.attempt(statement, READ_LIMIT)?;
     let own = own.unwrap_or_default();
     let own = own.first();
+    let (session, written) = match session.flavour().is_mariadb() && own.is_some() {
+        true => session.value("SELECT @@GLOBAL.gtid_binlog_state", READ_LIMIT)?,
+        false => (session, None),
+    };
     Ok((
         session,
         Position {
@@ -32,6 +36,7 @@ pub fn observe_position(session: Session) -> Result<(Session, Position), Session
             channels: channels.iter().map(ChannelPosition::from).collect(),
             own_log_file: own.and_then(|row| row.get("File")).map(str::to_owned),
             own_log_pos: own.and_then(|row| row.get("Position")?.parse().ok()),
+            written,
         },
     ))
 }

@@ -7,6 +7,7 @@
 )]
 #[path = "../lab/mod.rs"]
 mod lab;
+mod rejoin;
 mod salvage;
 mod semi_sync;
 mod told;

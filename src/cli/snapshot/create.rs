@@ -83,7 +83,8 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         }
         verify::verify(ctx, &manifest.id, PROOF).map_err(|error| {
             // The snapshot is there and may be good; only its proof is missing.
-            let mut failure = Failure::from(error).with(json!({"snapshot": manifest}));
+            let mut failure =
+                Failure::from(error).with(json!({"snapshot": render::document(&manifest, None)}));
             failure.message = format!(
                 "{} was taken, but not proven: {}",
                 manifest.id, failure.message
@@ -100,9 +101,10 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
             )
         });
     }
-    ui.result(&json!({"snapshot": manifest}), || {
-        render::ticket_line(&manifest)
-    });
+    ui.result(
+        &json!({"snapshot": render::document(&manifest, None)}),
+        || render::ticket_line(&manifest),
+    );
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::render;
 use crate::cli::Cli;
 use crate::cli::failure::Failure;
 use crate::cli::session::with_context;
@@ -28,7 +29,7 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         ui.confirm(&format!("delete {}?", manifest.id))?;
         Ok(lifecycle::delete(ctx, &manifest.id, false)?)
     })?;
-    let json = json!({"snapshot": manifest, "deleted": !args.dry_run, "dry_run": args.dry_run});
+    let json = json!({"snapshot": render::document(&manifest, None), "deleted": !args.dry_run, "dry_run": args.dry_run});
     ui.result(&json, || {
         let volumes: Vec<&str> = manifest.volumes.iter().map(|v| v.name.as_str()).collect();
         let would = if args.dry_run {

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::render;
 use crate::cli::Cli;
 use crate::cli::failure::Failure;
 use crate::cli::session::with_context;
@@ -22,7 +23,7 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args, held: bool) -> Result<(), Failure> {
     let (manifest, changed) = with_context(cli, ui, |ctx| {
         Ok(lifecycle::set_held(ctx, &args.id, held, args.dry_run)?)
     })?;
-    let json = json!({"snapshot": manifest, "changed": changed, "dry_run": args.dry_run});
+    let json = json!({"snapshot": render::document(&manifest, None), "changed": changed, "dry_run": args.dry_run});
     ui.result(&json, || {
         let word = if held { "held" } else { "not held" };
         match (changed, args.dry_run) {

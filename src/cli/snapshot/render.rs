@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::cli::ui;
 use crate::snapshot::Manifest;
+use crate::snapshot::keep::fit::Fit;
 use crate::snapshot::manifest::{Proof, State, Timing, Verification};
 
 /// One line that says it all, to paste into a ticket.
@@ -29,6 +32,28 @@ pub fn ticket_line(manifest: &Manifest) -> String {
         line.push_str(&format!("\n  warning: {warning}"));
     }
     line
+}
+
+/// As JSON, with how it stands to its pair's present source; null where that wasn't asked.
+pub fn document(manifest: &Manifest, fit: Option<&Fit>) -> Value {
+    let mut document = json!(manifest);
+    let ahead = match fit {
+        Some(Fit::Ahead(ahead)) => Some(ahead),
+        Some(Fit::Fits | Fit::Unknown(_)) | None => None,
+    };
+    let (word, reason) = match fit {
+        None => (None, None),
+        Some(Fit::Fits) => (Some("fits"), None),
+        Some(Fit::Ahead(_)) => (Some("ahead"), None),
+        Some(Fit::Unknown(reason)) => (Some("unknown"), Some(reason)),
+    };
+    document["fit"] = json!(word);
+    document["fit_reason"] = json!(reason);
+    document["ahead_gtid"] = json!(ahead.map(|ahead| &ahead.gtid));
+    document["ahead_transactions"] = json!(ahead.map(|ahead| ahead.transactions));
+    let lost_in = ahead.and_then(|ahead| ahead.lost_in.as_ref());
+    document["lost_in"] = json!(lost_in.map(|lost| &lost.operation));
+    document
 }
 
 /// One line about a proof that succeeded.
@@ -130,13 +155,13 @@ fn verification(record: &Verification) -> String {
 }
 
 /// A table, newest first.
-pub fn list(manifests: &[Manifest]) -> String {
+pub fn list(manifests: &[Manifest], fits: &[Option<Fit>]) -> String {
     let heading = [
-        "ID", "AGE", "BACKEND", "STATE", "PROOF", "PAUSE", "USED", "LABEL",
+        "ID", "AGE", "BACKEND", "STATE", "PROOF", "FIT", "PAUSE", "USED", "LABEL",
     ];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     let now = crate::sys::clock::now();
-    for manifest in manifests {
+    for (manifest, fit) in manifests.iter().zip(fits) {
         let age_s = now.duration_since(manifest.created).as_secs().max(0) as u64;
         let used: Option<u64> = manifest
             .volumes
@@ -155,6 +180,7 @@ pub fn list(manifests: &[Manifest]) -> String {
             backend(manifest).to_owned(),
             format!("{}{held}{mounted}", state(manifest)),
             proof_age(manifest, now),
+            fit.as_ref().map_or("-".to_owned(), Fit::words),
             manifest
                 .timing
                 .map_or("-".to_owned(), |t| format!("{} ms", t.pause_ms)),
@@ -180,8 +206,16 @@ fn proof_age(manifest: &Manifest, now: jiff::Timestamp) -> String {
     }
 }
 
+fn fit_words(fit: &Fit) -> String {
+    match fit {
+        Fit::Fits => "the present source has all of it".to_owned(),
+        Fit::Ahead(ahead) => format!("ahead of the present source by {}", ahead.words()),
+        Fit::Unknown(reason) => format!("unknown: {reason}"),
+    }
+}
+
 /// Everything about one snapshot.
-pub fn show(manifest: &Manifest) -> String {
+pub fn show(manifest: &Manifest, fit: Option<&Fit>) -> String {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut add = |name: &str, value: String| rows.push(vec![format!("{name}:"), value]);
     add("id", manifest.id.clone());
@@ -226,6 +260,9 @@ pub fn show(manifest: &Manifest) -> String {
                 ),
             );
         }
+    }
+    if let Some(fit) = fit {
+        add("fit", fit_words(fit));
     }
     if let Some(timing) = &manifest.timing {
         add(

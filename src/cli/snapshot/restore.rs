@@ -99,6 +99,7 @@ fn words(restored: &Restored, dry_run: bool) -> String {
 fn in_place(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
     let options = Options {
         accept_loss: args.accept_loss,
+        rejoins: false,
     };
     let (plan, done) = with_context(cli, ui, |ctx| {
         let plan = in_place::plan(ctx, &args.id, options)?;
@@ -119,6 +120,7 @@ fn in_place(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
             "snapshot": plan.manifest.id,
             "server": plan.server.name,
             "steps": plan.steps,
+            "warnings": plan.unknown_fit.iter().collect::<Vec<_>>(),
         }}),
     };
     ui.result(&json, || match &done {
@@ -129,6 +131,8 @@ fn in_place(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
                 plan.manifest.id, plan.server.name
             )];
             lines.extend(plan.steps.iter().map(|step| format!("  {step}")));
+            let unknown = plan.unknown_fit.iter();
+            lines.extend(unknown.map(|words| format!("  warning: {words}")));
             lines.join("\n")
         }
     });

@@ -7,7 +7,7 @@ use crate::cli::Cli;
 use crate::cli::failure::Failure;
 use crate::cli::session::with_context;
 use crate::cli::ui::Ui;
-use crate::snapshot::keep::catalog;
+use crate::snapshot::keep::{catalog, present};
 
 /// Show everything about one snapshot
 #[derive(Debug, clap::Args)]
@@ -17,10 +17,12 @@ pub struct Args {
 }
 
 pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
-    let manifest = with_context(cli, ui, |ctx| {
-        let snapshots = catalog::list(&ctx.config, &ctx.state, None)?;
-        Ok(catalog::resolve(&snapshots, &args.id)?)
+    let (manifest, fit) = with_context(cli, ui, |ctx| {
+        let manifest = catalog::find(ctx, &args.id)?;
+        let fit = present::fits(ctx, std::slice::from_ref(&manifest)).pop();
+        Ok((manifest, fit.flatten()))
     })?;
-    ui.result(&json!({"snapshot": manifest}), || render::show(&manifest));
+    let document = json!({"snapshot": render::document(&manifest, fit.as_ref())});
+    ui.result(&document, || render::show(&manifest, fit.as_ref()));
     Ok(())
 }

@@ -70,7 +70,7 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
 
 /// One line for a good one; a failure for one that isn't.
 pub fn report(ui: &Ui, manifest: &Manifest, text: fn(&Manifest) -> String) -> Result<(), Failure> {
-    let json = json!({"snapshot": manifest});
+    let json = json!({"snapshot": render::document(manifest, None)});
     let record = manifest.verification.as_ref();
     if let Some((record, flaw)) = record.and_then(|record| Some((record, record.flaw?))) {
         let message = format!(

@@ -5,12 +5,15 @@ use std::path::Path;
 
 use super::{reopen, swap};
 use crate::journal::operation::Outcome;
+use crate::journal::receipt;
 use crate::replication::error::SetupError;
 use crate::replication::plan::Side;
 use crate::replication::request::Prepared;
 use crate::replication::work::{Who, Work};
+use crate::server::gtid::GtidSet;
 use crate::server::pair;
-use crate::snapshot::keep::catalog;
+use crate::snapshot::keep::fit::{self, Fit, History};
+use crate::snapshot::keep::{catalog, present};
 use crate::snapshot::restore::directory;
 use crate::snapshot::{Context, Manifest};
 use crate::sys::{failpoint, files};
@@ -37,14 +40,21 @@ pub fn find(ctx: &Context, wanted: &str, source: &Side) -> Result<Manifest, Setu
         parse(&source.written)?,
         parse(&source.purged)?,
     );
-    if gtid.is_empty() || !at.is_subset_of(&written).unwrap_or(false) {
-        return Err(SetupError::refused(
+    let refused = |words: String| {
+        SetupError::refused(
             format!(
-                "{} isn't a part of the history of {} (it is at {:?})",
-                manifest.id, source.name, gtid
+                "{} isn't a part of the history of {} (it is at {gtid:?}){words}",
+                manifest.id, source.name
             ),
-            "Choose a snapshot of a server of this pair, or use --provision dump.",
-        ));
+            "Choose a snapshot of a server of this pair that fits (`understudy snapshot list`), or use \
+             --provision dump.",
+        )
+    };
+    if gtid.is_empty() || !at.is_subset_of(&written).unwrap_or(false) {
+        return Err(refused(String::new()));
+    }
+    if let Fit::Ahead(ahead) = fit(ctx, &manifest, source)? {
+        return Err(refused(format!(": it is ahead by {}", ahead.words())));
     }
     if !purged.is_subset_of(&at).unwrap_or(false) {
         return Err(SetupError::refused(
@@ -56,6 +66,25 @@ pub fn find(ctx: &Context, wanted: &str, source: &Side) -> Result<Manifest, Setu
         ));
     }
     Ok(manifest)
+}
+
+/// A position alone can lie: the number may be another server's transaction.
+fn fit(ctx: &Context, manifest: &Manifest, source: &Side) -> Result<Fit, SetupError> {
+    let read = |text: &str| source.flavour.parse_gtid(text).ok();
+    let applied = match read(&source.applied) {
+        Some(GtidSet::Mariadb(applied)) => Some(applied),
+        Some(GtidSet::Mysql(_)) | None => None,
+    };
+    let executed = read(&source.by_origin).ok_or("its GTIDs can't be read".to_owned());
+    let history = executed.map(|executed| History {
+        source: source.name.clone(),
+        executed,
+        applied,
+    });
+    let pair = ctx.config.pair_of(&source.name);
+    let pair = pair.map_or("", |pair| pair.name.as_str());
+    let past = receipt::past(&ctx.state)?;
+    Ok(fit::judge(present::stand(manifest, pair), &history, &past))
 }
 
 pub fn bring(work: &mut Work<'_>, ready: &Prepared) -> Result<Outcome, SetupError> {

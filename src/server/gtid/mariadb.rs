@@ -136,6 +136,27 @@ impl MariadbGtidPos {
         self.domains.get(&domain)?.get(&server_id).copied()
     }
 
+    /// Whether a server whose binary log is in this state, and that has applied up to `applied`, has
+    /// one transaction. A position alone can't tell: its number may be another server's. `None` when
+    /// it has never heard of who wrote that transaction in its domain.
+    pub fn has(
+        &self,
+        applied: Option<&Self>,
+        (domain, server, sequence): (u32, u32, u64),
+    ) -> Option<bool> {
+        self.reached(applied, domain, server)
+            .map(|reached| reached >= sequence)
+    }
+
+    /// How far a server in this state has come in what one server wrote in a domain.
+    pub fn reached(&self, applied: Option<&Self>, domain: u32, server: u32) -> Option<u64> {
+        let known = [
+            self.sequence_of(domain, server),
+            applied.and_then(|applied| applied.sequence_of(domain, server)),
+        ];
+        known.into_iter().flatten().max()
+    }
+
     /// Domain, server and sequence number of each entry.
     pub fn entries(&self) -> impl Iterator<Item = (u32, u32, u64)> {
         self.domains.iter().flat_map(|(domain, servers)| {
@@ -199,6 +220,20 @@ mod tests {
 
     fn position(text: &str) -> MariadbGtidPos {
         MariadbGtidPos::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_number_of_another_server_proves_nothing() {
+        let state = position("0-1-100,0-2-130");
+        let applied = position("0-3-90,7-1-5");
+        let has = |entry| state.has(Some(&applied), entry);
+        assert_eq!(has((0, 1, 100)), Some(true));
+        assert_eq!(has((0, 1, 105)), Some(false), "though 2 wrote 105 as well");
+        assert_eq!(has((0, 3, 90)), Some(true), "applied, and not logged");
+        assert_eq!(has((0, 3, 91)), Some(false));
+        assert_eq!(has((0, 4, 50)), None);
+        assert_eq!(has((1, 1, 1)), None);
+        assert_eq!(state.has(None, (0, 3, 90)), None);
     }
 
     #[test]

@@ -9,7 +9,8 @@ use crate::server::replication::Position;
 use crate::snapshot::context::Context;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::id;
-use crate::snapshot::keep::mount_record;
+use crate::snapshot::keep::fit::Fit;
+use crate::snapshot::keep::{mount_record, present};
 use crate::snapshot::manifest::{Manifest, Mounted, Proof, State};
 use crate::sys::files::{self, FileError};
 use crate::sys::parallel;
@@ -385,7 +386,43 @@ pub fn travelling_tags(state: &StateDir, manifest: &Manifest) -> Tags {
 
 /// As it is now, by id, prefix or `latest:SERVER`.
 pub fn find(ctx: &Context, wanted: &str) -> Result<Manifest, SnapshotError> {
-    resolve(&list(&ctx.config, &ctx.state, None)?, wanted)
+    let snapshots = list(&ctx.config, &ctx.state, None)?;
+    match wanted.strip_prefix("latest:") {
+        None => resolve(&snapshots, wanted),
+        Some(server) => latest(ctx, snapshots, server),
+    }
+}
+
+/// The newest complete one that fits the pair's present source.
+fn latest(
+    ctx: &Context,
+    mut snapshots: Vec<Manifest>,
+    server: &str,
+) -> Result<Manifest, SnapshotError> {
+    snapshots.retain(|manifest| manifest.server == server);
+    match present::newest_that_fits(ctx, &snapshots) {
+        Ok(Some(at)) => Ok(snapshots.swap_remove(at)),
+        Ok(None) => Err(SnapshotError::UnknownId {
+            reason: format!("{server} has no complete snapshot"),
+            hint: "See `understudy snapshot list`.".to_owned(),
+        }),
+        Err(fit) => {
+            let words = match &fit {
+                Fit::Ahead(ahead) => ahead.words(),
+                Fit::Fits | Fit::Unknown(_) => String::new(),
+            };
+            Err(SnapshotError::refused(
+                format!(
+                    "no snapshot of {server} fits the present source: the newest is ahead of it by \
+                     {words}"
+                ),
+                format!(
+                    "See `understudy snapshot list {server}`, and name one by its id; or take a new \
+                     one once {server} follows the source again."
+                ),
+            ))
+        }
+    }
 }
 
 /// Changes a manifest as it is on disk now; `None` when it has none (any more).
@@ -409,18 +446,8 @@ pub fn update(
     Ok(Some(manifest))
 }
 
-/// The one snapshot that `ID`, a prefix of one, or `latest:SERVER` means.
-pub fn resolve(snapshots: &[Manifest], wanted: &str) -> Result<Manifest, SnapshotError> {
-    if let Some(server) = wanted.strip_prefix("latest:") {
-        return snapshots
-            .iter()
-            .find(|manifest| manifest.server == server && manifest.is_whole())
-            .cloned()
-            .ok_or_else(|| SnapshotError::UnknownId {
-                reason: format!("{server} has no complete snapshot"),
-                hint: "See `understudy snapshot list`.".to_owned(),
-            });
-    }
+/// The one snapshot that `ID` or a prefix of one means.
+fn resolve(snapshots: &[Manifest], wanted: &str) -> Result<Manifest, SnapshotError> {
     if let Some(exact) = snapshots.iter().find(|manifest| manifest.id == wanted) {
         return Ok(exact.clone());
     }

@@ -6,9 +6,9 @@ use crate::journal::act::{Act, Rest};
 use crate::journal::{Beginning, OperationKind, recover};
 use crate::snapshot::context::Context;
 use crate::snapshot::error::SnapshotError;
-use crate::snapshot::keep::catalog;
-use crate::snapshot::keep::mount_record;
+use crate::snapshot::keep::fit::Fit;
 use crate::snapshot::keep::retention::{self, Candidate, ProofRank};
+use crate::snapshot::keep::{catalog, mount_record, present};
 use crate::snapshot::manifest::{Manifest, Proof, State};
 use crate::snapshot::take::create::recover_first;
 use crate::sys::clock;
@@ -207,7 +207,16 @@ fn prune_server(ctx: &Context, name: &str, dry_run: bool) -> Result<Vec<Pruned>,
         .iter()
         .filter(|manifest| manifest.state != State::Orphan)
         .collect();
-    let candidates: Vec<Candidate> = known.iter().map(|manifest| candidate(manifest)).collect();
+    let fits = present::fits(ctx, &snapshots);
+    let fits = snapshots.iter().zip(&fits);
+    let fitting: Vec<&str> = fits
+        .filter(|(_, fit)| **fit == Some(Fit::Fits))
+        .map(|(manifest, _)| manifest.id.as_str())
+        .collect();
+    let candidates: Vec<Candidate> = known
+        .iter()
+        .map(|manifest| candidate(manifest, fitting.contains(&manifest.id.as_str())))
+        .collect();
     let rules = &ctx.server(name)?.snapshot.keep;
     let zone = jiff::tz::TimeZone::system();
     let mut pruned = Vec::new();
@@ -233,7 +242,7 @@ fn prune_server(ctx: &Context, name: &str, dry_run: bool) -> Result<Vec<Pruned>,
     Ok(pruned)
 }
 
-fn candidate(manifest: &Manifest) -> Candidate {
+fn candidate(manifest: &Manifest, fits: bool) -> Candidate {
     Candidate {
         id: manifest.id.clone(),
         created: manifest.created,
@@ -245,6 +254,7 @@ fn candidate(manifest: &Manifest) -> Candidate {
         },
         held: manifest.held,
         complete: manifest.is_whole() && manifest.proof != Proof::Failed,
+        fits,
     }
 }
 

@@ -1,8 +1,8 @@
 //! Which snapshots a server keeps: rules in, a decision with its reasons for each snapshot out.
 //!
 //! Pure; the clock and the zone come from the caller. The invariants: held snapshots, snapshots
-//! from the future, the newest good one and the newest verified one are never removed, and what a
-//! plan keeps, the same plan run again keeps too.
+//! from the future, the newest good one, the newest verified one and the newest verified one that fits
+//! the present source are never removed, and what a plan keeps, the same plan run again keeps too.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -37,6 +37,8 @@ pub struct Candidate {
     pub held: bool,
     /// Neither invalid nor an orphan.
     pub complete: bool,
+    /// The pair's present source has all that is in it; false where that isn't known.
+    pub fits: bool,
 }
 
 /// What becomes of a snapshot, and why; there is always a reason.
@@ -78,6 +80,9 @@ pub enum Reason {
     NewestGood,
     /// Kept: no rule wants it, but it is the newest that a server has come up on.
     NewestVerified,
+    /// Kept: no rule wants it, but it is the newest that a server has come up on and that the present
+    /// source has all of: newer ones are ahead of it.
+    NewestFitting,
     /// Kept: all have failed their verification, and this is the newest of them.
     NoneIsGood,
     /// Removed: no rule wants it.
@@ -101,6 +106,7 @@ impl fmt::Display for Reason {
             Self::OnlyGood => f.write_str("only good one"),
             Self::NewestGood => f.write_str("newest good one"),
             Self::NewestVerified => f.write_str("newest verified one"),
+            Self::NewestFitting => f.write_str("newest verified one that fits the source"),
             Self::NoneIsGood => f.write_str("none is good, this is the newest"),
             Self::MatchedNoRule => f.write_str("matched no rule"),
             Self::Invalid => f.write_str("invalid"),
@@ -302,6 +308,12 @@ fn keep_last_resorts(slots: &mut [&mut Slot<'_>], any_is_good: bool) {
         && newest.reasons.is_empty()
     {
         newest.reasons.push(Reason::NewestVerified);
+    }
+    let is_fitting = |slot: &&mut &mut Slot<'_>| slot.is_verified() && slot.candidate.fits;
+    if let Some(newest) = slots.iter_mut().find(is_fitting)
+        && newest.reasons.is_empty()
+    {
+        newest.reasons.push(Reason::NewestFitting);
     }
 }
 

@@ -17,8 +17,10 @@ use judge::{Observed, Source};
 use crate::config::{ServerConfig, ServiceControl};
 use crate::journal::act::{Act, ActError, Rest, Resume, UNDO_TAG};
 use crate::journal::operation::Outcome;
+use crate::journal::receipt;
 use crate::journal::service::{self, SERVICE_LIMIT};
 use crate::journal::{Beginning, InHand, Operation, OperationKind, Party};
+use crate::server::channel::ChannelName;
 use crate::server::facts;
 use crate::server::globals::{self, GlobalBefore};
 use crate::server::replication;
@@ -27,7 +29,9 @@ use crate::snapshot::context::Context;
 use crate::snapshot::error::{Refusal, SnapshotError};
 use crate::snapshot::id;
 use crate::snapshot::keep::catalog;
+use crate::snapshot::keep::fit::{self, Fit};
 use crate::snapshot::keep::lifecycle::lock_recovered;
+use crate::snapshot::keep::present::{self, Present};
 use crate::snapshot::manifest::{Level, Manifest, Proof};
 use crate::snapshot::observe;
 use crate::snapshot::prove::verify;
@@ -45,6 +49,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub struct Options {
     /// What is only on this server may end up in the undo snapshot alone.
     pub accept_loss: bool,
+    /// What is only on this server is exported; afterwards it is closed and follows nobody, and whom it
+    /// is to follow is for the caller.
+    pub rejoins: bool,
 }
 
 /// What will be done, and what stands against it.
@@ -56,6 +63,9 @@ pub struct Plan {
     target: Target,
     before: Observed,
     source: Option<Source>,
+    /// Nobody knows whether the source has all of it, in words.
+    pub unknown_fit: Option<String>,
+    options: Options,
     /// Steps for people.
     pub steps: Vec<String>,
 }
@@ -122,11 +132,31 @@ pub fn plan(ctx: &Context, wanted: &str, options: Options) -> Result<Plan, Snaps
         ));
     }
     refusals.extend(judge::refusals_of_channels(&manifest, &before));
-    let source = observe_source(ctx, &server.name);
+    let present = present_source(ctx, &server.name);
+    let fit = present.as_ref().ok().map(|present| {
+        let history = present::history(present);
+        let past = receipt::past(&ctx.state).unwrap_or_default();
+        let pair = ctx.config.pair_of(&server.name);
+        let pair = pair.map_or("", |pair| pair.name.as_str());
+        (
+            present.name.clone(),
+            fit::judge(present::stand(&manifest, pair), &history, &past),
+        )
+    });
+    let source = present.and_then(|present| observe_source(&present));
     if !options.accept_loss {
-        refusals.extend(judge::losses(&manifest, &before, &source));
+        refusals.extend(judge::losses(&manifest, &before, &source, options.rejoins));
         refusals.extend(strangers(&server, &target, &manifest)?);
+        let fit = fit.as_ref();
+        refusals.extend(fit.and_then(|(name, fit)| judge::refusal_of_fit(&manifest, name, fit)));
     }
+    let unknown_fit = match &fit {
+        Some((name, Fit::Unknown(reason))) => Some(format!(
+            "whether {} fits the present source {name} isn't known: {reason}",
+            manifest.id
+        )),
+        Some((_, Fit::Fits | Fit::Ahead(_))) | None => None,
+    };
     let (Some(service), true) = (service, refusals.is_empty()) else {
         return Err(SnapshotError::Refused { refusals });
     };
@@ -138,6 +168,8 @@ pub fn plan(ctx: &Context, wanted: &str, options: Options) -> Result<Plan, Snaps
         target,
         before,
         source: source.ok(),
+        unknown_fit,
+        options,
         steps,
     })
 }
@@ -151,6 +183,9 @@ pub fn restore(ctx: &Context, wanted: &str, options: Options) -> Result<RolledBa
     let _held = ctx.state.share_snapshot(&first.manifest.id)?;
     // Again, now that nobody else changes anything.
     let plan = plan(ctx, &first.manifest.id, options)?;
+    if let Some(words) = &plan.unknown_fit {
+        tracing::warn!("{words}");
+    }
     let use_id = id::of_use("inplace", &plan.manifest.id);
     let ready = ready(ctx, &plan, &use_id)?;
     let mut operation = ctx.begin(Beginning {
@@ -207,7 +242,10 @@ fn ready(ctx: &Context, plan: &Plan, use_id: &str) -> Result<Ready, SnapshotErro
         party: ctx.party(&plan.server, &plan.before.identity, &plan.before.flavour)?,
         data_dir: data_dir(plan)?,
         requests: judge::requests(&plan.manifest, use_id),
-        channels: judge::resumes(&plan.manifest, &plan.before),
+        channels: match plan.options.rejoins {
+            true => Vec::new(),
+            false => judge::resumes(&plan.manifest, &plan.before),
+        },
         closes: plan.before.channels.is_empty() && !plan.before.read_only,
     };
     let backend = volume::open(plan.manifest.backend_kind)?;
@@ -234,6 +272,21 @@ impl Ready {
         ]
     }
 
+    /// What it followed in the snapshot's time may be no source any more, and its relay logs may be
+    /// missing; and it may have been a source itself.
+    fn apart(&self) -> Act {
+        let flavour = &self.party.flavour;
+        let for_good = flavour.close_for_good().unwrap_or_default();
+        let mut statements = vec![flavour.close().to_owned()];
+        statements.extend(for_good.iter().map(|one| (*one).to_owned()));
+        statements.extend(flavour.forget_channel(&ChannelName::default()));
+        Act::Statements {
+            on: self.party.reach(),
+            words: "keep it closed, and forget what it followed then".to_owned(),
+            statements,
+        }
+    }
+
     fn rest(&self, plan: &Plan, undo: &str) -> Vec<Rest> {
         let name = &plan.server.name;
         let put = Act::Put {
@@ -247,6 +300,9 @@ impl Ready {
         };
         let mut acts = vec![put];
         acts.extend(self.started(plan, format!("{name} runs on the restored data")));
+        if plan.options.rejoins {
+            acts.push(self.apart());
+        }
         acts.push(told);
         let gate = |act| Rest { act, gate: true };
         acts.into_iter().map(gate).collect()
@@ -389,22 +445,24 @@ fn strangers(
     Ok(refusals)
 }
 
-/// Of the pair that the configuration names; the reason when it can't be asked.
-fn observe_source(ctx: &Context, server: &str) -> Result<Source, String> {
-    let pair = ctx
-        .config
-        .pair_of(server)
-        .filter(|pair| pair.source != server);
-    let source = pair
-        .and_then(|pair| ctx.config.servers.get(&pair.source))
-        .ok_or("no pair in the configuration names it")?;
-    let target = ctx.target(source).map_err(|error| error.to_string())?;
+/// Of the server's pair, wherever roles have moved; the reason when it can't be asked.
+fn present_source(ctx: &Context, server: &str) -> Result<Present, String> {
+    let pair = ctx.config.pair_of(server);
+    let pair = pair.ok_or("no pair in the configuration names it")?;
+    let present = present::source(ctx, pair)?;
+    match present.name == server {
+        true => Err("it is the source itself".to_owned()),
+        false => Ok(present),
+    }
+}
+
+fn observe_source(present: &Present) -> Result<Source, String> {
     (|| {
-        let session = Session::connect(&target)?;
+        let session = Session::connect_to(&present.target, &present.condition.identity)?;
         let (session, has) = replication::observe_gtid(session, false)?;
         let (_, purged) = replication::observe_purged(session)?;
         Ok(Source {
-            name: source.name.clone(),
+            name: present.name.clone(),
             has,
             purged,
         })
@@ -465,7 +523,8 @@ fn watch(
     loop {
         let (back, gtid) = replication::observe_gtid(session, is_replica)?;
         session = back;
-        let Some(source) = plan.source.as_ref().filter(|_| is_replica) else {
+        let watched = is_replica && !plan.options.rejoins;
+        let Some(source) = plan.source.as_ref().filter(|_| watched) else {
             return Ok((None, gtid));
         };
         if judge::is_subset(&plan.before.flavour, &source.has, &gtid) {

@@ -24,7 +24,7 @@ use lab::restored::Restored;
 use lab::runner::{self, Group};
 use lab::server::Flavour;
 use lab::storage::Storage;
-use lab::{in_guest, sh, try_sh};
+use lab::{in_guest, limit, sh, try_sh};
 use serde_json::Value;
 
 fn main() -> ExitCode {
@@ -79,6 +79,8 @@ fn native_only() -> Vec<Group> {
                 false counts_no_delay_on_purpose_as_lag,
                 false keeps_one_of_two_channels_stopped,
                 false cures_data_at_the_top_level_of_btrfs,
+                // Leaves the replica with transactions of its own.
+                false tells_what_fits_and_waits_for_no_source,
             ],
         });
     }
@@ -989,6 +991,45 @@ fn lists_volumes_without_manifest_as_orphans(pair: &mut Pair) {
     pair.tool.run(&["snapshot", "delete", &lost, "--yes"]).ok();
     assert_eq!(pair.volume.kept_of(&lost), Vec::<String>::new());
     before.assert_nothing_new(pair);
+}
+
+/// A source that hangs, and a snapshot that is ahead of it by what was written to the replica.
+fn tells_what_fits_and_waits_for_no_source(pair: &mut Pair) {
+    use nix::sys::signal::Signal;
+    let good = pair.create(&[]);
+    assert_eq!(good["fit"], Value::Null);
+    let of = |wanted: &str| {
+        let listed = pair.list();
+        listed.into_iter().find(|one| one["id"] == wanted).unwrap()
+    };
+    assert_eq!(of(&id(&good))["fit"], "fits");
+    pair.source.signal(Signal::SIGSTOP);
+    let since = std::time::Instant::now();
+    let listed = of(&id(&good));
+    let took = since.elapsed();
+    let shown = pair
+        .tool
+        .run(&["snapshot", "show", &format!("latest:{}", pair.name())]);
+    pair.source.signal(Signal::SIGCONT);
+    assert!(took < limit(4), "{took:?}");
+    assert_eq!(listed["fit"], "unknown", "{listed}");
+    assert!(listed["fit_reason"].is_string(), "{listed}");
+    assert_eq!(shown.ok().json()["snapshot"]["id"], good["id"]);
+
+    pair.replica.execute("CREATE DATABASE here_only");
+    let ahead = pair.create(&[]);
+    let one = of(&id(&ahead));
+    assert_eq!(one["fit"], "ahead", "{one}");
+    assert_eq!(one["ahead_transactions"], 1, "{one}");
+    assert_eq!(one["lost_in"], Value::Null, "{one}");
+    let latest = format!("latest:{}", pair.name());
+    let shown = pair.tool.run(&["snapshot", "show", &latest]).ok();
+    assert_eq!(shown.json()["snapshot"]["id"], good["id"]);
+    pair.tool
+        .run(&["snapshot", "delete", &id(&good), "--yes"])
+        .ok();
+    pair.tool.run(&["snapshot", "show", &latest]).expect_code(4);
+    pair.replica.execute("DROP DATABASE here_only");
 }
 
 /// A cut file, and a flipped byte that is no text any more.

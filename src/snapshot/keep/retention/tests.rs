@@ -11,7 +11,7 @@ fn zone(name: &str) -> TimeZone {
     TimeZone::get(name).expect("the system's time zones are there (tzdata)")
 }
 
-/// `2026-11-21T02:00`, UTC, then any of: failed booted checked held invalid. The time is the id.
+/// `2026-11-21T02:00`, UTC, then any of: failed booted checked held invalid ahead. The time is the id.
 fn candidate(notation: &str) -> Candidate {
     let mut words = notation.split(' ');
     let id = words.next().unwrap();
@@ -21,6 +21,7 @@ fn candidate(notation: &str) -> Candidate {
         proof: ProofRank::Taken,
         held: false,
         complete: true,
+        fits: true,
     };
     for word in words {
         match word {
@@ -29,6 +30,7 @@ fn candidate(notation: &str) -> Candidate {
             "checked" => candidate.proof = ProofRank::Checked,
             "held" => candidate.held = true,
             "invalid" => candidate.complete = false,
+            "ahead" => candidate.fits = false,
             word => panic!("{word}"),
         }
     }
@@ -61,6 +63,29 @@ fn without_rules_everything_is_kept() {
         [
             "+2026-11-21T02:00 held, no rules: everything is kept",
             "+2020-01-01T02:00 no rules: everything is kept",
+        ]
+    );
+}
+
+/// After a failover that lost what the newest hold: the newest that fits has no rule of its own.
+#[test]
+fn the_newest_proven_one_that_fits_stays() {
+    let rules = KeepRules { last: 1, ..none() };
+    let candidates = [
+        "2026-11-21T02:00 checked ahead",
+        "2026-11-20T02:00 booted ahead",
+        "2026-11-19T02:00",
+        "2026-11-18T02:00 booted",
+        "2026-11-17T02:00 booted",
+    ];
+    assert_eq!(
+        plan(&candidates, &rules),
+        [
+            "+2026-11-21T02:00 last 1",
+            "-2026-11-20T02:00 matched no rule",
+            "-2026-11-19T02:00 matched no rule",
+            "+2026-11-18T02:00 newest verified one that fits the source",
+            "-2026-11-17T02:00 matched no rule",
         ]
     );
 }
@@ -343,6 +368,7 @@ fn take_a_day(midnight: &Zoned, seed: usize, store: &mut Vec<Candidate>) {
             proof,
             held: hours % 997 == 0,
             complete,
+            fits: hours % 3 != 0,
         });
     }
 }

@@ -8,6 +8,7 @@ use crate::server::globals::GlobalBefore;
 use crate::server::replication::{Channel, ThreadState};
 use crate::server::{Flavour, Identity};
 use crate::snapshot::error::Refusal;
+use crate::snapshot::keep::fit::Fit;
 use crate::snapshot::manifest::{Manifest, Proof, State};
 use crate::volume::PutRequest;
 
@@ -95,15 +96,17 @@ pub fn refusals_of_channels(manifest: &Manifest, before: &Observed) -> Vec<Refus
         .collect()
 }
 
-/// What is on this server alone, and would be in the undo snapshot only.
+/// What is on this server alone, and would be in the undo snapshot only, unless it `is_kept` elsewhere;
+/// and what it couldn't fetch again.
 pub fn losses(
     manifest: &Manifest,
     before: &Observed,
     source: &Result<Source, String>,
+    is_kept: bool,
 ) -> Vec<Refusal> {
     const ACCEPT: &str = "--accept-loss goes on; all of it stays in the undo snapshot.";
     let recorded = manifest.position.as_ref().map_or("", |p| p.gtid.as_str());
-    if before.channels.is_empty() {
+    if before.channels.is_empty() && !is_kept {
         if is_same(&before.flavour, &before.gtid, recorded) {
             return Vec::new();
         }
@@ -131,7 +134,7 @@ pub fn losses(
     };
     let mut refusals = Vec::new();
     let Source { name, has, purged } = source;
-    if !is_subset(&before.flavour, &before.has, has) {
+    if !is_kept && !is_subset(&before.flavour, &before.has, has) {
         refusals.push(Refusal::new(
             format!(
                 "{} has transactions that its source {name} hasn't (here {}, there {has})",
@@ -151,6 +154,24 @@ pub fn losses(
         ));
     }
     refusals
+}
+
+/// A snapshot with transactions that the source never had: the server would have a history of its own.
+pub fn refusal_of_fit(manifest: &Manifest, source: &str, fit: &Fit) -> Option<Refusal> {
+    let Fit::Ahead(ahead) = fit else { return None };
+    Some(Refusal::new(
+        format!(
+            "{} is ahead of the present source {source} by {}",
+            manifest.id,
+            ahead.words()
+        ),
+        format!(
+            "Choose one that fits: see `understudy snapshot list {}`; or use `snapshot restore --to \
+             DIR`. --accept-loss goes on: then {} has transactions that {source} hasn't, and can't \
+             follow it.",
+            manifest.server, manifest.server
+        ),
+    ))
 }
 
 /// What can't be compared isn't within.

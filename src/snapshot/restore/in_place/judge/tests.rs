@@ -111,7 +111,7 @@ fn nothing_that_is_only_here_goes_without_a_word() {
     ];
     for (version, has, recorded, source, word) in table {
         let before = observed(version, has, vec![channel("1", "Yes")]);
-        let refusals = losses(&manifest(recorded), &before, &source);
+        let refusals = losses(&manifest(recorded), &before, &source, false);
         let shown = format!("{version} {has} {recorded} {source:?}: {refusals:?}");
         match word {
             None => assert!(refusals.is_empty(), "{shown}"),
@@ -129,8 +129,21 @@ fn a_server_without_a_source_loses_what_it_wrote_since() {
     let none = Err("no pair".to_owned());
     for (now, count) in [("0-1-5", 0), ("0-1-6", 1), ("0-1-4", 1), ("", 1)] {
         let before = observed("10.11.19-MariaDB", now, Vec::new());
-        let refusals = losses(&manifest("0-1-5"), &before, &none);
+        let refusals = losses(&manifest("0-1-5"), &before, &none, false);
         assert_eq!(refusals.len(), count, "{now}: {refusals:?}");
+    }
+}
+
+/// What only this server has is exported: what it couldn't fetch again still counts.
+#[test]
+fn what_is_kept_elsewhere_is_no_loss() {
+    for channels in [Vec::new(), vec![channel("1", "Yes")]] {
+        let before = observed("10.11.19-MariaDB", "0-2-10", channels);
+        let losses = |purged| losses(&manifest("0-1-5"), &before, &source("0-1-9", purged), true);
+        assert!(losses("0-1-5").is_empty());
+        let refusals = losses("0-1-6");
+        assert_eq!(refusals.len(), 1, "{refusals:?}");
+        assert!(refusals[0].reason.contains("purged"), "{refusals:?}");
     }
 }
 
