@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use super::look::{self, Burdens, Change, Looked};
+use super::origin::of_pair;
 use crate::config::FailoverConfig;
 use crate::health::check::Status;
 use crate::health::failover::{Side, checks};
 use crate::health::picture::Picture;
 use crate::health::view::Answer;
+use crate::server::Flavour;
 use crate::server::condition::Condition;
 use crate::server::gtid::GtidSet;
-use crate::server::replication::ThreadState;
+use crate::server::replication::{Channel, ChannelName, ThreadState};
 use crate::snapshot::error::Refusal;
 
 /// What was asked for.
@@ -40,12 +43,51 @@ pub fn refuse_two_writable(picture: &Picture<'_>) -> Option<Refusal> {
     })
 }
 
+/// A switchover's two servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    pub source: usize,
+    pub candidate: usize,
+    /// What doesn't stand against it, and is worth knowing before.
+    pub notes: Vec<Refusal>,
+}
+
 /// A switchover's two servers, or all that stands against it.
 pub fn switchover(
     picture: &Picture<'_>,
+    burdens: &Burdens,
     wish: &Wish,
     terms: &FailoverConfig,
-) -> Result<(usize, usize), Vec<Refusal>> {
+) -> Result<Chosen, Vec<Refusal>> {
+    // What we may not see could look like anything else.
+    let Looked { refusals, notes } = look::all_privileges(picture, burdens, Change::Switchover);
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    let mut chosen = choose_both(picture, wish, terms)?;
+    chosen.notes = notes;
+    let (source, candidate) = (chosen.source, chosen.candidate);
+    if let Some(burden) = &burdens[source] {
+        let looked = look::of_source(&picture.server(source).name, burden);
+        if !looked.refusals.is_empty() {
+            return Err(looked.refusals);
+        }
+        chosen.notes.extend(looked.notes);
+    }
+    let name = &picture.server(candidate).name;
+    let burden = burdens[candidate].as_ref();
+    let open = burden.and_then(|burden| look::of_candidate(name, burden, Change::Switchover));
+    chosen.notes.extend(open);
+    let followers = (0..picture.view.servers.len()).filter(|server| *server != candidate);
+    chosen.notes.extend(newer(picture, candidate, followers));
+    Ok(chosen)
+}
+
+fn choose_both(
+    picture: &Picture<'_>,
+    wish: &Wish,
+    terms: &FailoverConfig,
+) -> Result<Chosen, Vec<Refusal>> {
     let mut refusals: Vec<Refusal> = refuse_two_writable(picture).into_iter().collect();
     let Some(source) = picture.roles.source else {
         if refusals.is_empty() {
@@ -77,11 +119,69 @@ pub fn switchover(
     let candidate = choose(picture, source, wish, terms)?;
     let mut refusals = against(picture, source, candidate);
     refusals.extend(against_never(picture, candidate, terms));
+    refusals.extend(against_io(picture, candidate));
     refusals.extend(against_lag(picture, candidate, wish.max_lag));
     match refusals.is_empty() {
-        true => Ok((source, candidate)),
+        true => Ok(Chosen {
+            source,
+            candidate,
+            notes: Vec::new(),
+        }),
         false => Err(refusals),
     }
+}
+
+/// A source that lives is heard by whoever takes its place.
+fn against_io(picture: &Picture<'_>, candidate: usize) -> Option<Refusal> {
+    let link = picture.link(candidate)?;
+    (link.io != ThreadState::Running).then(|| {
+        let why = match link.io_error.is_empty() {
+            true => "",
+            false => link.io_error.as_str(),
+        };
+        let name = &picture.server(candidate).name;
+        Refusal::new(
+            format!(
+                "{name} receives nothing from its source: {}",
+                match (link.io, why) {
+                    (ThreadState::Stopped, "") => "its IO thread was stopped",
+                    (_, "") => "it doesn't reach it",
+                    (_, why) => why,
+                }
+            ),
+            "Cure that first; `understudy status` says more.",
+        )
+    })
+}
+
+/// A replica of an older series than its source may not understand what that writes; the other way
+/// round is what an upgrade needs.
+fn newer(
+    picture: &Picture<'_>,
+    candidate: usize,
+    followers: impl IntoIterator<Item = usize>,
+) -> Vec<Refusal> {
+    let flavour = |server: usize| {
+        let condition = picture.server(server).condition();
+        condition.map(|condition| &condition.flavour)
+    };
+    let Some(own) = flavour(candidate) else {
+        return Vec::new();
+    };
+    let series = |flavour: &Flavour| (flavour.version.0, flavour.version.1);
+    let name = &picture.server(candidate).name;
+    let older = followers.into_iter().filter_map(|server| {
+        let other = flavour(server).filter(|other| series(other) < series(own))?;
+        let other_name = &picture.server(server).name;
+        Some(Refusal::new(
+            format!(
+                "{other_name} ({}) is older than {name} ({}), and may not be able to follow it",
+                other.text, own.text
+            ),
+            format!("Upgrade {other_name}, or name one with --to that all the others can follow."),
+        ))
+    });
+    older.collect()
 }
 
 fn no_source(picture: &Picture<'_>) -> Refusal {
@@ -195,7 +295,11 @@ fn against_never(
 pub fn best(picture: &Picture<'_>, among: &[usize]) -> Option<usize> {
     let has = |server: usize| -> Option<GtidSet> {
         let condition = picture.view.servers[server].condition()?;
-        has_or_will(condition)
+        let all = has_or_will(condition)?;
+        Some(match picture.link(server) {
+            Some(link) => of_pair(&all, condition.channel_list(), &link.name),
+            None => all,
+        })
     };
     among.iter().copied().reduce(|best, other| {
         let more = match (has(best), has(other)) {
@@ -241,6 +345,7 @@ fn against(picture: &Picture<'_>, source: usize, candidate: usize) -> Vec<Refusa
         return refusals;
     }
     if let Some(of_source) = picture.server(source).condition() {
+        refusals.extend(against_domains(picture, candidate));
         let side = |name, condition| Side {
             name,
             condition,
@@ -256,7 +361,36 @@ fn against(picture: &Picture<'_>, source: usize, candidate: usize) -> Vec<Refusa
     refusals
 }
 
-/// What the replica tells by itself.
+/// What a source of MariaDB gets from outside of its pair its replicas have up to when it follows them
+/// again: then it has more of that than its new source, which refuses it (error 1236, seen on 10.11.14).
+fn against_domains(picture: &Picture<'_>, candidate: usize) -> Option<Refusal> {
+    let condition = picture.server(candidate).condition()?;
+    let has_others = condition.channel_list().len() > 1;
+    let is_refused = condition.is_on("gtid_ignore_duplicates") == Some(false);
+    let name = &picture.server(candidate).name;
+    (has_others && is_refused).then(|| {
+        Refusal::new(
+            format!(
+                "{name} follows servers outside of its pair too: once the source, it couldn't follow \
+                 again while gtid_ignore_duplicates is OFF"
+            ),
+            "gtid_ignore_duplicates = ON in its option file, and STOP ALL SLAVES; SET GLOBAL \
+             gtid_ignore_duplicates = ON; START ALL SLAVES.",
+        )
+    })
+}
+
+/// A channel's name that none of these has: the default one, else the pair's, else one more.
+pub fn free_channel(taken: &[Channel], pair: &str) -> ChannelName {
+    let is_free = |name: &ChannelName| taken.iter().all(|channel| channel.name != *name);
+    let more = (1..).map(|number| ChannelName::from(format!("{pair}{number}").as_str()));
+    let mut names = [ChannelName::default(), ChannelName::from(pair)]
+        .into_iter()
+        .chain(more);
+    names.find(is_free).unwrap_or_default()
+}
+
+/// What the replica tells by itself, of the channel that leads to its pair.
 pub fn of_replica(
     picture: &Picture<'_>,
     server: usize,
@@ -273,11 +407,22 @@ pub fn of_replica(
              restart.",
         ));
     }
-    for channel in condition.channel_list() {
+    let link = picture.link(server);
+    let links = link.map_or(condition.channel_list(), std::slice::from_ref);
+    for channel in links {
         if channel.delay_s > 0 {
             refusals.push(Refusal::new(
                 format!("{name} is kept {} s behind on purpose", channel.delay_s),
                 "Name another one with --to.",
+            ));
+        }
+        if !channel.filters.is_empty() {
+            refusals.push(Refusal::new(
+                format!(
+                    "{name} doesn't apply all of its source: {}",
+                    channel.filters.join(", ")
+                ),
+                "Name another one with --to; without the filter it would have to be provisioned again.",
             ));
         }
         if channel.sql != ThreadState::Running {
@@ -343,9 +488,17 @@ pub struct Candidates {
     pub others: Vec<usize>,
     /// Why the others aren't.
     pub excluded: Vec<Refusal>,
+    /// What doesn't stand against it, and is worth knowing before.
+    pub notes: Vec<Refusal>,
 }
 
 impl Candidates {
+    /// Who isn't chosen and why, and what is worth knowing.
+    pub fn told(&self) -> impl Iterator<Item = String> {
+        let all = self.excluded.iter().chain(&self.notes);
+        all.map(|refusal| refusal.reason.clone())
+    }
+
     /// All that are drained, and follow whoever is chosen: those that may be chosen first.
     pub fn followers(&self) -> impl Iterator<Item = usize> {
         self.good.iter().chain(&self.others).copied()
@@ -355,6 +508,7 @@ impl Candidates {
 /// A failover's dead source and whom it may choose among; the two-server table of docs/FAILOVER.md.
 pub fn failover(
     picture: &Picture<'_>,
+    burdens: &Burdens,
     to: Option<&str>,
     terms: &FailoverConfig,
 ) -> Result<Candidates, Vec<Refusal>> {
@@ -382,8 +536,15 @@ pub fn failover(
         Answer::Silent { .. } => {}
     }
     let (mut good, mut others, mut excluded) = (Vec::new(), Vec::new(), Vec::new());
+    let mut notes = Vec::new();
     for server in (0..servers.len()).filter(|server| *server != source) {
-        let against = against(picture, source, server);
+        let looked = of_follower(picture, burdens, server);
+        notes.extend(looked.notes);
+        // What we may not see could look like anything else.
+        let against = match looked.refusals.is_empty() {
+            true => against(picture, source, server),
+            false => looked.refusals,
+        };
         let never = against_never(picture, server, terms);
         match (against.is_empty(), &never) {
             (true, None) => good.push(server),
@@ -392,11 +553,17 @@ pub fn failover(
         }
         excluded.extend(against.into_iter().chain(never));
     }
+    // Of equals, one that all the others can follow.
+    let all: Vec<usize> = good.iter().chain(&others).copied().collect();
+    good.sort_by_key(|server| newer(picture, *server, all.iter().copied()).len());
     prefer(picture, &mut good, terms);
     if let Some(to) = to {
         let wanted = named(picture, source, to)?;
         if !good.contains(&wanted) {
-            let mut refusals = against(picture, source, wanted);
+            let mut refusals = of_follower(picture, burdens, wanted).refusals;
+            if refusals.is_empty() {
+                refusals = against(picture, source, wanted);
+            }
             refusals.extend(against_never(picture, wanted, terms));
             return Err(refusals);
         }
@@ -414,12 +581,31 @@ pub fn failover(
         }
         return Err(excluded);
     }
+    let candidates = good.iter().filter_map(|server| {
+        let burden = burdens[*server].as_ref()?;
+        look::of_candidate(&picture.server(*server).name, burden, Change::Failover)
+    });
+    notes.extend(candidates);
+    notes.extend(
+        good.iter()
+            .filter_map(|server| against_domains(picture, *server)),
+    );
+    if let [only] = good[..] {
+        notes.extend(newer(picture, only, all));
+    }
     Ok(Candidates {
         source,
         good,
         others,
         excluded,
+        notes,
     })
+}
+
+/// Whether we may drain, turn and open a replica.
+fn of_follower(picture: &Picture<'_>, burdens: &Burdens, server: usize) -> Looked {
+    let name = &picture.server(server).name;
+    look::privileges(name, burdens[server].as_ref(), Change::Failover)
 }
 
 /// Whom the replicas follow, when it tells nothing itself.

@@ -12,10 +12,11 @@ use super::rest::{self, Cast, step};
 use super::scene::Scene;
 use super::semi_sync;
 use crate::health::errant;
-use crate::journal::act::{Act, Link, Rest};
+use crate::journal::act::{Act, FreshLink, Link, Rest};
 use crate::journal::operation::{Outcome, Step};
 use crate::journal::receipt;
 use crate::journal::{Beginning, InHand, Operation, OperationKind, Party};
+use crate::server::channel::ChannelName;
 use crate::snapshot::{Context, SnapshotError, id};
 use crate::sys::clock;
 
@@ -35,6 +36,9 @@ struct Ready {
     cast: Cast,
     /// What it has and the source hasn't.
     surplus: String,
+    link: ChannelName,
+    /// Channels that lead elsewhere.
+    beside: Vec<ChannelName>,
 }
 
 /// Who is the source now: it can be written to, and isn't the one that comes back.
@@ -95,6 +99,8 @@ fn decide(ctx: &Context, scene: &Scene<'_>, server: &str) -> Result<Ready, Snaps
         party,
         cast,
         surplus,
+        link: scene.channel(own),
+        beside: scene.outside(own),
     })
 }
 
@@ -179,11 +185,14 @@ fn follow(
     let act = Act::Follow {
         on: ready.party.reach(),
         link: Box::new(Link {
-            channel: crate::server::channel::ChannelName::default(),
+            channel: ready.link.clone(),
             to: source.name.clone(),
             host,
             port,
-            fresh: Some(rest::fresh(ctx, pair, source)),
+            fresh: Some(FreshLink {
+                beside: ready.beside.clone(),
+                ..rest::fresh(ctx, pair, source)
+            }),
         }),
     };
     let follow = Rest { act, gate: true };

@@ -1,14 +1,17 @@
 //! Moving roles, on real pairs and trios: each test is a story. Given, fault, when, expect.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod channels;
 #[expect(
     dead_code,
     reason = "shared with the other integration tests, which use other parts"
 )]
 #[path = "../lab/mod.rs"]
 mod lab;
+mod look;
 mod salvage;
 mod semi_sync;
+mod stories;
 mod told;
 
 use lab::program;
