@@ -131,27 +131,22 @@ fn choose_both(
     }
 }
 
-/// A source that lives is heard by whoever takes its place.
+/// A source that lives is heard by whoever takes its place. One that is connecting, and has met no
+/// error, may be there in a moment: the approach waits for it.
 fn against_io(picture: &Picture<'_>, candidate: usize) -> Option<Refusal> {
     let link = picture.link(candidate)?;
-    (link.io != ThreadState::Running).then(|| {
-        let why = match link.io_error.is_empty() {
-            true => "",
-            false => link.io_error.as_str(),
-        };
-        let name = &picture.server(candidate).name;
-        Refusal::new(
-            format!(
-                "{name} receives nothing from its source: {}",
-                match (link.io, why) {
-                    (ThreadState::Stopped, "") => "its IO thread was stopped",
-                    (_, "") => "it doesn't reach it",
-                    (_, why) => why,
-                }
-            ),
-            "Cure that first; `understudy status` says more.",
-        )
-    })
+    let why = match (link.io, link.io_error.as_str()) {
+        (ThreadState::Running, _) | (ThreadState::Connecting | ThreadState::Unknown, "") => {
+            return None;
+        }
+        (ThreadState::Stopped, "") => "its IO thread was stopped",
+        (ThreadState::Stopped | ThreadState::Connecting | ThreadState::Unknown, error) => error,
+    };
+    let name = &picture.server(candidate).name;
+    Some(Refusal::new(
+        format!("{name} receives nothing from its source: {why}"),
+        "Cure that first; `understudy status` says more.",
+    ))
 }
 
 /// A replica of an older series than its source may not understand what that writes; the other way

@@ -66,6 +66,15 @@ impl Flavour {
                 ),
             ],
         };
+        if self.family == Family::Mysql && self.version >= (5, 7, 3) {
+            // Heartbeats are read there.
+            table.push(needed(
+                "SELECT",
+                "`performance_schema`.*",
+                Always,
+                "keep what a link is set to",
+            ));
+        }
         table.extend([
             needed(
                 "RELOAD",
@@ -190,12 +199,6 @@ impl Flavour {
                 EVERYWHERE,
                 Always,
                 "see who follows whom",
-            ),
-            needed(
-                "SELECT",
-                "`performance_schema`.*",
-                Always,
-                "keep what a link is set to",
             ),
             needed(
                 "REPLICATION_SLAVE_ADMIN",

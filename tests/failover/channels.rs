@@ -1,8 +1,9 @@
 //! A replica that follows its pair and something else: the other channel goes on, whatever roles do.
 
-use super::lab::server::{Flavour, Server, Start};
-use super::lab::trio::Trio;
-use super::{flavours, lab};
+use crate::lab;
+use crate::lab::server::flavours;
+use crate::lab::server::{Flavour, Server, Start};
+use crate::lab::trio::Trio;
 
 /// A server outside of the pair, and what replicas follow it with.
 fn outsider(trio: &Trio) -> Server {

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use mysql::prelude::Queryable;
 
-use super::lab::server::try_rows;
-use super::lab::trio::Trio;
 use super::told::{grant_only, printed};
-use super::{flavours, lab};
+use crate::lab;
+use crate::lab::server::flavours;
+use crate::lab::server::try_rows;
+use crate::lab::trio::Trio;
 
 const PLAN: [&str; 3] = ["switchover", "lab", "--dry-run"];
 

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::lab::small_state::SmallState;
-use super::lab::trio::Trio;
-use super::{Flavour, Watch, flavours, lab};
+use crate::lab;
+use crate::lab::server::{Flavour, flavours};
+use crate::lab::small_state::SmallState;
+use crate::lab::trio::Trio;
+use crate::lab::trio::Watch;
 
 fn receipts(trio: &Trio) -> Vec<String> {
     let status = trio.status();

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
-use super::lab::trio::{NAMES, Trio};
-use super::{flavours, lab};
+use crate::lab;
+use crate::lab::server::flavours;
+use crate::lab::trio::{NAMES, Trio};
 
 /// Given a failover, expect that status and check tell who hasn't rejoined, cry out within one run
 /// when it takes writes again, and are silent once it follows.
