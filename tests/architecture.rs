@@ -79,7 +79,8 @@ const EXCEPTIONS: [(&str, &str, &str); 1] = [(
 )];
 
 /// Decide, from what was observed: no effects, no clock, no connection, no storage.
-const PURE: [&str; 24] = [
+const PURE: [&str; 26] = [
+    "failover/against.rs",
     "failover/assess.rs",
     "failover/look.rs",
     "failover/origin.rs",
@@ -101,6 +102,7 @@ const PURE: [&str; 24] = [
     "replication/plan/provision.rs",
     "snapshot/prove/boot_log.rs",
     "snapshot/restore/in_place/judge.rs",
+    "server/held.rs",
     "server/privileges.rs",
     "snapshot/take/plan.rs",
     "snapshot/keep/retention.rs",

@@ -4,6 +4,7 @@
 //! very point, open it, and only then tell the world. Before the opening everything can be undone;
 //! after it everything is carried through. Each is an operation (`journal/operation.rs`).
 
+mod against;
 mod approach;
 pub mod assess;
 mod drain;

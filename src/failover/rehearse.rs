@@ -155,7 +155,7 @@ fn against(
         Err(refusals) => (refusals, Vec::new()),
     };
     if let Some(condition) = picture.server(server).condition() {
-        let now = assess::of_replica(picture, server, name, condition);
+        let now = super::against::of_replica(picture, server, name, condition);
         for refusal in now {
             if !refusals.iter().any(|told| told.reason == refusal.reason) {
                 refusals.push(refusal);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::assess;
+use super::against;
 use super::look::Burdens;
 use crate::config::{Address, PairConfig};
 use crate::health::observe::{self, Look};
@@ -123,7 +123,7 @@ impl<'a> Scene<'a> {
         let channels = self
             .condition(server)
             .map_or(&[][..], Condition::channel_list);
-        assess::free_channel(channels, &self.pair.name)
+        against::free_channel(channels, &self.pair.name)
     }
 
     /// The channels of a server that lead out of its pair, and whose applier runs.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::against;
 use super::assess::{self, Wish};
 use super::look::{self, Burdens, Change};
 use crate::config::{Address, FailoverConfig};
@@ -11,7 +12,7 @@ use crate::health::view::{Answer, Limits, PairView, ServerView, Snapshots};
 use crate::journal::receipt::Receipts;
 use crate::server::burden::{Burden, HeldLock, Transaction};
 use crate::server::condition::Condition;
-use crate::server::privileges::Held;
+use crate::server::held::Held;
 use crate::server::replication::{Channel, parse_channels};
 use crate::server::row::Row;
 use crate::server::{Flavour, Identity};
@@ -266,7 +267,7 @@ fn only_the_channel_of_the_pair_counts() {
             .iter()
             .map(|name| following(7, &[("Channel_Name", name)]))
             .collect();
-        assess::free_channel(&taken, "lab").as_str().to_owned()
+        against::free_channel(&taken, "lab").as_str().to_owned()
     };
     assert_eq!(names(&["east"]), "");
     assert_eq!(names(&[""]), "lab");

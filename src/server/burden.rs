@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::flavour::{Family, Flavour};
-use super::privileges::Held;
+use super::held::Held;
 use super::replication;
 use super::row::Row;
 use super::session::{Session, SessionError};

@@ -16,6 +16,7 @@ pub mod globals;
 pub mod grants;
 pub mod gtid;
 pub mod heartbeat;
+pub mod held;
 pub mod identity;
 pub mod lock;
 pub mod log_files;
