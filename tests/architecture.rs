@@ -79,8 +79,11 @@ const EXCEPTIONS: [(&str, &str, &str); 1] = [(
 )];
 
 /// Decide, from what was observed: no effects, no clock, no connection, no storage.
-const PURE: [&str; 22] = [
+const PURE: [&str; 27] = [
+    "failover/against.rs",
     "failover/assess.rs",
+    "failover/look.rs",
+    "failover/origin.rs",
     "reroute/dns/lines.rs",
     "reroute/file/edit.rs",
     "reroute/haproxy/lines.rs",
@@ -99,6 +102,8 @@ const PURE: [&str; 22] = [
     "replication/plan/provision.rs",
     "snapshot/prove/boot_log.rs",
     "snapshot/restore/in_place/judge.rs",
+    "server/held.rs",
+    "server/privileges.rs",
     "snapshot/take/plan.rs",
     "snapshot/keep/fit.rs",
     "snapshot/keep/retention.rs",

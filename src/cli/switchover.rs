@@ -37,6 +37,12 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
     timeout: Duration,
 
+    /// How long what clients have begun (statements, writing transactions, locks) may take to end by
+    /// itself before; then their sessions are ended. Without it long statements are waited for, for as
+    /// long as --timeout says, and open transactions are ended at once
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    grace: Duration,
+
     /// Only check, and say what would be done
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -50,6 +56,7 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
             max_lag: args.max_lag,
         },
         timeout: args.timeout,
+        grace: args.grace,
     };
     let report = with_context(cli, ui, |ctx| {
         let planned = switchover::look(ctx, &request)?;

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use super::against::{
+    against, against_domains, against_io, against_lag, against_never, newer, of_follower,
+};
+use super::look::{self, Burdens, Change, Looked};
+use super::origin::of_pair;
 use crate::config::FailoverConfig;
-use crate::health::check::Status;
-use crate::health::failover::{Side, checks};
 use crate::health::picture::Picture;
 use crate::health::view::Answer;
 use crate::server::condition::Condition;
 use crate::server::gtid::GtidSet;
-use crate::server::replication::ThreadState;
 use crate::snapshot::error::Refusal;
 
 /// What was asked for.
@@ -40,12 +42,51 @@ pub fn refuse_two_writable(picture: &Picture<'_>) -> Option<Refusal> {
     })
 }
 
+/// A switchover's two servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    pub source: usize,
+    pub candidate: usize,
+    /// What doesn't stand against it, and is worth knowing before.
+    pub notes: Vec<Refusal>,
+}
+
 /// A switchover's two servers, or all that stands against it.
 pub fn switchover(
     picture: &Picture<'_>,
+    burdens: &Burdens,
     wish: &Wish,
     terms: &FailoverConfig,
-) -> Result<(usize, usize), Vec<Refusal>> {
+) -> Result<Chosen, Vec<Refusal>> {
+    // What we may not see could look like anything else.
+    let Looked { refusals, notes } = look::all_privileges(picture, burdens, Change::Switchover);
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    let mut chosen = choose_both(picture, wish, terms)?;
+    chosen.notes = notes;
+    let (source, candidate) = (chosen.source, chosen.candidate);
+    if let Some(burden) = &burdens[source] {
+        let looked = look::of_source(&picture.server(source).name, burden);
+        if !looked.refusals.is_empty() {
+            return Err(looked.refusals);
+        }
+        chosen.notes.extend(looked.notes);
+    }
+    let name = &picture.server(candidate).name;
+    let burden = burdens[candidate].as_ref();
+    let open = burden.and_then(|burden| look::of_candidate(name, burden, Change::Switchover));
+    chosen.notes.extend(open);
+    let followers = (0..picture.view.servers.len()).filter(|server| *server != candidate);
+    chosen.notes.extend(newer(picture, candidate, followers));
+    Ok(chosen)
+}
+
+fn choose_both(
+    picture: &Picture<'_>,
+    wish: &Wish,
+    terms: &FailoverConfig,
+) -> Result<Chosen, Vec<Refusal>> {
     let mut refusals: Vec<Refusal> = refuse_two_writable(picture).into_iter().collect();
     let Some(source) = picture.roles.source else {
         if refusals.is_empty() {
@@ -77,9 +118,14 @@ pub fn switchover(
     let candidate = choose(picture, source, wish, terms)?;
     let mut refusals = against(picture, source, candidate);
     refusals.extend(against_never(picture, candidate, terms));
+    refusals.extend(against_io(picture, candidate));
     refusals.extend(against_lag(picture, candidate, wish.max_lag));
     match refusals.is_empty() {
-        true => Ok((source, candidate)),
+        true => Ok(Chosen {
+            source,
+            candidate,
+            notes: Vec::new(),
+        }),
         false => Err(refusals),
     }
 }
@@ -177,25 +223,15 @@ fn prefer(picture: &Picture<'_>, servers: &mut [usize], terms: &FailoverConfig) 
     servers.sort_by_key(|server| preference(picture, *server, terms).unwrap_or(usize::MAX));
 }
 
-fn against_never(
-    picture: &Picture<'_>,
-    candidate: usize,
-    terms: &FailoverConfig,
-) -> Option<Refusal> {
-    let name = &picture.server(candidate).name;
-    terms.never.contains(name).then(|| {
-        Refusal::new(
-            format!("{name} never becomes the source (never in the configuration)"),
-            "Name another one with --to, or take it out of never in [pair.NAME.failover].",
-        )
-    })
-}
-
 /// Most transactions first, then the order in which they are given.
 pub fn best(picture: &Picture<'_>, among: &[usize]) -> Option<usize> {
     let has = |server: usize| -> Option<GtidSet> {
         let condition = picture.view.servers[server].condition()?;
-        has_or_will(condition)
+        let all = has_or_will(condition)?;
+        Some(match picture.link(server) {
+            Some(link) => of_pair(&all, condition.channel_list(), &link.name),
+            None => all,
+        })
     };
     among.iter().copied().reduce(|best, other| {
         let more = match (has(best), has(other)) {
@@ -219,120 +255,6 @@ pub fn has_or_will(condition: &Condition) -> Option<GtidSet> {
     Some(all)
 }
 
-/// What makes a server no candidate, whether its source lives or not.
-fn against(picture: &Picture<'_>, source: usize, candidate: usize) -> Vec<Refusal> {
-    let server = picture.server(candidate);
-    let Some(condition) = server.condition() else {
-        return vec![Refusal::new(
-            format!("{} doesn't answer", server.name),
-            "See why, with `understudy status`.",
-        )];
-    };
-    let mut refusals = of_replica(picture, candidate, &server.name, condition);
-    if picture.roles.follows[candidate] != Some(source) {
-        refusals.push(Refusal::new(
-            format!(
-                "{} doesn't follow {}",
-                server.name,
-                picture.server(source).name
-            ),
-            "`understudy setup PAIR` makes it follow.",
-        ));
-        return refusals;
-    }
-    if let Some(of_source) = picture.server(source).condition() {
-        let side = |name, condition| Side {
-            name,
-            condition,
-            parity: None,
-        };
-        let all = checks(
-            side(&server.name, condition),
-            side(&picture.server(source).name, of_source),
-        );
-        let failed = all.into_iter().filter(|check| check.status == Status::Fail);
-        refusals.extend(failed.map(|check| Refusal::new(check.message, check.hint)));
-    }
-    refusals
-}
-
-/// What the replica tells by itself.
-pub fn of_replica(
-    picture: &Picture<'_>,
-    server: usize,
-    name: &str,
-    condition: &Condition,
-) -> Vec<Refusal> {
-    let mut refusals = Vec::new();
-    if condition.is_on("log_bin") != Some(true)
-        || condition.is_on("log_replica_updates") != Some(true)
-    {
-        refusals.push(Refusal::new(
-            format!("{name} writes no binary log of what it applies: nobody could follow it"),
-            "log_bin = ON and log_slave_updates (log_replica_updates) = ON in its option file, and a \
-             restart.",
-        ));
-    }
-    for channel in condition.channel_list() {
-        if channel.delay_s > 0 {
-            refusals.push(Refusal::new(
-                format!("{name} is kept {} s behind on purpose", channel.delay_s),
-                "Name another one with --to.",
-            ));
-        }
-        if channel.sql != ThreadState::Running {
-            let why = match channel.sql_error.is_empty() {
-                true => "it was stopped",
-                false => channel.sql_error.as_str(),
-            };
-            refusals.push(Refusal::new(
-                format!("the applier of {name} doesn't run: {why}"),
-                "Cure that first; `understudy status` says more.",
-            ));
-        }
-        if channel.uses_gtid == Some(false) {
-            refusals.push(Refusal::new(
-                format!("{name} follows by file and position"),
-                "`understudy setup PAIR` makes it follow by GTID.",
-            ));
-        }
-    }
-    if let Some(Some(errant)) = picture.errant.get(server).map(|fact| fact.as_ref())
-        && let Some(errant) = errant.known().filter(|errant| !errant.is_empty())
-    {
-        refusals.push(Refusal::new(
-            format!("{name} has transactions of its own: {errant}"),
-            "See what they are (docs/HEALTH.md), and provision it again with `understudy setup`.",
-        ));
-    }
-    refusals
-}
-
-fn against_lag(picture: &Picture<'_>, candidate: usize, max_lag: Duration) -> Option<Refusal> {
-    let name = &picture.server(candidate).name;
-    const HINT: &str = "Wait until it has caught up, or allow more with --max-lag.";
-    match picture.lags[candidate].as_ref()? {
-        Ok(lag) => {
-            let behind = lag.behind;
-            (behind > max_lag).then(|| {
-                Refusal::new(
-                    format!(
-                        "{name} is {} behind",
-                        humantime::format_duration(Duration::from_millis(
-                            u64::try_from(behind.as_millis()).unwrap_or(u64::MAX)
-                        ))
-                    ),
-                    HINT,
-                )
-            })
-        }
-        Err(reason) => Some(Refusal::new(
-            format!("how far {name} is behind isn't known: {reason}"),
-            HINT,
-        )),
-    }
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidates {
     pub source: usize,
@@ -343,9 +265,17 @@ pub struct Candidates {
     pub others: Vec<usize>,
     /// Why the others aren't.
     pub excluded: Vec<Refusal>,
+    /// What doesn't stand against it, and is worth knowing before.
+    pub notes: Vec<Refusal>,
 }
 
 impl Candidates {
+    /// Who isn't chosen and why, and what is worth knowing.
+    pub fn told(&self) -> impl Iterator<Item = String> {
+        let all = self.excluded.iter().chain(&self.notes);
+        all.map(|refusal| refusal.reason.clone())
+    }
+
     /// All that are drained, and follow whoever is chosen: those that may be chosen first.
     pub fn followers(&self) -> impl Iterator<Item = usize> {
         self.good.iter().chain(&self.others).copied()
@@ -355,6 +285,7 @@ impl Candidates {
 /// A failover's dead source and whom it may choose among; the two-server table of docs/FAILOVER.md.
 pub fn failover(
     picture: &Picture<'_>,
+    burdens: &Burdens,
     to: Option<&str>,
     terms: &FailoverConfig,
 ) -> Result<Candidates, Vec<Refusal>> {
@@ -381,22 +312,21 @@ pub fn failover(
         }
         Answer::Silent { .. } => {}
     }
-    let (mut good, mut others, mut excluded) = (Vec::new(), Vec::new(), Vec::new());
-    for server in (0..servers.len()).filter(|server| *server != source) {
-        let against = against(picture, source, server);
-        let never = against_never(picture, server, terms);
-        match (against.is_empty(), &never) {
-            (true, None) => good.push(server),
-            (true, Some(_)) => others.push(server),
-            (false, _) => {}
-        }
-        excluded.extend(against.into_iter().chain(never));
-    }
-    prefer(picture, &mut good, terms);
+    let Candidates {
+        mut good,
+        mut others,
+        excluded,
+        mut notes,
+        ..
+    } = sorted_out(picture, burdens, source, terms);
+    let all: Vec<usize> = good.iter().chain(&others).copied().collect();
     if let Some(to) = to {
         let wanted = named(picture, source, to)?;
         if !good.contains(&wanted) {
-            let mut refusals = against(picture, source, wanted);
+            let mut refusals = of_follower(picture, burdens, wanted).refusals;
+            if refusals.is_empty() {
+                refusals = against(picture, source, wanted);
+            }
             refusals.extend(against_never(picture, wanted, terms));
             return Err(refusals);
         }
@@ -414,12 +344,63 @@ pub fn failover(
         }
         return Err(excluded);
     }
+    let candidates = good.iter().filter_map(|server| {
+        let burden = burdens[*server].as_ref()?;
+        look::of_candidate(&picture.server(*server).name, burden, Change::Failover)
+    });
+    notes.extend(candidates);
+    notes.extend(
+        good.iter()
+            .filter_map(|server| against_domains(picture, *server)),
+    );
+    if let [only] = good[..] {
+        notes.extend(newer(picture, only, all));
+    }
     Ok(Candidates {
         source,
         good,
         others,
         excluded,
+        notes,
     })
+}
+
+/// Who may be chosen, who only follows, and who neither.
+fn sorted_out(
+    picture: &Picture<'_>,
+    burdens: &Burdens,
+    source: usize,
+    terms: &FailoverConfig,
+) -> Candidates {
+    let (mut good, mut others, mut excluded) = (Vec::new(), Vec::new(), Vec::new());
+    let mut notes = Vec::new();
+    for server in (0..picture.view.servers.len()).filter(|server| *server != source) {
+        let looked = of_follower(picture, burdens, server);
+        notes.extend(looked.notes);
+        // What we may not see could look like anything else.
+        let against = match looked.refusals.is_empty() {
+            true => against(picture, source, server),
+            false => looked.refusals,
+        };
+        let never = against_never(picture, server, terms);
+        match (against.is_empty(), &never) {
+            (true, None) => good.push(server),
+            (true, Some(_)) => others.push(server),
+            (false, _) => {}
+        }
+        excluded.extend(against.into_iter().chain(never));
+    }
+    // Of equals, one that all the others can follow.
+    let all: Vec<usize> = good.iter().chain(&others).copied().collect();
+    good.sort_by_key(|server| newer(picture, *server, all.iter().copied()).len());
+    prefer(picture, &mut good, terms);
+    Candidates {
+        source,
+        good,
+        others,
+        excluded,
+        notes,
+    }
 }
 
 /// Whom the replicas follow, when it tells nothing itself.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::moment::wait;
+use super::origin;
 use crate::journal::Party;
 use crate::server::channel::ChannelName;
 use crate::server::gtid::GtidSet;
@@ -16,6 +17,8 @@ const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
 pub struct Drained {
     pub name: String,
     pub executed: GtidSet,
+    /// Without what comes from servers outside of the pair.
+    of_pair: GtidSet,
     received: GtidSet,
 }
 
@@ -51,6 +54,7 @@ pub fn drain(
         None => party.session()?,
     };
     let (_, executed) = observe_gtid(session, true)?;
+    let of_pair = |set: &GtidSet| origin::of_pair(set, &channels, channel);
     let parse = |text: &str| {
         party
             .flavour
@@ -63,8 +67,9 @@ pub fn drain(
     };
     Ok(Drained {
         name: party.name.clone(),
+        of_pair: of_pair(&parse(&executed)?),
         executed: parse(&executed)?,
-        received: parse(&received)?,
+        received: of_pair(&parse(&received)?),
     })
 }
 
@@ -72,7 +77,7 @@ pub fn drain(
 pub fn elect(drained: &[Drained], electable: usize) -> Result<usize, SnapshotError> {
     let has_all = |one: &Drained| {
         drained.iter().all(|other| {
-            let all = other.executed.union(&other.received);
+            let all = other.of_pair.union(&other.received);
             all.and_then(|all| all.is_subset_of(&one.executed))
                 .unwrap_or(false)
         })

@@ -4,14 +4,18 @@
 //! very point, open it, and only then tell the world. Before the opening everything can be undone;
 //! after it everything is carried through. Each is an operation (`journal/operation.rs`).
 
+mod against;
+mod approach;
 pub mod assess;
 mod drain;
 pub mod evidence;
 mod fence;
 pub mod hold;
 mod lift;
+pub mod look;
 mod losses;
 mod moment;
+pub mod origin;
 mod program;
 pub mod rehearse;
 pub mod rejoin;
@@ -25,3 +29,5 @@ mod semi_sync;
 mod surplus;
 pub mod switchover;
 pub mod takeover;
+#[cfg(test)]
+mod tests;

@@ -54,6 +54,13 @@ impl Moment {
         own
     }
 
+    /// Ends the sessions of clients on the source; they may come back.
+    pub fn end_clients(&mut self, own: &[u64]) -> Result<(), SnapshotError> {
+        with(&mut self.source, |session| {
+            Ok((end_clients(session, own)?, ()))
+        })
+    }
+
     /// The lock goes, once clients that it held out are ended again.
     pub fn release(mut self, hold: &Hold, source: &Party) {
         let own = self.own_connections(hold, &source.name);

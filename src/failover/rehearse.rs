@@ -2,6 +2,7 @@
 //! `exec` is asked, which runs its program.
 
 use super::assess::{self, Wish};
+use super::look::Burdens;
 use super::scene::Scene;
 use super::switchover;
 use crate::config::FailoverConfig;
@@ -17,7 +18,8 @@ const FAILOVER: &str = "failover.candidate";
 pub fn checks(ctx: &Context, pair: &str, wish: &Wish) -> Result<Vec<Check>, SnapshotError> {
     let scene = Scene::observe(ctx, pair)?;
     let mut checks = switchover_checks(ctx, &scene, wish);
-    checks.extend(failover_checks(&scene));
+    let burdens = scene.burdens(ctx);
+    checks.extend(failover_checks(&scene, &burdens));
     Ok(checks)
 }
 
@@ -28,6 +30,7 @@ fn switchover_checks(ctx: &Context, scene: &Scene<'_>, wish: &Wish) -> Vec<Check
         pair: pair.clone(),
         wish: wish.clone(),
         timeout: std::time::Duration::ZERO,
+        grace: std::time::Duration::ZERO,
     };
     let of_pair = |status, message, hint| Check {
         id: SWITCHOVER.to_owned(),
@@ -37,7 +40,7 @@ fn switchover_checks(ctx: &Context, scene: &Scene<'_>, wish: &Wish) -> Vec<Check
         hint,
     };
     match switchover::look_at(ctx, scene, &request) {
-        Ok(planned) => vec![Check::new(
+        Ok((planned, notes)) => std::iter::once(Check::new(
             SWITCHOVER,
             &planned.new_source,
             Status::Ok,
@@ -46,7 +49,13 @@ fn switchover_checks(ctx: &Context, scene: &Scene<'_>, wish: &Wish) -> Vec<Check
                 planned.new_source, planned.old_source
             ),
             "",
-        )],
+        ))
+        .chain(
+            notes
+                .into_iter()
+                .map(|note| of_pair(Status::Warn, note.reason, note.hint)),
+        )
+        .collect(),
         Err(SnapshotError::Refused { refusals }) => refusals
             .into_iter()
             .map(|refusal| {
@@ -64,7 +73,7 @@ fn switchover_checks(ctx: &Context, scene: &Scene<'_>, wish: &Wish) -> Vec<Check
 
 /// Who could take over if the source died now. Where that needs a decision first, the switchover's
 /// refusals say so.
-fn failover_checks(scene: &Scene<'_>) -> Vec<Check> {
+fn failover_checks(scene: &Scene<'_>, burdens: &Burdens) -> Vec<Check> {
     let view = &scene.view;
     let picture = Picture::of(view, Limits::default());
     let Some(source) = picture.roles.source else {
@@ -75,24 +84,37 @@ fn failover_checks(scene: &Scene<'_>) -> Vec<Check> {
     }
     let dead = without(view, source);
     let others = (0..view.servers.len()).filter(|server| *server != source);
-    let judged: Vec<(&str, Vec<Refusal>)> = others
+    let judged: Vec<(&str, Against)> = others
         .map(|server| {
             (
                 view.servers[server].name.as_str(),
-                against(&picture, &dead, server, &scene.pair.failover),
+                against(&picture, (&dead, burdens), server, &scene.pair.failover),
             )
         })
         .collect();
-    let is_anybody_left = judged.iter().any(|(_, refusals)| refusals.is_empty());
+    let is_anybody_left = judged
+        .iter()
+        .any(|(_, against)| against.refusals.is_empty());
     let excluded = match is_anybody_left {
         true => Status::Warn,
         false => Status::Fail,
     };
-    let check = |(name, refusals): &(&str, Vec<Refusal>)| -> Vec<Check> {
+    let check = |(name, Against { refusals, notes }): &(&str, Against)| -> Vec<Check> {
         if refusals.is_empty() {
             let source = &view.servers[source].name;
             let message = format!("{name} could take over if {source} died");
-            return vec![Check::new(FAILOVER, name, Status::Ok, message, "")];
+            let notes = notes.iter().map(|note| {
+                Check::new(
+                    FAILOVER,
+                    name,
+                    Status::Warn,
+                    &note.reason,
+                    note.hint.clone(),
+                )
+            });
+            return std::iter::once(Check::new(FAILOVER, name, Status::Ok, message, ""))
+                .chain(notes)
+                .collect();
         }
         let told = refusals.iter().map(|refusal| {
             let message = format!("{name} couldn't take over: {}", refusal.reason);
@@ -112,27 +134,33 @@ fn without(view: &PairView, source: usize) -> PairView {
     dead
 }
 
+/// What stands against one, and what is worth knowing of it.
+struct Against {
+    refusals: Vec<Refusal>,
+    notes: Vec<Refusal>,
+}
+
 /// What keeps a replica from taking over: what a failover would say then, and what only its source
 /// can tell while it lives.
 fn against(
     picture: &Picture<'_>,
-    dead: &PairView,
+    (dead, burdens): (&PairView, &Burdens),
     server: usize,
     configured: &FailoverConfig,
-) -> Vec<Refusal> {
+) -> Against {
     let name = picture.server(server).name.as_str();
     let then = Picture::of(dead, Limits::default());
-    let mut refusals = match assess::failover(&then, Some(name), configured) {
-        Ok(_) => Vec::new(),
-        Err(refusals) => refusals,
+    let (mut refusals, notes) = match assess::failover(&then, burdens, Some(name), configured) {
+        Ok(candidates) => (Vec::new(), candidates.notes),
+        Err(refusals) => (refusals, Vec::new()),
     };
     if let Some(condition) = picture.server(server).condition() {
-        let now = assess::of_replica(picture, server, name, condition);
+        let now = super::against::of_replica(picture, server, name, condition);
         for refusal in now {
             if !refusals.iter().any(|told| told.reason == refusal.reason) {
                 refusals.push(refusal);
             }
         }
     }
-    refusals
+    Against { refusals, notes }
 }

@@ -20,7 +20,7 @@ use super::scene::Scene;
 use super::semi_sync;
 use super::surplus::{self, Surplus};
 use crate::health::errant;
-use crate::journal::act::{Act, Link, Rest};
+use crate::journal::act::{Act, FreshLink, Link, Rest};
 use crate::journal::operation::{Outcome, Step};
 use crate::journal::receipt::{self, Receipt};
 use crate::journal::{Beginning, InHand, Operation, OperationKind, Party};
@@ -89,6 +89,9 @@ struct Ready {
     surplus: String,
     /// What the source has, in the words that tell most.
     of_source: String,
+    link: ChannelName,
+    /// Channels that lead elsewhere.
+    beside: Vec<ChannelName>,
 }
 
 /// Who is the source now: it can be written to, and isn't the one that comes back.
@@ -154,6 +157,8 @@ fn decide(ctx: &Context, scene: &Scene<'_>, server: &str) -> Result<Ready, Snaps
         cast,
         surplus,
         of_source: of_source.map_or(String::new(), |set| set.to_line()),
+        link: scene.channel(own),
+        beside: scene.outside(own),
     })
 }
 
@@ -504,11 +509,14 @@ fn follow(
     let act = Act::Follow {
         on: ready.party.reach(),
         link: Box::new(Link {
-            channel: ChannelName::default(),
+            channel: ready.link.clone(),
             to: source.name.clone(),
             host,
             port,
-            fresh: Some(rest::fresh(ctx, pair, source)),
+            fresh: Some(FreshLink {
+                beside: ready.beside.clone(),
+                ..rest::fresh(ctx, pair, source)
+            }),
         }),
     };
     let follow = Rest { act, gate: true };

@@ -93,7 +93,18 @@ fn decide(ctx: &Context, scene: &Scene<'_>, request: &Request) -> Result<Ready, 
             "See `understudy status`.",
         ));
     };
-    let Some(link) = condition.channel_list().first() else {
+    let picture = scene.picture();
+    let channels = condition.channel_list();
+    // One that follows nobody of the pair, and one server only, is meant all the same.
+    let alone = channels.first().filter(|_| channels.len() == 1);
+    let Some(link) = picture.link(own).or(alone) else {
+        let others = channels.len();
+        if others > 1 {
+            return Err(SnapshotError::refused(
+                format!("none of the {others} channels of {name} leads to a server of its pair"),
+                "`understudy setup PAIR` makes one.",
+            ));
+        }
         return Err(SnapshotError::refused(
             format!("{name} follows nobody"),
             format!(
@@ -102,7 +113,7 @@ fn decide(ctx: &Context, scene: &Scene<'_>, request: &Request) -> Result<Ready, 
             ),
         ));
     };
-    if scene.picture().roles.follows[new] == Some(own) {
+    if picture.roles.follows[new] == Some(own) {
         return Err(SnapshotError::refused(
             format!("{to} follows {name}: they would follow each other"),
             "`understudy switchover` exchanges their roles.",
@@ -125,7 +136,6 @@ fn decide(ctx: &Context, scene: &Scene<'_>, request: &Request) -> Result<Ready, 
         }
     }
     let endpoint = scene.reached_at(new)?;
-    let picture = scene.picture();
     let from = picture.roles.follows[own].map_or(link.source_host.clone(), |followed| {
         scene.name(followed).to_owned()
     });

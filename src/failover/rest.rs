@@ -166,7 +166,10 @@ fn follow(ctx: &Context, scene: &Scene<'_>, cast: &Cast, party: &Party, was_sour
             to: cast.candidate.name.clone(),
             host,
             port,
-            fresh: was_source.then(|| fresh(ctx, &scene.pair.name, &cast.candidate)),
+            fresh: was_source.then(|| FreshLink {
+                beside: beside(scene, party),
+                ..fresh(ctx, &scene.pair.name, &cast.candidate)
+            }),
         }),
     }
 }
@@ -182,7 +185,13 @@ pub fn fresh(ctx: &Context, pair: &str, source: &Party) -> FreshLink {
             .tls_ca
             .clone()
             .filter(|_| matches!(source.target.tls, TlsMode::VerifyCa | TlsMode::VerifyFull)),
+        beside: Vec::new(),
     }
+}
+
+fn beside(scene: &Scene<'_>, party: &Party) -> Vec<ChannelName> {
+    let index = scene.index(&party.name);
+    index.map(|index| scene.outside(index)).unwrap_or_default()
 }
 
 /// What came of carrying it through.

@@ -2,18 +2,24 @@
 
 use std::time::Duration;
 
+use super::against;
+use super::look::Burdens;
 use crate::config::{Address, PairConfig};
 use crate::health::observe::{self, Look};
 use crate::health::picture::Picture;
 use crate::health::view::{Known, Limits, PairView};
 use crate::journal::Party;
 use crate::server::Target;
+use crate::server::burden::{self, Burden};
 use crate::server::channel::ChannelName;
 use crate::server::condition::Condition;
+use crate::server::replication::ThreadState;
 use crate::snapshot::{Context, SnapshotError};
 
 /// For all servers together.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
+/// For one question to a server that has answered.
+const BURDEN_LIMIT: Duration = Duration::from_secs(5);
 
 pub struct Scene<'a> {
     pub pair: &'a PairConfig,
@@ -43,6 +49,24 @@ impl<'a> Scene<'a> {
 
     pub fn picture(&self) -> Picture<'_> {
         Picture::of(&self.view, Limits::default())
+    }
+
+    /// What is open on each server that answered, and what we may do there.
+    pub fn burdens(&self, ctx: &Context) -> Burdens {
+        let ask = |server: usize| -> Result<Burden, SnapshotError> {
+            let party = self.party(ctx, server)?;
+            let session = party.session()?;
+            Ok(burden::observe(session, BURDEN_LIMIT)?.1)
+        };
+        let asked = |server: usize| {
+            self.condition(server)?;
+            ask(server)
+                .inspect_err(
+                    |error| tracing::warn!(%error, server = %self.name(server), "not looked at"),
+                )
+                .ok()
+        };
+        (0..self.view.servers.len()).map(asked).collect()
     }
 
     pub fn name(&self, server: usize) -> &str {
@@ -90,19 +114,37 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// The channel of a replica that leads to its pair; the default one, where it has none.
+    /// The channel of a replica that leads to its pair; for one that has none, a name that is free.
     pub fn channel(&self, server: usize) -> ChannelName {
-        let channels = self.condition(server).map(Condition::channel_list);
-        let first = channels.and_then(<[_]>::first);
-        first
-            .map(|channel| channel.name.clone())
-            .unwrap_or_default()
+        let picture = self.picture();
+        if let Some(link) = picture.link(server) {
+            return link.name.clone();
+        }
+        let channels = self
+            .condition(server)
+            .map_or(&[][..], Condition::channel_list);
+        against::free_channel(channels, &self.pair.name)
+    }
+
+    /// The channels of a server that lead out of its pair, and whose applier runs.
+    pub fn outside(&self, server: usize) -> Vec<ChannelName> {
+        let picture = self.picture();
+        let channels = self
+            .condition(server)
+            .map_or(&[][..], Condition::channel_list);
+        channels
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| picture.roles.link(server) != Some(*at))
+            .filter(|(_, channel)| channel.sql == ThreadState::Running)
+            .map(|(_, channel)| channel.name.clone())
+            .collect()
     }
 
     pub fn endpoint(&self, server: usize) -> Option<Endpoint> {
         let picture = self.picture();
         let follower = picture.roles.followers(server).next();
-        let link = follower.and_then(|follower| self.condition(follower)?.channel_list().first());
+        let link = follower.and_then(|follower| picture.link(follower));
         if let Some(link) = link {
             return Some((link.source_host.clone(), link.source_port));
         }

@@ -1,14 +1,14 @@
 //! `switchover PAIR`: a planned change of roles. Until the candidate is opened everything is undone;
 //! from then on everything is carried through.
 
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::approach;
 use super::assess::{self, Wish};
 use super::hold::{self, Hold};
 use super::lift;
 use super::moment::{
-    FENCE_WAIT, Moment, fence, position, prove, remove_marker, stillness, wait, with, write_marker,
+    FENCE_WAIT, Moment, fence, prove, remove_marker, stillness, wait, with, write_marker,
 };
 use super::report::{Ended, Kind, Report};
 use super::rest::{self, Carried, Cast, step};
@@ -21,20 +21,13 @@ use crate::replication::{account, marker};
 use crate::server::flavour::quote_text;
 use crate::server::promotion::Event;
 use crate::server::session::{READ_LIMIT, Session, SessionError};
+use crate::snapshot::error::Refusal;
 use crate::snapshot::id;
 use crate::snapshot::{Context, SnapshotError};
 use crate::sys::{clock, failpoint};
 
-/// Closer than this, waiting costs nothing that anybody sees.
-const NEAR_ENOUGH: Duration = Duration::from_millis(100);
-
-/// The candidate was within [`NEAR_ENOUGH`]: one that needs so long has stopped, and writers wait.
+/// The candidate was within 100 ms: one that needs so long has stopped, and writers wait.
 const CLOSED_FOR_MAX: Duration = Duration::from_secs(5);
-
-/// A statement of a client that runs longer than this would hold the fence up.
-const LONG: Duration = Duration::from_secs(1);
-
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
 
@@ -42,22 +35,36 @@ const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
 pub struct Request {
     pub pair: String,
     pub wish: Wish,
-    /// For everything before the opening.
+    /// For everything before the opening, but for the grace.
     pub timeout: Duration,
+    /// How long what clients have begun may take to end by itself; then it is ended with the fence.
+    pub grace: Duration,
 }
 
 /// What would be done, or what stands against it; changes nothing.
 pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
-    look_at(ctx, &Scene::observe(ctx, &request.pair)?, request)
+    let (report, notes) = look_at(ctx, &Scene::observe(ctx, &request.pair)?, request)?;
+    Ok(Report {
+        warnings: notes.into_iter().map(|note| note.reason).collect(),
+        ..report
+    })
 }
 
+/// The report, and what doesn't stand against it and is worth knowing.
 pub(super) fn look_at(
     ctx: &Context,
     scene: &Scene<'_>,
     request: &Request,
-) -> Result<Report, SnapshotError> {
-    let (_, cast) = decide(ctx, scene, request)?;
+) -> Result<(Report, Vec<Refusal>), SnapshotError> {
+    let (_, cast, notes) = decide(ctx, scene, request)?;
     let planned = [
+        (
+            "grace",
+            format!(
+                "what clients have begun has {} to end",
+                humantime::format_duration(request.grace)
+            ),
+        ),
         (
             "approach",
             format!("until {} is near enough", cast.candidate.name),
@@ -78,7 +85,8 @@ pub(super) fn look_at(
     let would = |name, detail| step(name, "would-change", detail, Duration::ZERO);
     let planned = planned
         .into_iter()
-        .filter(|(name, _)| *name != "events" || !cast.events.is_empty());
+        .filter(|(name, _)| *name != "events" || !cast.events.is_empty())
+        .filter(|(name, _)| *name != "grace" || request.grace > Duration::ZERO);
     let mut steps: Vec<Step> = planned.map(|(name, detail)| would(name, detail)).collect();
     let rest = rest::of(ctx, scene, &cast);
     steps.extend(
@@ -86,7 +94,7 @@ pub(super) fn look_at(
             .filter_map(|rest| rest.act.words())
             .map(|words| would("then", words)),
     );
-    Ok(report(scene, &cast, Ended::Planned, steps))
+    Ok((report(scene, &cast, Ended::Planned, steps), notes))
 }
 
 fn report(scene: &Scene<'_>, cast: &Cast, result: Ended, steps: Vec<Step>) -> Report {
@@ -103,16 +111,21 @@ fn report(scene: &Scene<'_>, cast: &Cast, result: Ended, steps: Vec<Step>) -> Re
     }
 }
 
-/// Source and cast, or all that stands against it.
+/// Source, cast and what is worth knowing, or all that stands against it.
 fn decide(
     ctx: &Context,
     scene: &Scene<'_>,
     request: &Request,
-) -> Result<(Party, Cast), SnapshotError> {
+) -> Result<(Party, Cast, Vec<Refusal>), SnapshotError> {
     let picture = scene.picture();
     let refused = |refusals| SnapshotError::Refused { refusals };
-    let (source, candidate) =
-        assess::switchover(&picture, &request.wish, &scene.pair.failover).map_err(refused)?;
+    let burdens = scene.burdens(ctx);
+    let assess::Chosen {
+        source,
+        candidate,
+        notes,
+    } = assess::switchover(&picture, &burdens, &request.wish, &scene.pair.failover)
+        .map_err(refused)?;
     let others = picture
         .roles
         .followers(source)
@@ -135,7 +148,7 @@ fn decide(
         endpoint,
         events,
     };
-    Ok((old, cast))
+    Ok((old, cast, notes))
 }
 
 /// The old source will log in to the new one with it.
@@ -218,7 +231,10 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
     let hold = hold::take(ctx, &targets(ctx, pair)?, "switchover", None)?;
     // Again, now that nobody else of ours changes them.
     let scene = Scene::observe(ctx, &request.pair)?;
-    let (source, cast) = decide(ctx, &scene, request)?;
+    let (source, cast, notes) = decide(ctx, &scene, request)?;
+    for note in &notes {
+        tracing::warn!(hint = %note.hint, "{}", note.reason);
+    }
     let mut moment = Moment::open(&source, &cast.candidate)?;
     let names: Vec<&str> = std::iter::once(cast.candidate.name.as_str())
         .chain([source.name.as_str()])
@@ -231,7 +247,6 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
         parties: &names,
         settled_by: None,
     })?;
-    let until = Instant::now() + request.timeout;
     let outage = match until_opened(
         ctx,
         &scene,
@@ -240,7 +255,7 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
         &hold,
         &mut moment,
         &mut operation,
-        until,
+        request,
     ) {
         Ok(outage) => outage,
         Err(error) if operation.is_committed() => {
@@ -341,7 +356,7 @@ fn until_opened(
     hold: &Hold,
     moment: &mut Moment,
     operation: &mut Operation,
-    until: Instant,
+    request: &Request,
 ) -> Result<Option<u64>, SnapshotError> {
     if cast.semi_sync.switch().is_some() {
         operation.step("semi-sync", |operation| {
@@ -349,8 +364,16 @@ fn until_opened(
         })?;
     }
     operation.step("table", |operation| marker::ensure_table(operation, source))?;
+    let own = moment.own_connections(hold, &source.name);
+    let ends_clients = request.grace > Duration::ZERO;
+    if ends_clients {
+        operation.step("grace", |_| {
+            approach::grace(ctx, moment, &own, request.grace)
+        })?;
+    }
+    let until = Instant::now() + request.timeout;
     operation.step("approach", |_| {
-        approach(ctx, cast, source, hold, moment, until)
+        approach::approach(ctx, (source, cast), moment, (&own, ends_clients), until)
     })?;
     if !cast.events.is_empty() {
         operation.step("events", |operation| park(operation, source, &cast.events))?;
@@ -361,10 +384,13 @@ fn until_opened(
         words: "open it again for writers".to_owned(),
         statements: source.flavour.open(),
     })?;
-    let own = moment.own_connections(hold, &source.name);
     ctx.cancel.check("switching over")?;
 
     let since = operation.open_step("fence")?;
+    if ends_clients {
+        // Whoever holds a lock would hold up the fence.
+        moment.end_clients(&own)?;
+    }
     let marker = write_marker(&mut moment.source)?;
     let last_write = Instant::now();
     fence(moment, source, &own)?;
@@ -411,75 +437,6 @@ fn until_opened(
         remove_marker(&mut moment.candidate, &id);
     }
     Ok(Some(u64::try_from(outage.as_millis()).unwrap_or(u64::MAX)))
-}
-
-/// Until the candidate is near, and nothing runs that would hold up the fence.
-fn approach(
-    ctx: &Context,
-    cast: &Cast,
-    source: &Party,
-    hold: &Hold,
-    moment: &mut Moment,
-    until: Instant,
-) -> Result<Outcome, SnapshotError> {
-    let own = moment.own_connections(hold, &source.name);
-    loop {
-        ctx.cancel.check("approaching")?;
-        let busy = with(&mut moment.source, |session| long_statements(session, &own))?;
-        let position = with(&mut moment.source, |session| position(session, source))?;
-        let since = Instant::now();
-        let left = until.saturating_duration_since(since);
-        let waited = wait(&mut moment.candidate, &cast.candidate, &position, left);
-        let took = since.elapsed();
-        match (waited, busy.first()) {
-            (Ok(()), None) if took < NEAR_ENOUGH => {
-                return Ok(Outcome::Verified(format!(
-                    "{} is {} ms behind",
-                    cast.candidate.name,
-                    took.as_millis()
-                )));
-            }
-            (Ok(()), Some(busy)) if Instant::now() >= until => {
-                return Err(SnapshotError::refused(
-                    format!("it would hold up all writers: {busy}"),
-                    "Wait until it ends, or end it with KILL.",
-                ));
-            }
-            (_, _) if Instant::now() >= until => {
-                return Err(SnapshotError::refused(
-                    format!(
-                        "{} doesn't come within {} ms of its source in time: more is written than it applies",
-                        cast.candidate.name,
-                        NEAR_ENOUGH.as_millis()
-                    ),
-                    "Try when less is written, or with a longer --timeout.",
-                ));
-            }
-            (_, _) => sleep(LOOK_EVERY),
-        }
-    }
-}
-
-/// Statements of clients that run for long, in words; table locks of sessions that do nothing don't
-/// show here, and end the fence at its limit.
-fn long_statements(session: Session, own: &[u64]) -> Result<(Session, Vec<String>), SessionError> {
-    let statement = session.flavour().client_sessions_query(own);
-    let (session, rows) = session.query(&statement, READ_LIMIT)?;
-    let is_long = |row: &&crate::server::row::Row| {
-        let seconds: u64 = row.at(3).and_then(|text| text.parse().ok()).unwrap_or(0);
-        row.at(5).is_some_and(|statement| !statement.is_empty()) && seconds > LONG.as_secs()
-    };
-    let words = rows.iter().filter(is_long).map(|row| {
-        let text: String = row.at(5).unwrap_or_default().chars().take(60).collect();
-        format!(
-            "connection {} of {} runs for {} s: {text}",
-            row.at(0).unwrap_or_default(),
-            row.at(1).unwrap_or_default(),
-            row.at(3).unwrap_or_default()
-        )
-    });
-    let words = words.collect();
-    Ok((session, words))
 }
 
 /// Events run on neither of the two until the new source wakes them.

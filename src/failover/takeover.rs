@@ -96,6 +96,7 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
     Ok(Report {
         lost,
         steps,
+        warnings: candidates.told().collect(),
         ..Report::of(
             Kind::Failover,
             &scene.pair.name,
@@ -150,7 +151,9 @@ fn decide(
     request: &Request,
 ) -> Result<assess::Candidates, SnapshotError> {
     let picture = scene.picture();
-    let candidates = assess::failover(&picture, request.to.as_deref(), &scene.pair.failover)
+    let burdens = scene.burdens(ctx);
+    let to = request.to.as_deref();
+    let candidates = assess::failover(&picture, &burdens, to, &scene.pair.failover)
         .map_err(|refusals| SnapshotError::Refused { refusals })?;
     let newest = receipt::read_all(&ctx.state)?
         .open
@@ -293,10 +296,6 @@ fn finish(
         losses::unknown(dead, &has.to_line())
     });
     rest::carry(&mut operation, usize::MAX, &mut carried);
-    let excluded = candidates
-        .excluded
-        .iter()
-        .map(|refusal| refusal.reason.clone());
     let warnings: Vec<String> = left
         .into_iter()
         .chain(carried.failed)
@@ -315,7 +314,7 @@ fn finish(
         steps,
         repointed: carried.repointed,
         not_repointed: carried.not_repointed,
-        warnings: warnings.into_iter().chain(excluded).collect(),
+        warnings: warnings.into_iter().chain(candidates.told()).collect(),
         ..Report::of(
             Kind::Failover,
             &scene.pair.name,

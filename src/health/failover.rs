@@ -8,6 +8,7 @@ use super::check::{Check, Status};
 use crate::server::condition::Condition;
 use crate::server::gtid::GtidSet;
 use crate::server::parity::Parity;
+use crate::server::replication::Channel;
 use crate::sys::Fact;
 
 /// One server's side.
@@ -66,11 +67,7 @@ fn gtid(replica: Side<'_>, source: Side<'_>) -> Option<Check> {
             ));
         }
     }
-    let channels = replica.condition.channel_list();
-    if channels
-        .iter()
-        .any(|channel| channel.uses_gtid == Some(false))
-    {
+    if links(replica, source).any(|channel| channel.uses_gtid == Some(false)) {
         return Some(Check::new(
             ID,
             replica.name,
@@ -86,9 +83,16 @@ fn gtid(replica: Side<'_>, source: Side<'_>) -> Option<Check> {
     ok(ID, replica, "follows by GTID")
 }
 
-fn delay(replica: Side<'_>, _source: Side<'_>) -> Option<Check> {
-    let channels = replica.condition.channel_list();
-    let delay_s = channels.iter().map(|channel| channel.delay_s).max()?;
+/// Channels that lead to the source, or don't tell yet where.
+fn links<'v>(replica: Side<'v>, source: Side<'v>) -> impl Iterator<Item = &'v Channel> {
+    let channels = replica.condition.channel_list().iter();
+    channels.filter(move |channel| channel.leads_to(&source.condition.identity) != Some(false))
+}
+
+fn delay(replica: Side<'_>, source: Side<'_>) -> Option<Check> {
+    let delay_s = links(replica, source)
+        .map(|channel| channel.delay_s)
+        .max()?;
     (delay_s > 0).then(|| {
         let delay = humantime::format_duration(Duration::from_secs(delay_s));
         Check::new(

@@ -68,7 +68,7 @@ pub fn of(pair: &PairView, replica: usize, source: Option<usize>) -> Result<Lag,
     let (age, method) = [false, true]
         .into_iter()
         .find_map(|foreign| by_heartbeat(condition, answered, foreign))
-        .or_else(|| by_commit_time(condition))
+        .or_else(|| by_commit_time(condition, answered))
         .map_or_else(|| by_reckoning(condition), Ok)?;
     let delay = delay_of(condition);
     Ok(Lag {
@@ -134,9 +134,16 @@ fn by_heartbeat(replica: &Condition, source: Option<&Condition>, foreign: bool) 
     Some((behind, method))
 }
 
-fn by_commit_time(replica: &Condition) -> Option<Age> {
+/// The source gave the times: where it tells its own clock, the two needn't agree.
+fn by_commit_time(replica: &Condition, source: Option<&Condition>) -> Option<Age> {
     let times = replica.applied?;
-    let now_us = replica.clock_us?;
+    let now_us = match source.and_then(|source| source.clock_us.zip(Some(source.at))) {
+        Some((clock_us, at)) => {
+            let since = replica.at.saturating_duration_since(at);
+            clock_us + u64::try_from(since.as_micros()).ok()?
+        }
+        None => replica.clock_us?,
+    };
     let since = |us: u64| Duration::from_micros(now_us.saturating_sub(us));
     let behind = match times.applying_us {
         Some(us) => since(us),

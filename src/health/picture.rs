@@ -5,6 +5,7 @@ use super::lag::{self, Lag};
 use super::roles::{self, Role, Roles};
 use super::view::{Limits, PairView, ServerView};
 use crate::server::condition::Condition;
+use crate::server::replication::Channel;
 use crate::sys::Fact;
 
 pub struct Picture<'v> {
@@ -55,6 +56,12 @@ impl<'v> Picture<'v> {
             .or(self.roles.source)
             .filter(|source| *source != server)
             .map(|source| self.server(source))
+    }
+
+    /// The channel by which a replica follows its pair.
+    pub fn link(&self, server: usize) -> Option<&'v Channel> {
+        let channels = self.server(server).condition()?.channel_list();
+        channels.get(self.roles.link(server)?)
     }
 
     /// The condition of a replica that answered.

@@ -24,9 +24,16 @@ pub struct Roles {
     pub roles: Vec<Role>,
     /// For each server, whom of the pair it follows.
     pub follows: Vec<Option<usize>>,
+    /// By which of its channels: it may follow servers outside of the pair by others.
+    links: Vec<Option<usize>>,
 }
 
 impl Roles {
+    /// The place of the channel that leads to whom of the pair a server follows.
+    pub fn link(&self, server: usize) -> Option<usize> {
+        self.links.get(server).copied().flatten()
+    }
+
     pub fn is_source(&self, server: usize) -> bool {
         self.source == Some(server)
     }
@@ -43,9 +50,9 @@ impl Roles {
 /// The source is who is followed and follows nobody of the pair; where that is nobody, the only one
 /// that can be written to. Two of a kind are no source: somebody has to decide.
 pub fn of(pair: &PairView) -> Roles {
-    let follows: Vec<Option<usize>> = (0..pair.servers.len())
-        .map(|server| followed_by(pair, server))
-        .collect();
+    let (follows, links): (Vec<_>, Vec<_>) = (0..pair.servers.len())
+        .map(|server| followed_by(pair, server).unzip())
+        .unzip();
     let is_followed = |server: &usize| follows.contains(&Some(*server));
     let heads: Vec<usize> = (0..pair.servers.len())
         .filter(|server| follows[*server].is_none())
@@ -68,6 +75,7 @@ pub fn of(pair: &PairView) -> Roles {
         source,
         roles,
         follows,
+        links,
     }
 }
 
@@ -98,13 +106,19 @@ fn role(pair: &PairView, server: usize, source: Option<usize>, follows: Option<u
     }
 }
 
-/// Whom of the pair a server follows, by any of its channels.
-fn followed_by(pair: &PairView, server: usize) -> Option<usize> {
-    let condition = pair.servers[server].condition()?;
-    condition.channel_list().iter().find_map(|channel| {
-        let is_it = |other: &usize| *other != server && leads_to(channel, &pair.servers[*other]);
-        (0..pair.servers.len()).find(is_it)
-    })
+/// Whom of the pair a server follows, and by which of its channels. What an address says comes
+/// first: ids of servers outside of the pair may be the same.
+fn followed_by(pair: &PairView, server: usize) -> Option<(usize, usize)> {
+    let channels = pair.servers[server].condition()?.channel_list();
+    let by = |leads: fn(&Channel, &ServerView) -> bool| {
+        let mut channels = channels.iter().enumerate();
+        channels.find_map(|(at, channel)| {
+            let is_it = |other: &usize| *other != server && leads(channel, &pair.servers[*other]);
+            Some(((0..pair.servers.len()).find(is_it)?, at))
+        })
+    };
+    by(|channel, other| has_address(channel, other) && leads_to(channel, other))
+        .or_else(|| by(leads_to))
 }
 
 /// By the identity that the channel has met, where both are known; by address otherwise.

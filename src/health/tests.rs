@@ -274,9 +274,18 @@ fn lag_is_read_from_the_best_clock_that_there_is() {
         ..replica(5)
     };
     assert_eq!(
-        lag(Some(source(6)), applying),
+        lag(Some(source(6)), applying.clone()),
         Ok((30, Method::CommitTimestamp))
     );
+    // Clocks that differ by an hour, either way.
+    for clock_us in [NOW_US - 3_600_000_000, NOW_US + 3_600_000_000] {
+        let applying = Condition {
+            clock_us: Some(clock_us),
+            ..applying.clone()
+        };
+        let (behind, _) = lag(Some(source(6)), applying).unwrap();
+        assert_eq!(behind, 30, "{clock_us}");
+    }
     // Nothing tells.
     let stopped = Condition {
         channels: Fact::Known(following(

@@ -69,6 +69,10 @@ pub struct FreshLink {
     pub password_file: PathBuf,
     pub tls: TlsMode,
     pub tls_ca: Option<PathBuf>,
+    /// Channels of the same server that apply what comes from elsewhere. MariaDB takes a position only
+    /// while nothing is applied: they are held for that moment, and go on whatever comes of it.
+    #[serde(default)]
+    pub beside: Vec<ChannelName>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -150,6 +150,7 @@ impl Flavour {
                         "gtid_binlog_pos",
                         "gtid_binlog_state",
                         "gtid_strict_mode",
+                        "gtid_ignore_duplicates",
                         "expire_logs_days",
                     ]
                     .map(|name| (name, name)),

@@ -4,6 +4,7 @@
 //! which do the commands with just these.
 
 use super::flavour::{Family, Flavour, quote_text};
+use super::privileges::Needed;
 
 /// What an account is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,11 +69,12 @@ impl Flavour {
     pub fn grants(&self, purpose: Purpose, host: &str) -> Vec<String> {
         let account = format!("{}@{}", quote_text(purpose.account()), quote_text(host));
         let mut statements = vec![format!("CREATE USER {account} IDENTIFIED BY '…';")];
-        let privileges = match self.family {
-            _ if purpose == Purpose::SetupReplica => vec![("ALL", "*.*")],
-            Family::Mariadb => self.mariadb_privileges(purpose),
-            Family::Mysql if self.version >= (8, 0, 0) => mysql_privileges(purpose, self.version),
-            Family::Mysql => old_mysql_privileges(purpose),
+        let privileges: Vec<(String, &str)> = match self.family {
+            _ if purpose == Purpose::Failover => by_object(&self.moves_roles()),
+            _ if purpose == Purpose::SetupReplica => owned(vec![("ALL", "*.*")]),
+            Family::Mariadb => owned(self.mariadb_privileges(purpose)),
+            Family::Mysql if self.version >= (8, 0, 0) => owned(mysql_privileges(purpose)),
+            Family::Mysql => owned(old_mysql_privileges(purpose)),
         };
         statements.extend(privileges.into_iter().map(|(what, on)| {
             // What setup hands on, it must have to give.
@@ -111,65 +113,31 @@ impl Flavour {
                 // File by file (copy, reflink) and `stop` set global variables.
                 ("SUPER, READ_ONLY ADMIN", "*.*"),
             ],
-            Purpose::Failover => self.mariadb_failover(),
+            // Of a table of its own.
+            Purpose::Failover => vec![],
         });
         privileges
     }
+}
 
-    fn mariadb_failover(&self) -> Vec<(&'static str, &'static str)> {
-        let parts = match self.version >= (10, 5, 2) {
-            // Clients are ended, read_only is set, events keep their definers and stay out of the
-            // binary log, and a dead source's rows are brought in.
-            true => {
-                "REPLICATION SLAVE ADMIN, REPLICATION MASTER ADMIN, CONNECTION ADMIN, \
-                 READ_ONLY ADMIN, BINLOG ADMIN, BINLOG REPLAY, SET USER"
-            }
-            false => "SUPER",
-        };
-        [
-            vec![("PROCESS, RELOAD, EVENT", "*.*"), (parts, "*.*")],
-            moves_roles(),
-        ]
-        .concat()
+fn owned(privileges: Vec<(&str, &'static str)>) -> Vec<(String, &'static str)> {
+    let owned = privileges.into_iter();
+    owned.map(|(what, on)| (what.to_owned(), on)).collect()
+}
+
+/// One line for each object, in the table's order.
+fn by_object(table: &[Needed]) -> Vec<(String, &'static str)> {
+    let mut lines: Vec<(String, &'static str)> = Vec::new();
+    for needed in table {
+        match lines.iter_mut().find(|(_, on)| *on == needed.on) {
+            Some((what, _)) => *what += &format!(", {}", needed.name),
+            None => lines.push((needed.name.to_owned(), needed.on)),
+        }
     }
+    lines
 }
 
-/// Whether the replication account may come from the old source is read; the marker is written.
-fn moves_roles() -> Vec<(&'static str, &'static str)> {
-    vec![
-        ("SELECT", "`mysql`.`user`"),
-        ("CREATE, DROP, INSERT, DELETE", "`understudy`.*"),
-    ]
-}
-
-fn mysql_failover(version: (u16, u16, u16)) -> Vec<(&'static str, &'static str)> {
-    // Events keep their definers.
-    let definers = match version >= (8, 2, 0) {
-        true => "SET_ANY_DEFINER",
-        false => "SET_USER_ID",
-    };
-    let mut privileges = vec![
-        ("PROCESS, RELOAD, EVENT", "*.*"),
-        (
-            "REPLICATION_SLAVE_ADMIN, CONNECTION_ADMIN, SYSTEM_VARIABLES_ADMIN",
-            "*.*",
-        ),
-        (definers, "*.*"),
-        // A dead source's rows are brought in.
-        ("BINLOG_ADMIN", "*.*"),
-    ];
-    if version >= (8, 0, 16) {
-        // Without it the session of whoever has it can't be ended, nor be the definer of an event.
-        privileges.push(("SYSTEM_USER", "*.*"));
-    }
-    privileges.extend(moves_roles());
-    privileges
-}
-
-fn mysql_privileges(
-    purpose: Purpose,
-    version: (u16, u16, u16),
-) -> Vec<(&'static str, &'static str)> {
+fn mysql_privileges(purpose: Purpose) -> Vec<(&'static str, &'static str)> {
     let mut privileges = vec![
         ("REPLICATION CLIENT", "*.*"),
         ("SELECT", "`performance_schema`.*"),
@@ -195,7 +163,7 @@ fn mysql_privileges(
             // File by file (copy, reflink) and `stop` set global variables.
             ("SYSTEM_VARIABLES_ADMIN", "*.*"),
         ],
-        Purpose::Failover => mysql_failover(version),
+        Purpose::Failover => vec![],
     });
     privileges
 }
@@ -212,11 +180,7 @@ fn old_mysql_privileges(purpose: Purpose) -> Vec<(&'static str, &'static str)> {
         ],
         Purpose::Heartbeat => vec![("CREATE, INSERT, DELETE", "`understudy`.*")],
         Purpose::Snapshot => vec![("PROCESS, RELOAD, SELECT, LOCK TABLES, SUPER", "*.*")],
-        Purpose::Failover => [
-            vec![("PROCESS, RELOAD, EVENT, SUPER", "*.*")],
-            moves_roles(),
-        ]
-        .concat(),
+        Purpose::Failover => vec![],
     });
     privileges
 }

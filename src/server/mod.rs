@@ -3,6 +3,7 @@
 //! Differences between MySQL and MariaDB, and between their versions, are met in `flavour`, `pair`,
 //! `durability` and `engine_files`, and nowhere else.
 
+pub mod burden;
 pub mod channel;
 pub mod client;
 pub mod condition;
@@ -15,6 +16,7 @@ pub mod globals;
 pub mod grants;
 pub mod gtid;
 pub mod heartbeat;
+pub mod held;
 pub mod identity;
 pub mod lock;
 pub mod log_files;
@@ -22,6 +24,7 @@ pub mod pair;
 pub mod parity;
 pub mod position;
 pub mod private;
+pub mod privileges;
 pub mod promotion;
 pub mod replication;
 pub mod row;

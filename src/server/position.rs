@@ -65,7 +65,23 @@ pub struct Channel {
     pub uses_tls: Option<bool>,
     /// It is kept behind on purpose, by this many seconds.
     pub delay_s: u64,
+    /// What it leaves out or applies under another name, as the server words it: `Replicate_Do_DB lab`.
+    pub filters: Vec<String>,
 }
+
+/// Columns that are empty where all of the source is applied as it is.
+const FILTERS: [&str; 10] = [
+    "Replicate_Do_DB",
+    "Replicate_Ignore_DB",
+    "Replicate_Do_Table",
+    "Replicate_Ignore_Table",
+    "Replicate_Wild_Do_Table",
+    "Replicate_Wild_Ignore_Table",
+    "Replicate_Rewrite_DB",
+    "Replicate_Ignore_Server_Ids",
+    "Replicate_Do_Domain_Ids",
+    "Replicate_Ignore_Domain_Ids",
+];
 
 impl Channel {
     fn of(row: &Row) -> Self {
@@ -104,6 +120,12 @@ impl Channel {
                 .get_any(&["Source_SSL_Allowed", "Master_SSL_Allowed"])
                 .map(|value| value == "Yes"),
             delay_s: number(&["SQL_Delay"]).unwrap_or(0),
+            filters: FILTERS
+                .iter()
+                .filter_map(|name| Some((name, row.get(name)?.trim())))
+                .filter(|(_, value)| !value.is_empty())
+                .map(|(name, value)| format!("{name} {value}"))
+                .collect(),
         }
     }
 

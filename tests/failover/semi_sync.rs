@@ -5,10 +5,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::lab::server::Server;
+use super::lab::server::{Flavour, flavours};
 use super::lab::trio::{Trio, Watch, Writer};
 use super::lab::{eventually, limit};
 use super::told::{grant_only, printed};
-use super::{Flavour, flavours};
 
 /// All of them wait for each other.
 fn waiting(flavour: Flavour, count: usize) -> Trio {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::server::{self, LOOK_EVERY, REACH_FOR, see_running, target};
 use super::{ActError, FreshLink, Link, Means, Reach};
 use crate::config::{Secret, credentials};
+use crate::server::channel::ChannelName;
 use crate::server::flavour::quote_text;
 use crate::server::pair::{LinkWish, is_undone_already};
 use crate::server::replication::{self, ThreadState};
@@ -36,7 +37,12 @@ pub fn follow(means: &Means<'_>, on: &Reach, link: &Link) -> Result<String, ActE
     }
     let has_link = channels.iter().any(|own| own.name == link.channel);
     session = match &link.fresh {
-        Some(fresh) if !has_link => make(session, link, fresh)?,
+        Some(fresh) if !has_link => {
+            if flavour.is_mariadb() {
+                session = place(session, &fresh.beside)?;
+            }
+            make(session, link, fresh)?
+        }
         Some(_) | None => turn(session, link)?,
     };
     for statement in flavour.start_channel(&link.channel) {
@@ -46,15 +52,31 @@ pub fn follow(means: &Means<'_>, on: &Reach, link: &Link) -> Result<String, ActE
     Ok(words)
 }
 
-/// A server that was a source goes on from all that it has.
-fn make(session: Session, link: &Link, fresh: &FreshLink) -> Result<Session, ActError> {
-    let mut session = session;
+/// A server that was a source goes on from all that it has: MariaDB has to be told, while none of its
+/// channels applies.
+fn place(mut session: Session, beside: &[ChannelName]) -> Result<Session, ActError> {
     let flavour = session.flavour().clone();
-    if flavour.is_mariadb() {
-        let (back, has) = replication::observe_gtid(session, false)?;
+    let (target, identity) = (session.target().clone(), session.identity().clone());
+    let told = || -> Result<(), ActError> {
+        for channel in beside {
+            session = attempt(session, &flavour.stop_sql_thread(channel))?;
+        }
+        let (session, has) = replication::observe_gtid(session, false)?;
         let statement = format!("SET GLOBAL gtid_slave_pos = {}", quote_text(&has));
-        session = back.execute(&statement, STATEMENT_LIMIT)?;
+        session.execute(&statement, STATEMENT_LIMIT)?;
+        Ok(())
+    };
+    let told = told();
+    // Whatever came of it, on a connection that has met no error.
+    let mut session = server::reach(&target, &identity, REACH_FOR, LOOK_EVERY)?;
+    for channel in beside {
+        session = session.execute(&flavour.start_sql_thread(channel), STATEMENT_LIMIT)?;
     }
+    told.map(|()| session)
+}
+
+fn make(session: Session, link: &Link, fresh: &FreshLink) -> Result<Session, ActError> {
+    let flavour = session.flavour().clone();
     let wish = LinkWish {
         channel: link.channel.clone(),
         host: link.host.clone(),

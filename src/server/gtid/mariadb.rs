@@ -126,6 +126,20 @@ impl MariadbGtidPos {
         }
     }
 
+    /// Without the domains whose last transaction one of these servers wrote; of a position.
+    pub fn without_servers(&self, server_ids: &[u32]) -> Self {
+        let stays = |servers: &BTreeMap<u32, u64>| {
+            let last = servers.iter().max_by_key(|(_, sequence)| **sequence);
+            last.is_none_or(|(server, _)| !server_ids.contains(server))
+        };
+        let domains = self.domains.iter().filter(|(_, servers)| stays(servers));
+        Self {
+            domains: domains
+                .map(|(domain, servers)| (*domain, servers.clone()))
+                .collect(),
+        }
+    }
+
     /// The highest sequence number of a domain.
     pub fn sequence(&self, domain: u32) -> Option<u64> {
         self.domains.get(&domain)?.values().max().copied()

@@ -123,6 +123,14 @@ impl MysqlGtidSet {
         })
     }
 
+    /// All but the transactions that were first committed on these servers.
+    pub fn without_sources(&self, sources: &[SourceUuid]) -> Self {
+        self.map_lists(|(of, _), list| match sources.contains(of) {
+            true => Vec::new(),
+            false => list.to_vec(),
+        })
+    }
+
     /// The servers that the transactions come from, ascending.
     pub fn sources(&self) -> Vec<SourceUuid> {
         let mut sources: Vec<_> = self.numbers.keys().map(|(source, _)| *source).collect();

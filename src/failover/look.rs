@@ -1,0 +1,178 @@
+//! What is open on the servers and what their accounts may do: what of it stands against a change of
+//! roles, and what is only to be known before. No effects.
+
+use std::time::Duration;
+
+use crate::health::picture::Picture;
+use crate::server::burden::Burden;
+use crate::server::privileges::{Need, Needed};
+use crate::snapshot::error::Refusal;
+use crate::sys::Fact;
+
+/// By the servers' places; `None` for one that didn't answer.
+pub type Burdens = Vec<Option<Burden>>;
+
+/// Statements and transactions of clients that are older are told of.
+pub const LONG: Duration = Duration::from_secs(1);
+
+/// More of a kind isn't told one by one.
+const TOLD_MAX: usize = 5;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    Switchover,
+    Failover,
+}
+
+/// What stands against it; then what doesn't, and is worth knowing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Looked {
+    pub refusals: Vec<Refusal>,
+    pub notes: Vec<Refusal>,
+}
+
+impl Looked {
+    fn and(mut self, other: Self) -> Self {
+        self.refusals.extend(other.refusals);
+        self.notes.extend(other.notes);
+        self
+    }
+}
+
+/// Whether the account of one server may do all that the change needs there.
+pub fn privileges(name: &str, burden: Option<&Burden>, change: Change) -> Looked {
+    let Some(burden) = burden else {
+        return Looked::default();
+    };
+    let mut looked = Looked::default();
+    let hint = format!("`understudy grants {name}` prints what is needed.");
+    let held = match &burden.privileges {
+        Fact::Known(held) => held,
+        Fact::Unknown(reason) => {
+            let reason =
+                format!("what understudy's account may do on {name} isn't known: {reason}");
+            looked.notes.push(Refusal::new(reason, hint));
+            return looked;
+        }
+    };
+    let flavour = held.flavour();
+    for needed in held.missing(&flavour.moves_roles()) {
+        let stops = match (needed.need, change) {
+            (Need::Always, _) | (Need::Planned, Change::Switchover) => true,
+            (Need::Planned, Change::Failover) | (Need::Told, _) => false,
+        };
+        let (words, hint) = match held.has_idle_role {
+            true => (
+                format!(
+                    "whether understudy's account may {} on {name} isn't known: {} would have to come \
+                     with a role that isn't active",
+                    needed.to,
+                    needed.words()
+                ),
+                "Make its roles default ones (SET DEFAULT ROLE), or grant it directly.".to_owned(),
+            ),
+            false => (lacks(name, &needed), hint.clone()),
+        };
+        let refusal = Refusal::new(words, hint);
+        match stops && !held.has_idle_role {
+            true => looked.refusals.push(refusal),
+            false => looked.notes.push(refusal),
+        }
+    }
+    looked
+}
+
+fn lacks(name: &str, needed: &Needed) -> String {
+    format!(
+        "understudy's account lacks {} on {name}: without it it can't {}",
+        needed.words(),
+        needed.to
+    )
+}
+
+/// Of all servers that answered, those of one kind told once.
+pub fn all_privileges(picture: &Picture<'_>, burdens: &Burdens, change: Change) -> Looked {
+    let servers = picture.view.servers.iter().zip(burdens);
+    servers
+        .map(|(server, burden)| privileges(&server.name, burden.as_ref(), change))
+        .fold(Looked::default(), Looked::and)
+}
+
+/// What is open on the source of a switchover.
+pub fn of_source(name: &str, burden: &Burden) -> Looked {
+    let mut looked = Looked::default();
+    match &burden.prepared {
+        Fact::Known(ids) if ids.is_empty() => {}
+        Fact::Known(ids) => looked.refusals.push(Refusal::new(
+            format!(
+                "{name} has {} prepared, which nobody could end afterwards: {}",
+                counted(ids.len(), "XA transaction"),
+                some(ids.iter().cloned())
+            ),
+            "Let its transaction manager end them, or do it yourself: XA RECOVER lists them, XA COMMIT \
+             or XA ROLLBACK ends one.",
+        )),
+        Fact::Unknown(reason) => looked.notes.push(Refusal::new(
+            format!("whether XA transactions are prepared on {name} isn't known: {reason}"),
+            format!("GRANT XA_RECOVER_ADMIN (`understudy grants {name}`); or see XA RECOVER."),
+        )),
+    }
+    if let Fact::Known(transactions) = &burden.transactions {
+        let long = transactions.iter().filter(|one| one.age > LONG);
+        let words: Vec<String> = long.map(|one| one.words()).collect();
+        looked.notes.extend(ended(name, &words));
+    }
+    if let Fact::Known(locks) = &burden.locks {
+        let words: Vec<String> = locks.iter().map(|one| one.words()).collect();
+        looked.notes.extend(ended(name, &words));
+    }
+    looked
+}
+
+fn ended(name: &str, words: &[String]) -> Option<Refusal> {
+    (!words.is_empty()).then(|| {
+        Refusal::new(
+            format!("on {name} {}", some(words.iter().cloned())),
+            "A switchover ends that with its session; --grace DURATION waits for it so long before.",
+        )
+    })
+}
+
+/// What its applier holds open on whoever takes over.
+pub fn of_candidate(name: &str, burden: &Burden, change: Change) -> Option<Refusal> {
+    open_tables(name, *burden.temp_tables.known()?, change)
+}
+
+/// Replicated temporary tables that would be lost.
+pub fn open_tables(name: &str, count: u64, change: Change) -> Option<Refusal> {
+    (count > 0).then(|| {
+        let tables = counted(usize::try_from(count).unwrap_or(usize::MAX), "replicated temporary table");
+        match change {
+            Change::Switchover => Refusal::new(
+                format!("{tables} of sessions on its source would be lost with {name}: a switchover waits until there is none"),
+                "End the sessions that made them; with binlog_format = ROW they aren't replicated.",
+            ),
+            Change::Failover => Refusal::new(
+                format!("{tables} of sessions that are gone would be lost with {name}"),
+                "What is still to be written to them is lost too: see that the jobs that made them are run again.",
+            ),
+        }
+    })
+}
+
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
+fn some(mut words: impl ExactSizeIterator<Item = String>) -> String {
+    let count = words.len();
+    let told: Vec<String> = words.by_ref().take(TOLD_MAX).collect();
+    let more = match count.saturating_sub(TOLD_MAX) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    format!("{}{more}", told.join("; "))
+}
