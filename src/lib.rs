@@ -7,6 +7,7 @@ pub mod config;
 pub mod failover;
 pub mod health;
 pub mod journal;
+pub mod nightly;
 pub mod replication;
 pub mod reroute;
 pub mod server;

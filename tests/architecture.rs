@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What each room may use besides itself. Nothing points upward.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     (
         "cli",
         &[
+            "nightly",
             "failover",
             "replication",
             "snapshot",
@@ -20,6 +21,8 @@ const ARROWS: [(&str, &[&str]); 10] = [
             "sys",
         ],
     ),
+    // By the means of the rooms below, and no other.
+    ("nightly", &["snapshot", "journal", "config", "sys"]),
     (
         "failover",
         &[
@@ -79,7 +82,7 @@ const EXCEPTIONS: [(&str, &str, &str); 1] = [(
 )];
 
 /// Decide, from what was observed: no effects, no clock, no connection, no storage.
-const PURE: [&str; 21] = [
+const PURE: [&str; 24] = [
     "failover/assess.rs",
     "reroute/dns/lines.rs",
     "reroute/file/edit.rs",
@@ -93,6 +96,9 @@ const PURE: [&str; 21] = [
     "health/rules/pair.rs",
     "health/rules/replication.rs",
     "health/rules/server.rs",
+    "nightly/record.rs",
+    "nightly/rhythm.rs",
+    "nightly/trend.rs",
     "replication/plan.rs",
     "replication/plan/checks.rs",
     "replication/plan/data.rs",

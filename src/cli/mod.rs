@@ -9,6 +9,7 @@ mod failover;
 mod failure;
 mod grants;
 mod heartbeat;
+mod history;
 mod man;
 mod pause;
 mod recover;
@@ -16,6 +17,7 @@ mod rejoin;
 mod repoint;
 mod resume;
 mod roles;
+mod run;
 mod session;
 mod setup;
 mod snapshot;
@@ -105,6 +107,8 @@ enum Command {
     /// Take, list, keep, prove and restore snapshots
     #[command(subcommand)]
     Snapshot(snapshot::Command),
+    Run(run::Args),
+    History(history::Args),
     Setup(setup::Args),
     Switchover(switchover::Args),
     Failover(failover::Args),
@@ -151,6 +155,8 @@ fn run(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
     match &cli.command {
         Command::Config(command) => config::run(cli, ui, command),
         Command::Snapshot(command) => snapshot::run(cli, ui, command),
+        Command::Run(args) => run::run(cli, ui, args),
+        Command::History(args) => history::run(cli, ui, args),
         Command::Setup(args) => setup::run(cli, ui, args),
         Command::Switchover(args) => switchover::run(cli, ui, args),
         Command::Failover(args) => failover::run(cli, ui, args),

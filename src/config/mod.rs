@@ -33,6 +33,7 @@ pub use option_file::CredentialsError;
 pub use model::{
     Address, BackendChoice, Config, Consistency, CowSize, KeepRules, PairConfig, Runtime,
     ServerBinary, ServerConfig, ServiceConfig, ServiceControl, SnapshotConfig, TlsMode,
+    VerifyChoice,
 };
 pub use parse::{STATE_DIR_DEFAULT, parse};
 pub use reroute::{FileFormat, HaproxyEntries, Reroute, RerouteConfig};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{
     Address, BackendChoice, Consistency, CowSize, FailoverConfig, HaproxyEntries, KeepRules,
-    Reroute, Runtime, ServerBinary, ServiceControl, TlsMode, example,
+    Reroute, Runtime, ServerBinary, ServiceControl, TlsMode, VerifyChoice, example,
 };
 
 fn errors(text: &str) -> String {
@@ -105,6 +105,9 @@ fn every_key_arrives() {
         directory = "/srv/snapshots"
         keep = { last = 1, hourly = 2, daily = 3, weekly = 4, monthly = 5, yearly = 6, verified = 7, within = "14d" }
         path_map = { "/var/lib/mysql" = "/srv/db2" }
+        verify = "nothing"
+        verify_tables_every = "7d"
+        verify_rows_every = "30d"
         [server.db2.service]
         start = ["/bin/start", "now"]
         stop = ["/bin/stop"]
@@ -159,6 +162,10 @@ fn every_key_arrives() {
         within_ms: Some(14 * 86_400_000),
     };
     assert_eq!(snapshot.keep, keep);
+    assert_eq!(snapshot.verify, VerifyChoice::Nothing);
+    let days = |days: u64| Some(Duration::from_secs(days * 86_400));
+    assert_eq!(snapshot.verify_tables_every, days(7));
+    assert_eq!(snapshot.verify_rows_every, days(30));
     let service = db2.service.as_ref().unwrap();
     let control = ServiceControl::Commands {
         start: vec!["/bin/start".to_owned(), "now".to_owned()],
@@ -392,6 +399,18 @@ fn snapshot_mistakes_are_told() {
         (
             "path_map = { a = \"/b\" }",
             "4:14: path_map: \"a\" is no absolute path",
+        ),
+        (
+            "verify = \"none\"",
+            "4:10: verify: unknown word \"none\"",
+        ),
+        (
+            "verify_tables_every = \"0s\"",
+            "4:23: verify_tables_every must be longer than zero",
+        ),
+        (
+            "verify_rows_every = 7",
+            "4:21: verify_rows_every: expected a string, found a whole number",
         ),
     ] {
         assert_eq!(in_snapshot(line), expected);
