@@ -8,6 +8,7 @@ pub mod failover;
 pub mod health;
 pub mod journal;
 pub mod nightly;
+pub mod notify;
 pub mod replication;
 pub mod reroute;
 pub mod server;

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What each room may use besides itself. Nothing points upward.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     (
         "cli",
         &[
             "nightly",
+            "notify",
             "failover",
             "replication",
             "snapshot",
@@ -21,6 +22,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "sys",
         ],
     ),
+    ("notify", &["config", "sys"]),
     // By the means of the rooms below, and no other.
     ("nightly", &["snapshot", "journal", "config", "sys"]),
     (
@@ -82,7 +84,7 @@ const EXCEPTIONS: [(&str, &str, &str); 1] = [(
 )];
 
 /// Decide, from what was observed: no effects, no clock, no connection, no storage.
-const PURE: [&str; 24] = [
+const PURE: [&str; 25] = [
     "failover/assess.rs",
     "reroute/dns/lines.rs",
     "reroute/file/edit.rs",
@@ -99,6 +101,7 @@ const PURE: [&str; 24] = [
     "nightly/record.rs",
     "nightly/rhythm.rs",
     "nightly/trend.rs",
+    "notify/message.rs",
     "replication/plan.rs",
     "replication/plan/checks.rs",
     "replication/plan/data.rs",

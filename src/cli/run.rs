@@ -9,17 +9,19 @@ use super::failure::{Failure, Kind};
 use super::session::with_context;
 use super::snapshot::unproven;
 use super::ui::{self, Ui};
+use crate::config::NotifyEvent;
 use crate::nightly::history;
 use crate::nightly::record::{self, Record, Told};
 use crate::nightly::rhythm::Tonight;
 use crate::nightly::run::{self, Night, Why};
+use crate::notify::{self, Ping};
 use crate::snapshot::Context;
 use crate::snapshot::keep::lifecycle::{self, Pruned};
 use crate::snapshot::manifest::{Level, Proof};
 use crate::snapshot::take::create;
 use crate::snapshot::take::plan;
 use crate::snapshot::take::preflight::Options;
-use crate::sys::clock;
+use crate::sys::{clock, process};
 
 /// Do all that a night needs: recover, take a snapshot, prove it, prune
 ///
@@ -55,6 +57,8 @@ struct Done {
     night: Night,
     record: Record,
     failure: Option<Failure>,
+    /// Who couldn't be told, and why.
+    not_told: Vec<String>,
 }
 
 pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
@@ -64,16 +68,17 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
     let done = with_context(cli, ui, |ctx| {
         let servers = wanted(ctx, args)?;
         let mut done: Vec<Done> = Vec::new();
+        let mut ping = Ping::new(&ctx.config.notify);
         for server in servers {
             if ctx.cancel.is_set() && !done.is_empty() {
                 break;
             }
-            let night = run::run(ctx, &server, &options(args), || {});
-            let told = tell(night);
-            if let Err(error) = history::append(&ctx.state, &told.record) {
-                tracing::warn!(%error, "this run isn't in the history");
-            }
-            done.push(told);
+            let night = run::run(ctx, &server, &options(args), || ping.start());
+            done.push(keep_and_tell(ctx, night));
+        }
+        let not_told = end_ping(ping, &done);
+        if let (Some(last), false) = (done.last_mut(), not_told.is_empty()) {
+            last.not_told.extend(not_told);
         }
         Ok(done)
     })?;
@@ -108,6 +113,63 @@ fn wanted(ctx: &Context, args: &Args) -> Result<Vec<String>, Failure> {
     }
 }
 
+/// Into the history, and to whom it concerns. What goes wrong here is said, and fails nothing.
+fn keep_and_tell(ctx: &Context, night: Night) -> Done {
+    let mut done = tell(night);
+    let record = &done.record;
+    let before = history::read(&ctx.state, &record.server).unwrap_or_default();
+    if let Err(error) = history::append(&ctx.state, record) {
+        done.not_told
+            .push(format!("this run isn't in the history: {error}"));
+    }
+    let event = match (record.is_done(), before.last_failed()) {
+        _ if record.is_busy() => return done,
+        (false, _) => NotifyEvent::Failure,
+        (true, true) => NotifyEvent::Recovery,
+        (true, false) => NotifyEvent::Success,
+    };
+    let told = notify::Told {
+        event,
+        host: process::host_name(),
+        server: record.server.clone(),
+        result: record.result.clone(),
+        exit: record.exit,
+        snapshot: record.snapshot.clone(),
+        summary: record.summary(),
+        hints: record
+            .error
+            .as_ref()
+            .map(|error| error.hints.clone())
+            .unwrap_or_default(),
+        run: json!(record),
+    };
+    done.not_told
+        .extend(notify::tell(&ctx.config.notify, &told));
+    for line in &done.not_told {
+        tracing::error!("{line}");
+    }
+    done
+}
+
+/// What was only busy is neither: nobody hears of it, unless all the others were good.
+fn end_ping(ping: Ping<'_>, done: &[Done]) -> Vec<String> {
+    let tried: Vec<&Record> = done
+        .iter()
+        .map(|one| &one.record)
+        .filter(|one| !one.is_busy())
+        .collect();
+    if tried.is_empty() {
+        return Vec::new();
+    }
+    let is_good = tried.iter().all(|record| record.is_done());
+    let text: Vec<String> = tried.iter().map(|record| record.summary()).collect();
+    let not_told = ping.end(is_good, &text.join("\n"));
+    for line in &not_told {
+        tracing::error!("{line}");
+    }
+    not_told
+}
+
 /// What came of a night, as it is kept and told.
 fn tell(mut night: Night) -> Done {
     let failed = night.failed.take();
@@ -125,6 +187,7 @@ fn tell(mut night: Night) -> Done {
         record: record(&night, step, failure.as_ref()),
         night,
         failure,
+        not_told: Vec::new(),
     }
 }
 
@@ -216,6 +279,7 @@ fn report(ui: &Ui, done: Vec<Done>) -> Result<(), Failure> {
 fn server_json(told: &Done) -> Value {
     let mut json = json!(told.record);
     json["manifest"] = json!(told.night.snapshot);
+    json["not_told"] = json!(told.not_told);
     json["prune"] = json!(told.night.pruned);
     json
 }

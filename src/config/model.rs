@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::failover::FailoverConfig;
+use super::notify::NotifyConfig;
 use super::reroute::RerouteConfig;
 
 pub use super::address::Address;
@@ -22,6 +23,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     pub servers: BTreeMap<String, ServerConfig>,
     pub pairs: BTreeMap<String, PairConfig>,
+    /// Who is told what came of a `run`.
+    pub notify: NotifyConfig,
 }
 
 impl Config {

@@ -12,6 +12,8 @@ use super::failover::FailoverConfig;
 use super::failover_table::read_failover;
 use super::issue::{Complaint, ConfigErrors, Issues, position};
 use super::model::{Config, PairConfig, ServerConfig};
+use super::notify::NotifyConfig;
+use super::notify_table::read_notify;
 use super::reroute_table::{Members, read_reroute};
 use super::server_table::read_server;
 use super::table::{At, Table};
@@ -35,6 +37,10 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigErrors> {
     let state_dir = root.parsed("state_dir", &mut issues, parse_absolute_path);
     let servers = read_servers(&mut root, &mut issues);
     let pairs = read_pairs(&mut root, &servers, &mut issues);
+    let notify = match root.table("notify", &mut issues) {
+        Some(table) => read_notify(table, &mut issues),
+        None => NotifyConfig::default(),
+    };
     root.finish(&mut issues);
     issues.finish()?;
     Ok(Config {
@@ -45,6 +51,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigErrors> {
             .filter_map(|(name, server)| Some((name, server?)))
             .collect(),
         pairs,
+        notify,
     })
 }
 

@@ -21,6 +21,14 @@ pub struct History {
     pub newer: usize,
 }
 
+impl History {
+    /// Whether the last run that tried anything failed.
+    pub fn last_failed(&self) -> bool {
+        let tried = self.records.iter().rev().find(|record| !record.is_busy());
+        tried.is_some_and(|record| !record.is_done())
+    }
+}
+
 /// Adds one run.
 ///
 /// # Errors

@@ -15,6 +15,7 @@ pub mod failpoint;
 pub mod files;
 pub mod flow;
 
+pub mod http;
 pub mod ioctl;
 pub mod lock;
 pub mod memory;

@@ -8,7 +8,9 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 mod past;
+mod receiver;
 mod run;
+mod told;
 
 use std::process::ExitCode;
 
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         cases: run::cases(flavour)
             .into_iter()
             .chain(past::cases(flavour))
+            .chain(told::cases(flavour))
             .collect(),
     });
     let groups = groups
