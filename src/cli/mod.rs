@@ -5,12 +5,14 @@ mod check;
 mod completions;
 mod config;
 mod doctor;
+mod exposition;
 mod failover;
 mod failure;
 mod grants;
 mod heartbeat;
 mod history;
 mod man;
+mod metrics;
 mod pause;
 mod recover;
 mod rejoin;
@@ -91,6 +93,8 @@ pub struct Cli {
 pub enum Output {
     Text,
     Json,
+    /// Of `check` alone
+    Prometheus,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -141,6 +145,11 @@ pub fn main() -> ExitCode {
     let ui = Ui::new(&cli);
     if let Command::Check(args) = &cli.command {
         return check::run(&cli, &ui, args);
+    }
+    if cli.output == Output::Prometheus {
+        let failure = Failure::new(Kind::Usage, "only `check` has an output for Prometheus");
+        ui.failure(&failure.hint("Give --output text or json."));
+        return ExitCode::from(Kind::Usage.code());
     }
     match run(&cli, &ui) {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Cli;
 use super::failure::{Failure, Kind};
+use super::metrics;
 use super::session::with_context;
 use super::snapshot::unproven;
 use super::ui::{self, Ui};
@@ -21,7 +22,7 @@ use crate::snapshot::manifest::{Level, Proof};
 use crate::snapshot::take::create;
 use crate::snapshot::take::plan;
 use crate::snapshot::take::preflight::Options;
-use crate::sys::{clock, process};
+use crate::sys::{clock, files, process};
 
 /// Do all that a night needs: recover, take a snapshot, prove it, prune
 ///
@@ -76,7 +77,8 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
             let night = run::run(ctx, &server, &options(args), || ping.start());
             done.push(keep_and_tell(ctx, night));
         }
-        let not_told = end_ping(ping, &done);
+        let mut not_told = end_ping(ping, &done);
+        not_told.extend(write_metrics(ctx));
         if let (Some(last), false) = (done.last_mut(), not_told.is_empty()) {
             last.not_told.extend(not_told);
         }
@@ -149,6 +151,20 @@ fn keep_and_tell(ctx: &Context, night: Night) -> Done {
         tracing::error!("{line}");
     }
     done
+}
+
+/// Of every server that has run, also before: the file is replaced whole.
+fn write_metrics(ctx: &Context) -> Option<String> {
+    let path = ctx.config.metrics_file.as_ref()?;
+    let runs = ctx.config.servers.keys().filter_map(|name| {
+        let history = history::read(&ctx.state, name).ok()?;
+        Some((name.clone(), history))
+    });
+    let text = metrics::of_runs(&runs.collect::<Vec<_>>());
+    let error = files::publish(path, text.as_bytes()).err()?;
+    let line = format!("the metrics weren't written: {error}");
+    tracing::error!("{line}");
+    Some(line)
 }
 
 /// What was only busy is neither: nobody hears of it, unless all the others were good.

@@ -25,6 +25,8 @@ pub struct Config {
     pub pairs: BTreeMap<String, PairConfig>,
     /// Who is told what came of a `run`.
     pub notify: NotifyConfig,
+    /// Where `run` writes its metrics, for node_exporter.
+    pub metrics_file: Option<PathBuf>,
 }
 
 impl Config {

@@ -41,6 +41,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigErrors> {
         Some(table) => read_notify(table, &mut issues),
         None => NotifyConfig::default(),
     };
+    let metrics_file = root.parsed("metrics_file", &mut issues, parse_metrics_file);
     root.finish(&mut issues);
     issues.finish()?;
     Ok(Config {
@@ -52,7 +53,21 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigErrors> {
             .collect(),
         pairs,
         notify,
+        metrics_file: metrics_file.map(|at| at.value),
     })
+}
+
+/// The collector reads no other files.
+fn parse_metrics_file(text: &str) -> Result<PathBuf, Complaint> {
+    let path = parse_absolute_path(text)?;
+    match path
+        .extension()
+        .is_some_and(|extension| extension == "prom")
+    {
+        true => Ok(path),
+        false => Err(Complaint::new(format!("{text:?} doesn't end in .prom"))
+            .hint("node_exporter reads only such files of its directory.")),
+    }
 }
 
 /// Where a key stands, by the names of its tables, and the numbers (from 0) of those in lists; `None`

@@ -7,6 +7,7 @@
 )]
 #[path = "../lab/mod.rs"]
 mod lab;
+mod metrics;
 mod past;
 mod receiver;
 mod run;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
             .into_iter()
             .chain(past::cases(flavour))
             .chain(told::cases(flavour))
+            .chain(metrics::cases(flavour))
             .collect(),
     });
     let groups = groups

@@ -218,7 +218,7 @@ replicas = ["db4"]
     let expected = r#"u.toml:1:13: state_dir: "var" is no absolute path
   hint: Write it from the root: "/…".
 u.toml:2:1: unknown key "colour"
-  hint: Known here: state_dir, server, pair, notify.
+  hint: Known here: state_dir, server, pair, notify, metrics_file.
 u.toml:3:9: [server.db1] has neither an address nor a socket
   hint: Add address = "HOST:PORT", or socket = "/run/mysqld/mysqld.sock".
 u.toml:4:1: unknown key "adress" in [server.db1]
@@ -274,6 +274,21 @@ fn columns_count_characters_also_after_a_byte_order_mark_and_carriage_returns() 
     let issues = parse(text, Path::new("u.toml")).unwrap_err().issues;
     let places: Vec<_> = issues.iter().map(|one| (one.line, one.column)).collect();
     assert_eq!(places, [(1, 1), (3, 11)]);
+}
+
+#[test]
+fn the_file_of_metrics_is_one_that_is_read() {
+    let text = |file: &str| format!("metrics_file = \"{file}\"\nserver.a.address = \"a\"\n");
+    let config = parse(&text("/var/lib/x/u.prom"), Path::new("u.toml")).unwrap();
+    assert_eq!(
+        config.metrics_file.as_deref(),
+        Some(Path::new("/var/lib/x/u.prom"))
+    );
+    let wrong = only_message(&text("/var/lib/x/u.txt"));
+    assert_eq!(
+        wrong,
+        "1:16: metrics_file: \"/var/lib/x/u.txt\" doesn't end in .prom"
+    );
 }
 
 #[test]
