@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod discovery;
 pub mod failover;
 pub mod health;
 pub mod journal;

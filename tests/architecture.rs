@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What each room may use besides itself. Nothing points upward.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     (
         "cli",
         &[
+            "discovery",
             "nightly",
             "notify",
             "failover",
@@ -22,6 +23,8 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "sys",
         ],
     ),
+    // Reads alone.
+    ("discovery", &["server", "config", "sys"]),
     ("notify", &["config", "sys"]),
     // By the means of the rooms below, and no other.
     ("nightly", &["snapshot", "journal", "config", "sys"]),
@@ -84,7 +87,8 @@ const EXCEPTIONS: [(&str, &str, &str); 1] = [(
 )];
 
 /// Decide, from what was observed: no effects, no clock, no connection, no storage.
-const PURE: [&str; 25] = [
+const PURE: [&str; 26] = [
+    "discovery/text.rs",
     "failover/assess.rs",
     "reroute/dns/lines.rs",
     "reroute/file/edit.rs",

@@ -11,6 +11,7 @@ mod failure;
 mod grants;
 mod heartbeat;
 mod history;
+mod init;
 mod man;
 mod metrics;
 mod pause;
@@ -108,6 +109,7 @@ enum Command {
     /// Check the configuration, or print an example of one
     #[command(subcommand)]
     Config(config::Command),
+    Init(init::Args),
     /// Take, list, keep, prove and restore snapshots
     #[command(subcommand)]
     Snapshot(snapshot::Command),
@@ -163,6 +165,7 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
     match &cli.command {
         Command::Config(command) => config::run(cli, ui, command),
+        Command::Init(args) => init::run(cli, ui, args),
         Command::Snapshot(command) => snapshot::run(cli, ui, command),
         Command::Run(args) => run::run(cli, ui, args),
         Command::History(args) => history::run(cli, ui, args),

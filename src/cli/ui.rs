@@ -64,6 +64,40 @@ impl Ui {
         !self.json && !self.quiet && std::io::stderr().is_terminal()
     }
 
+    /// Asks for a line; an empty one is the usual answer. Without a terminal the flag has to be there.
+    pub fn ask(&self, question: &str, usual: Option<&str>, flag: &str) -> Result<String, Failure> {
+        let shown = usual.map_or(String::new(), |usual| format!(" [{usual}]"));
+        let answer = self.line(&format!("{question}{shown}: "), flag, false)?;
+        match (answer.is_empty(), usual) {
+            (true, Some(usual)) => Ok(usual.to_owned()),
+            _ => Ok(answer),
+        }
+    }
+
+    /// As `ask`; what is typed isn't shown.
+    pub fn ask_secret(&self, question: &str, flag: &str) -> Result<String, Failure> {
+        self.line(&format!("{question}: "), flag, true)
+    }
+
+    fn line(&self, prompt: &str, flag: &str, is_secret: bool) -> Result<String, Failure> {
+        if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+            return Err(Failure::new(Kind::Usage, format!("{flag} is missing"))
+                .hint("Give it where there is no terminal to ask on."));
+        }
+        drop(write!(std::io::stderr(), "{prompt}"));
+        drop(std::io::stderr().flush());
+        let mut answer = String::new();
+        let hidden = is_secret.then(crate::sys::terminal::Hidden::of_stdin);
+        let read = std::io::stdin().read_line(&mut answer);
+        if hidden.is_some() {
+            drop(writeln!(std::io::stderr()));
+        }
+        match read {
+            Ok(1..) => Ok(answer.trim_end_matches(['\r', '\n']).to_owned()),
+            Ok(0) | Err(_) => Err(Failure::new(Kind::Usage, "no answer; nothing was changed")),
+        }
+    }
+
     /// Asks before data is lost. Without a terminal only --yes will do.
     pub fn confirm(&self, question: &str) -> Result<(), Failure> {
         if self.yes {

@@ -68,13 +68,7 @@ impl Flavour {
     pub fn grants(&self, purpose: Purpose, host: &str) -> Vec<String> {
         let account = format!("{}@{}", quote_text(purpose.account()), quote_text(host));
         let mut statements = vec![format!("CREATE USER {account} IDENTIFIED BY '…';")];
-        let privileges = match self.family {
-            _ if purpose == Purpose::SetupReplica => vec![("ALL", "*.*")],
-            Family::Mariadb => self.mariadb_privileges(purpose),
-            Family::Mysql if self.version >= (8, 0, 0) => mysql_privileges(purpose, self.version),
-            Family::Mysql => old_mysql_privileges(purpose),
-        };
-        statements.extend(privileges.into_iter().map(|(what, on)| {
+        statements.extend(self.privileges(purpose).into_iter().map(|(what, on)| {
             // What setup hands on, it must have to give.
             let hands_on = matches!(purpose, Purpose::SetupSource | Purpose::SetupReplica);
             let behind = match hands_on && on == "*.*" {
@@ -84,6 +78,16 @@ impl Flavour {
             format!("GRANT {what} ON {on} TO {account}{behind};")
         }));
         statements
+    }
+
+    /// What a purpose needs, and on what.
+    pub fn privileges(&self, purpose: Purpose) -> Vec<(&'static str, &'static str)> {
+        match self.family {
+            _ if purpose == Purpose::SetupReplica => vec![("ALL", "*.*")],
+            Family::Mariadb => self.mariadb_privileges(purpose),
+            Family::Mysql if self.version >= (8, 0, 0) => mysql_privileges(purpose, self.version),
+            Family::Mysql => old_mysql_privileges(purpose),
+        }
     }
 
     /// MariaDB 11 took most of SUPER apart, and 10.5 knows the parts already.

@@ -18,6 +18,7 @@ pub mod heartbeat;
 pub mod identity;
 pub mod lock;
 pub mod log_files;
+pub mod neighbours;
 pub mod pair;
 pub mod parity;
 pub mod position;

@@ -26,6 +26,7 @@ pub mod random;
 pub mod room;
 pub mod socket;
 pub mod stream;
+pub mod terminal;
 pub mod transfer;
 pub mod trust;
 
