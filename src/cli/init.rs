@@ -30,6 +30,10 @@ use crate::sys::files;
 /// overwrites nothing: where a configuration is, it says in what that differs. The same account has to do
 /// for all servers. The configuration is --config, or /etc/understudy/understudy.toml.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  understudy init                  asks for all of it
+  understudy init --socket /run/mysqld/mysqld.sock --user understudy --password-file /root/pw
+  understudy init --address db1.example:3306 --credentials /etc/understudy/db.cnf --dry-run")]
 pub struct Args {
     /// One of the servers: host:port, or host
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "socket")]
