@@ -32,8 +32,8 @@ use crate::sys::files;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   understudy init                  asks for all of it
-  understudy init --socket /run/mysqld/mysqld.sock --user understudy --password-file /root/pw
-  understudy init --address db1.example:3306 --credentials /etc/understudy/db.cnf --dry-run")]
+  understudy init --address db2 --user understudy --password-file /root/pw
+  understudy init --address db1:3306 --credentials /etc/mysql/u.cnf --dry-run")]
 pub struct Args {
     /// One of the servers: host:port, or host
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "socket")]
