@@ -4,9 +4,12 @@
 
 pub mod cli;
 pub mod config;
+pub mod discovery;
 pub mod failover;
 pub mod health;
 pub mod journal;
+pub mod nightly;
+pub mod notify;
 pub mod replication;
 pub mod reroute;
 pub mod server;

@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What each room may use besides itself. Nothing points upward.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     (
         "cli",
         &[
+            "discovery",
+            "nightly",
+            "notify",
             "failover",
             "replication",
             "snapshot",
@@ -20,6 +23,11 @@ const ARROWS: [(&str, &[&str]); 10] = [
             "sys",
         ],
     ),
+    // Reads alone.
+    ("discovery", &["server", "config", "sys"]),
+    ("notify", &["config", "sys"]),
+    // By the means of the rooms below, and no other.
+    ("nightly", &["snapshot", "journal", "config", "sys"]),
     (
         "failover",
         &[
@@ -79,7 +87,8 @@ const EXCEPTIONS: [(&str, &str, &str); 1] = [(
 )];
 
 /// Decide, from what was observed: no effects, no clock, no connection, no storage.
-const PURE: [&str; 27] = [
+const PURE: [&str; 32] = [
+    "discovery/text.rs",
     "failover/against.rs",
     "failover/assess.rs",
     "failover/look.rs",
@@ -96,6 +105,10 @@ const PURE: [&str; 27] = [
     "health/rules/pair.rs",
     "health/rules/replication.rs",
     "health/rules/server.rs",
+    "nightly/record.rs",
+    "nightly/rhythm.rs",
+    "nightly/trend.rs",
+    "notify/message.rs",
     "replication/plan.rs",
     "replication/plan/checks.rs",
     "replication/plan/data.rs",

@@ -8,22 +8,26 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::Cli;
 use super::failure::Failure;
+use super::metrics;
 use super::session::with_plain_context;
 use super::status;
 use super::ui::{self, Ui};
+use super::{Cli, Output};
 use crate::health::finding::Finding;
 use crate::health::report::{self, PairReport, ServerReport};
 use crate::health::{Limits, Look, Picture, Severity, observe, rules};
+use crate::nightly::history::{self, History};
 use crate::snapshot::Context;
 use crate::snapshot::keep::catalog::Storage;
+use crate::sys::clock;
 
 /// Judge a pair or server for a monitoring system
 ///
 /// Prints one line with performance data, then a line per finding. Exit codes are the monitoring
 /// plug-ins': 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN; so too for a mistake in the configuration (3).
-/// Without a name every server of the configuration is judged.
+/// Without a name every server of the configuration is judged. With --output prometheus it prints metrics
+/// for Prometheus instead (docs/METRICS.md), with the same exit codes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A pair or a server
@@ -104,8 +108,26 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> ExitCode {
         warning_proof_age: args.warning_proof_age,
         critical_proof_age: args.critical_proof_age,
     };
-    let judged = with_plain_context(cli, |ctx| look(ctx, args, limits));
+    let for_prometheus = cli.output == Output::Prometheus;
+    let mut runs = Vec::new();
+    let judged = with_plain_context(cli, |ctx| {
+        let reports = look(ctx, args, limits)?;
+        if for_prometheus && ctx.config.metrics_file.is_none() {
+            runs = histories(ctx, &reports);
+        }
+        Ok(reports)
+    });
     match judged {
+        Ok(reports) if for_prometheus => {
+            let worst = findings(&reports).first().map(|finding| finding.severity);
+            ui::print_text(&metrics::of_check(&reports, &runs, clock::now()));
+            ExitCode::from(code(worst))
+        }
+        Err(failure) if for_prometheus => {
+            ui.failure(&failure);
+            ui::print_text(&metrics::failed_check());
+            ExitCode::from(code(Some(Severity::Unknown)))
+        }
         Ok(reports) => {
             let findings = findings(&reports);
             let worst = findings.first().map(|finding| finding.severity);
@@ -126,6 +148,16 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> ExitCode {
             ExitCode::from(code(Some(Severity::Unknown)))
         }
     }
+}
+
+/// What ran on the servers that are judged; one whose history can't be read has none.
+fn histories(ctx: &Context, reports: &[PairReport]) -> Vec<(String, History)> {
+    let servers = reports.iter().flat_map(|report| &report.servers);
+    let read = |server: &ServerReport| {
+        let history = history::read(&ctx.state, &server.name).ok()?;
+        Some((server.name.clone(), history))
+    };
+    servers.filter_map(read).collect()
 }
 
 /// A mistake on the command line, as a plug-in says it.
@@ -289,10 +321,7 @@ fn performance(server: &ServerReport, limits: &Limits) -> Vec<String> {
             .as_ref()
             .and_then(|time| time.parse::<jiff::Timestamp>().ok());
         if let Some(time) = time {
-            let age = crate::sys::clock::now()
-                .duration_since(time)
-                .as_secs()
-                .max(0);
+            let age = clock::now().duration_since(time).as_secs().max(0);
             data.push(format!(
                 "{}={age}s;{};{};0",
                 label(what),

@@ -14,6 +14,7 @@ use crate::failover::rehearse;
 use crate::health::Severity;
 use crate::health::check::{Check, Status};
 use crate::health::doctor::{self, Options};
+use crate::snapshot::Context;
 
 /// Say everything that would stop a snapshot or a failover, each with its cure
 ///
@@ -39,53 +40,11 @@ pub struct Args {
 const MAX_LAG: Duration = Duration::from_secs(5);
 
 pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
-    let checks = with_plain_context(cli, |ctx| {
-        let wanted = match &args.name {
-            None => status::every_pair(ctx),
-            Some(name) if ctx.config.pairs.contains_key(name) => {
-                vec![(Some(name.clone()), status::pair_named(ctx, name)?)]
-            }
-            Some(name) => {
-                ctx.server(name)?;
-                match ctx.config.pair_of(name) {
-                    Some(pair) => vec![(
-                        Some(pair.name.clone()),
-                        status::pair_named(ctx, &pair.name)?,
-                    )],
-                    None => vec![(None, vec![name.clone()])],
-                }
-            }
-        };
-        let options = Options {
-            limit: args.timeout,
-            deep: args.deep,
-        };
-        let mut checks: Vec<Check> = Vec::new();
-        for (pair, servers) in wanted {
-            for check in doctor::examine(ctx, pair.as_deref(), &servers, options)? {
-                if !checks.contains(&check) {
-                    checks.push(check);
-                }
-            }
-            if let Some(pair) = pair.filter(|_| servers.len() > 1) {
-                let wish = Wish {
-                    to: None,
-                    max_lag: MAX_LAG,
-                };
-                checks.extend(rehearse::checks(ctx, &pair, &wish)?);
-            }
-        }
-        // Of a server, what is its own, and what is of all.
-        if let Some(name) = args
-            .name
-            .as_ref()
-            .filter(|name| !ctx.config.pairs.contains_key(*name))
-        {
-            checks.retain(|check| check.server.as_ref().is_none_or(|server| server == name));
-        }
-        checks.sort_by_key(|check| std::cmp::Reverse(check.status));
-        Ok(checks)
-    })?;
+    let options = Options {
+        limit: args.timeout,
+        deep: args.deep,
+    };
+    let checks = with_plain_context(cli, |ctx| checks(ctx, args.name.as_ref(), options))?;
     let fails = checks
         .iter()
         .filter(|check| check.status == Status::Fail)
@@ -110,7 +69,58 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
     .with(document))
 }
 
-fn render(checks: &[Check]) -> String {
+/// As `doctor` looks without flags.
+pub const USUAL: Options = Options {
+    limit: Duration::from_secs(5),
+    deep: false,
+};
+
+/// The checks of a pair, of a server, or of everything; the worst first.
+pub fn checks(
+    ctx: &Context,
+    name: Option<&String>,
+    options: Options,
+) -> Result<Vec<Check>, Failure> {
+    let wanted = match name {
+        None => status::every_pair(ctx),
+        Some(name) if ctx.config.pairs.contains_key(name) => {
+            vec![(Some(name.clone()), status::pair_named(ctx, name)?)]
+        }
+        Some(name) => {
+            ctx.server(name)?;
+            match ctx.config.pair_of(name) {
+                Some(pair) => vec![(
+                    Some(pair.name.clone()),
+                    status::pair_named(ctx, &pair.name)?,
+                )],
+                None => vec![(None, vec![name.clone()])],
+            }
+        }
+    };
+    let mut checks: Vec<Check> = Vec::new();
+    for (pair, servers) in wanted {
+        for check in doctor::examine(ctx, pair.as_deref(), &servers, options)? {
+            if !checks.contains(&check) {
+                checks.push(check);
+            }
+        }
+        if let Some(pair) = pair.filter(|_| servers.len() > 1) {
+            let wish = Wish {
+                to: None,
+                max_lag: MAX_LAG,
+            };
+            checks.extend(rehearse::checks(ctx, &pair, &wish)?);
+        }
+    }
+    // Of a server, what is its own, and what is of all.
+    if let Some(name) = name.filter(|name| !ctx.config.pairs.contains_key(*name)) {
+        checks.retain(|check| check.server.as_ref().is_none_or(|server| server == name));
+    }
+    checks.sort_by_key(|check| std::cmp::Reverse(check.status));
+    Ok(checks)
+}
+
+pub fn render(checks: &[Check]) -> String {
     let paint = ui::Paint::of_stdout();
     let mut lines = Vec::new();
     for check in checks {

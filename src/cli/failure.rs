@@ -37,7 +37,20 @@ impl Kind {
         }
     }
 
-    fn word(self) -> &'static str {
+    /// The worst is 0: what needs somebody now, what failed, what nobody has seen to, what was only busy.
+    pub fn rank(self) -> u8 {
+        match self {
+            Self::NeedsOperator => 0,
+            Self::Failed | Self::Unproven => 1,
+            Self::Config => 2,
+            Self::Refused => 3,
+            Self::Usage => 4,
+            Self::Busy => 5,
+        }
+    }
+
+    /// As in JSON.
+    pub fn word(self) -> &'static str {
         match self {
             Self::Failed => "failed",
             Self::Unproven => "unproven",

@@ -5,17 +5,22 @@ mod check;
 mod completions;
 mod config;
 mod doctor;
+mod exposition;
 mod failover;
 mod failure;
 mod grants;
 mod heartbeat;
+mod history;
+mod init;
 mod man;
+mod metrics;
 mod pause;
 mod recover;
 mod rejoin;
 mod repoint;
 mod resume;
 mod roles;
+mod run;
 mod session;
 mod setup;
 mod snapshot;
@@ -89,6 +94,8 @@ pub struct Cli {
 pub enum Output {
     Text,
     Json,
+    /// Of `check` alone
+    Prometheus,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -102,9 +109,12 @@ enum Command {
     /// Check the configuration, or print an example of one
     #[command(subcommand)]
     Config(config::Command),
+    Init(init::Args),
     /// Take, list, keep, prove and restore snapshots
     #[command(subcommand)]
     Snapshot(snapshot::Command),
+    Run(run::Args),
+    History(history::Args),
     Setup(setup::Args),
     Switchover(switchover::Args),
     Failover(failover::Args),
@@ -138,6 +148,11 @@ pub fn main() -> ExitCode {
     if let Command::Check(args) = &cli.command {
         return check::run(&cli, &ui, args);
     }
+    if cli.output == Output::Prometheus {
+        let failure = Failure::new(Kind::Usage, "only `check` has an output for Prometheus");
+        ui.failure(&failure.hint("Give --output text or json."));
+        return ExitCode::from(Kind::Usage.code());
+    }
     match run(&cli, &ui) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -150,7 +165,10 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
     match &cli.command {
         Command::Config(command) => config::run(cli, ui, command),
+        Command::Init(args) => init::run(cli, ui, args),
         Command::Snapshot(command) => snapshot::run(cli, ui, command),
+        Command::Run(args) => run::run(cli, ui, args),
+        Command::History(args) => history::run(cli, ui, args),
         Command::Setup(args) => setup::run(cli, ui, args),
         Command::Switchover(args) => switchover::run(cli, ui, args),
         Command::Failover(args) => failover::run(cli, ui, args),

@@ -1,5 +1,6 @@
 //! What every command needs before it starts: logging, the configuration, signals, progress.
 
+use std::path::Path;
 use std::sync::mpsc;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -62,8 +63,13 @@ pub fn with_plain_context<T>(
     cli: &Cli,
     command: impl FnOnce(&Context) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let config = config::load(cli.config.as_deref())?;
-    command(&Context {
+    command(&context_of(cli.config.as_deref())?)
+}
+
+/// As `with_plain_context`, of one configuration.
+pub fn context_of(config: Option<&Path>) -> Result<Context, Failure> {
+    let config = config::load(config)?;
+    Ok(Context {
         state: StateDir::at(&config.state_dir),
         config,
         progress: Progress::silent(),

@@ -64,6 +64,40 @@ impl Ui {
         !self.json && !self.quiet && std::io::stderr().is_terminal()
     }
 
+    /// Asks for a line; an empty one is the usual answer. Without a terminal the flag has to be there.
+    pub fn ask(&self, question: &str, usual: Option<&str>, flag: &str) -> Result<String, Failure> {
+        let shown = usual.map_or(String::new(), |usual| format!(" [{usual}]"));
+        let answer = self.line(&format!("{question}{shown}: "), flag, false)?;
+        match (answer.is_empty(), usual) {
+            (true, Some(usual)) => Ok(usual.to_owned()),
+            _ => Ok(answer),
+        }
+    }
+
+    /// As `ask`; what is typed isn't shown.
+    pub fn ask_secret(&self, question: &str, flag: &str) -> Result<String, Failure> {
+        self.line(&format!("{question}: "), flag, true)
+    }
+
+    fn line(&self, prompt: &str, flag: &str, is_secret: bool) -> Result<String, Failure> {
+        if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+            return Err(Failure::new(Kind::Usage, format!("{flag} is missing"))
+                .hint("Give it where there is no terminal to ask on."));
+        }
+        drop(write!(std::io::stderr(), "{prompt}"));
+        drop(std::io::stderr().flush());
+        let mut answer = String::new();
+        let hidden = is_secret.then(crate::sys::terminal::Hidden::of_stdin);
+        let read = std::io::stdin().read_line(&mut answer);
+        if hidden.is_some() {
+            drop(writeln!(std::io::stderr()));
+        }
+        match read {
+            Ok(1..) => Ok(answer.trim_end_matches(['\r', '\n']).to_owned()),
+            Ok(0) | Err(_) => Err(Failure::new(Kind::Usage, "no answer; nothing was changed")),
+        }
+    }
+
     /// Asks before data is lost. Without a terminal only --yes will do.
     pub fn confirm(&self, question: &str) -> Result<(), Failure> {
         if self.yes {
@@ -188,6 +222,38 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// As `duration`.
+pub fn ms(ms: u64) -> String {
+    duration(Duration::from_millis(ms))
+}
+
+/// An ordinary terminal's.
+const COLUMNS: usize = 80;
+
+/// Lines that fit an ordinary terminal: the first begins with `head`, the others are as far in. A word
+/// that is too long for a line stays whole.
+pub fn wrapped(head: &str, text: &str) -> Vec<String> {
+    let indent = head.chars().count();
+    let mut lines = vec![head.to_owned()];
+    let mut is_bare = true;
+    for word in shown(text).split_whitespace() {
+        let line = lines.last().map_or(0, |line| line.chars().count());
+        let needed = word.chars().count() + usize::from(!is_bare);
+        if !is_bare && line + needed > COLUMNS {
+            lines.push(" ".repeat(indent));
+            is_bare = true;
+        }
+        if let Some(line) = lines.last_mut() {
+            if !is_bare {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        is_bare = false;
+    }
+    lines
+}
+
 /// `8.0 s behind`, or `delayed 2h on purpose, 8.0 s behind that`.
 pub fn lag(lag_ms: u64, delay_ms: Option<u64>) -> String {
     let lag = duration(Duration::from_millis(lag_ms));
@@ -281,6 +347,19 @@ mod tests {
     fn control_characters_never_reach_the_terminal() {
         let rows = [vec!["a\u{1b}[2Jb\nc".to_owned(), "ü".to_owned()]];
         assert_eq!(table(&rows), "a\\u{1b}[2Jb\\nc  ü");
+    }
+
+    #[test]
+    fn long_texts_fit_an_ordinary_terminal() {
+        let lines = wrapped("  warning   ", &"seven s ".repeat(30));
+        assert!(lines.len() > 2 && lines.iter().all(|line| line.chars().count() <= 80));
+        assert!(lines[1].starts_with("            seven"));
+        let word = "x".repeat(100);
+        assert_eq!(
+            wrapped("- ", &format!("a {word} b")),
+            ["- a", &format!("  {word}"), "  b"]
+        );
+        assert_eq!(wrapped("- ", ""), ["- "]);
     }
 
     #[test]

@@ -63,6 +63,16 @@ pub fn validate_files(config: &Config) -> Vec<ConfigIssue> {
             });
         }
     }
+    for (key, complaint) in check_notify(config) {
+        let (line, column) = locate(&text, &["notify", key]).unwrap_or((1, 1));
+        issues.push(ConfigIssue {
+            file: config.path.clone(),
+            line,
+            column,
+            message: complaint.message,
+            hint: complaint.hint,
+        });
+    }
     issues.sort_by_key(|issue| (issue.line, issue.column));
     issues
 }
@@ -131,6 +141,40 @@ fn check_failover(failover: &FailoverConfig) -> Vec<(&'static str, Complaint)> {
             program.err().map(|complaint| (key, complaint))
         })
         .collect()
+}
+
+/// Programs that are there; and an address, which may hold a token, in a file that others can't read.
+fn check_notify(config: &Config) -> Vec<(&'static str, Complaint)> {
+    use std::os::unix::fs::MetadataExt;
+    let notify = &config.notify;
+    let mut wrong: Vec<(&'static str, Complaint)> = Vec::new();
+    let programs = [
+        ("on_failure", &notify.on_failure),
+        ("on_success", &notify.on_success),
+        ("on_recovery", &notify.on_recovery),
+    ];
+    for (key, argv) in programs {
+        let program = argv.as_ref().and_then(|argv| argv.first());
+        let checked = program.map(|program| check_program(Path::new(program)));
+        wrong.extend(
+            checked
+                .and_then(Result::err)
+                .map(|complaint| (key, complaint)),
+        );
+    }
+    if notify.mail.is_some() {
+        let checked = check_program(&notify.sendmail);
+        wrong.extend(checked.err().map(|complaint| ("mail", complaint)));
+    }
+    let is_open = std::fs::metadata(&config.path).is_ok_and(|file| file.mode() & 0o044 != 0);
+    for (key, address) in [("webhook", &notify.webhook), ("ping", &notify.ping)] {
+        if is_open && address.is_some() {
+            let message = format!("{key} may hold a token, and others may read this file");
+            let hint = format!("Keep it for yourself: chmod 600 {}", config.path.display());
+            wrong.push((key, Complaint::new(message).hint(hint)));
+        }
+    }
+    wrong
 }
 
 /// A file with a secret key: there, and its owner's alone.

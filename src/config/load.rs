@@ -20,8 +20,9 @@ pub const CONFIG_PATHS: [&str; 2] = ["./understudy.toml", "/etc/understudy/under
 const BYTES_MAX: u64 = 4 << 20;
 /// What of the state directory is carried out. Its work/ holds files of private servers, which run as
 /// other accounts.
-const BELIEVED: [&str; 6] = [
+const BELIEVED: [&str; 7] = [
     "accounts",
+    "history",
     "journal",
     "known",
     "leases",

@@ -11,6 +11,8 @@ mod files;
 mod issue;
 mod load;
 pub mod model;
+mod notify;
+mod notify_table;
 pub mod option_file;
 mod parse;
 mod reroute;
@@ -33,7 +35,9 @@ pub use option_file::CredentialsError;
 pub use model::{
     Address, BackendChoice, Config, Consistency, CowSize, KeepRules, PairConfig, Runtime,
     ServerBinary, ServerConfig, ServiceConfig, ServiceControl, SnapshotConfig, TlsMode,
+    VerifyChoice,
 };
+pub use notify::{NotifyConfig, NotifyEvent};
 pub use parse::{STATE_DIR_DEFAULT, parse};
 pub use reroute::{FileFormat, HaproxyEntries, Reroute, RerouteConfig};
 pub use secret::Secret;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::failover::FailoverConfig;
+use super::notify::NotifyConfig;
 use super::reroute::RerouteConfig;
 
 pub use super::address::Address;
@@ -22,6 +23,10 @@ pub struct Config {
     pub state_dir: PathBuf,
     pub servers: BTreeMap<String, ServerConfig>,
     pub pairs: BTreeMap<String, PairConfig>,
+    /// Who is told what came of a `run`.
+    pub notify: NotifyConfig,
+    /// Where `run` writes its metrics, for node_exporter.
+    pub metrics_file: Option<PathBuf>,
 }
 
 impl Config {
@@ -83,6 +88,11 @@ pub struct SnapshotConfig {
     /// The server's paths as seen from this host, longest prefix wins (containers).
     pub path_map: BTreeMap<PathBuf, PathBuf>,
     pub keep: KeepRules,
+    /// How far `run` proves each night's snapshot.
+    pub verify: VerifyChoice,
+    /// And how often it looks at all tables, or compares all rows, besides.
+    pub verify_tables_every: Option<Duration>,
+    pub verify_rows_every: Option<Duration>,
 }
 
 impl Default for SnapshotConfig {
@@ -98,8 +108,21 @@ impl Default for SnapshotConfig {
             directory: None,
             path_map: BTreeMap::new(),
             keep: KeepRules::default(),
+            verify: VerifyChoice::default(),
+            verify_tables_every: None,
+            verify_rows_every: None,
         }
     }
+}
+
+/// How far `run` proves what it has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VerifyChoice {
+    Nothing,
+    #[default]
+    Boot,
+    Tables,
+    Rows,
 }
 
 /// What takes a server's snapshots; `Auto` looks at what the data directory lies on.

@@ -12,6 +12,8 @@ use super::failover::FailoverConfig;
 use super::failover_table::read_failover;
 use super::issue::{Complaint, ConfigErrors, Issues, position};
 use super::model::{Config, PairConfig, ServerConfig};
+use super::notify::NotifyConfig;
+use super::notify_table::read_notify;
 use super::reroute_table::{Members, read_reroute};
 use super::server_table::read_server;
 use super::table::{At, Table};
@@ -35,6 +37,11 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigErrors> {
     let state_dir = root.parsed("state_dir", &mut issues, parse_absolute_path);
     let servers = read_servers(&mut root, &mut issues);
     let pairs = read_pairs(&mut root, &servers, &mut issues);
+    let notify = match root.table("notify", &mut issues) {
+        Some(table) => read_notify(table, &mut issues),
+        None => NotifyConfig::default(),
+    };
+    let metrics_file = root.parsed("metrics_file", &mut issues, parse_metrics_file);
     root.finish(&mut issues);
     issues.finish()?;
     Ok(Config {
@@ -45,7 +52,22 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigErrors> {
             .filter_map(|(name, server)| Some((name, server?)))
             .collect(),
         pairs,
+        notify,
+        metrics_file: metrics_file.map(|at| at.value),
     })
+}
+
+/// The collector reads no other files.
+fn parse_metrics_file(text: &str) -> Result<PathBuf, Complaint> {
+    let path = parse_absolute_path(text)?;
+    match path
+        .extension()
+        .is_some_and(|extension| extension == "prom")
+    {
+        true => Ok(path),
+        false => Err(Complaint::new(format!("{text:?} doesn't end in .prom"))
+            .hint("node_exporter reads only such files of its directory.")),
+    }
 }
 
 /// Where a key stands, by the names of its tables, and the numbers (from 0) of those in lists; `None`

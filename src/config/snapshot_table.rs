@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::issue::{Complaint, Issues};
-use super::model::{BackendChoice, Consistency, KeepRules, SnapshotConfig};
+use super::model::{BackendChoice, Consistency, KeepRules, SnapshotConfig, VerifyChoice};
 use super::table::{At, Table, parse_at};
 use super::values::{parse_absolute_path, parse_cow_size, parse_word};
 
@@ -21,6 +21,12 @@ const CONSISTENCIES: [(&str, Consistency); 3] = [
     ("pause", Consistency::Pause),
     ("lock", Consistency::Lock),
     ("stop", Consistency::Stop),
+];
+const VERIFY: [(&str, VerifyChoice); 4] = [
+    ("nothing", VerifyChoice::Nothing),
+    ("boot", VerifyChoice::Boot),
+    ("tables", VerifyChoice::Tables),
+    ("rows", VerifyChoice::Rows),
 ];
 
 /// A replica that stands still for longer isn't paused, it is stopped.
@@ -53,6 +59,7 @@ pub(super) fn read_snapshot(mut table: Table<'_, '_>, issues: &mut Issues<'_>) -
     if let Some(keep) = table.table("keep", issues) {
         snapshot.keep = read_keep(keep, issues);
     }
+    read_verify(&mut table, &mut snapshot, issues);
     check_directory(&table, &snapshot, issues);
     table.finish(issues);
     snapshot
@@ -82,6 +89,25 @@ fn read_times(table: &mut Table<'_, '_>, snapshot: &mut SnapshotConfig, issues: 
     if let Some(wait) = table.duration("temp_table_wait", issues) {
         snapshot.temp_table_wait = wait.value;
     }
+}
+
+fn read_verify(table: &mut Table<'_, '_>, snapshot: &mut SnapshotConfig, issues: &mut Issues<'_>) {
+    let word = table.parsed("verify", issues, |text| parse_word(text, &VERIFY));
+    if let Some(verify) = word {
+        snapshot.verify = verify.value;
+    }
+    let mut every = |key| {
+        let every = table.duration(key, issues)?;
+        if every.value.is_zero() {
+            let message = format!("{key} must be longer than zero");
+            let hint = "For every night, set verify instead.";
+            issues.report(every.span, Complaint::new(message).hint(hint));
+            return None;
+        }
+        Some(every.value)
+    };
+    snapshot.verify_tables_every = every("verify_tables_every");
+    snapshot.verify_rows_every = every("verify_rows_every");
 }
 
 /// A time during which the replica may stand still: more than nothing, at most a day.

@@ -49,6 +49,7 @@ impl StateDir {
             "mounts",
             "work",
             "known",
+            "history",
         ] {
             files::make_private_dir(&self.root.join(name))?;
         }
@@ -59,6 +60,7 @@ impl StateDir {
     pub fn sweep(&self) -> Result<(), FileError> {
         for name in [
             "accounts",
+            "history",
             "journal",
             "journal/done",
             "known",
@@ -123,6 +125,26 @@ impl StateDir {
     /// What earlier looks at a server have left.
     pub fn known(&self, server: &str) -> PathBuf {
         self.root.join("known").join(format!("{server}.json"))
+    }
+
+    /// What ran every night, a line per run.
+    pub fn history(&self, server: &str) -> PathBuf {
+        self.root.join("history").join(format!("{server}.jsonl"))
+    }
+
+    /// Held for the moment in which a line is added to a history.
+    pub fn lock_history(&self) -> Result<FileLock, StateError> {
+        let path = self.root.join("locks").join("history");
+        FileLock::take_within(&path, "writing the history", MANIFEST_PATIENCE)
+            .map_err(StateError::Lock)
+    }
+
+    /// Held for the whole of a server's `run`, its proof included, during which the server itself is
+    /// free.
+    pub fn lock_run(&self, server: &str) -> Result<FileLock, StateError> {
+        let path = self.root.join("locks").join(format!("{server}.run"));
+        let holder = format!("run, pid {}", std::process::id());
+        FileLock::take(&path, &holder).map_err(|error| busy(error, server))
     }
 
     /// Receipts of failovers whose old source hasn't rejoined yet.

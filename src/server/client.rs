@@ -139,6 +139,16 @@ fn is_of_mariadb(program: &Program) -> bool {
         .is_ok_and(|output| output.stdout.contains("MariaDB"))
 }
 
+/// An option file with an account and nothing else.
+pub fn account_file(target: &Target) -> String {
+    let quoted = |text: &str| {
+        let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+        format!("\"{text}\"")
+    };
+    let (user, password) = (quoted(&target.user), quoted(target.password.reveal()));
+    format!("[client]\nuser = {user}\npassword = {password}\n")
+}
+
 /// An option file for either program: whom to connect to, and as whom.
 pub fn option_file(flavour: &Flavour, target: &Target) -> String {
     let quoted = |text: &str| {

@@ -69,14 +69,7 @@ impl Flavour {
     pub fn grants(&self, purpose: Purpose, host: &str) -> Vec<String> {
         let account = format!("{}@{}", quote_text(purpose.account()), quote_text(host));
         let mut statements = vec![format!("CREATE USER {account} IDENTIFIED BY '…';")];
-        let privileges: Vec<(String, &str)> = match self.family {
-            _ if purpose == Purpose::Failover => by_object(&self.moves_roles()),
-            _ if purpose == Purpose::SetupReplica => owned(vec![("ALL", "*.*")]),
-            Family::Mariadb => owned(self.mariadb_privileges(purpose)),
-            Family::Mysql if self.version >= (8, 0, 0) => owned(mysql_privileges(purpose)),
-            Family::Mysql => owned(old_mysql_privileges(purpose)),
-        };
-        statements.extend(privileges.into_iter().map(|(what, on)| {
+        statements.extend(self.privileges(purpose).into_iter().map(|(what, on)| {
             // What setup hands on, it must have to give.
             let hands_on = matches!(purpose, Purpose::SetupSource | Purpose::SetupReplica);
             let behind = match hands_on && on == "*.*" {
@@ -86,6 +79,17 @@ impl Flavour {
             format!("GRANT {what} ON {on} TO {account}{behind};")
         }));
         statements
+    }
+
+    /// What a purpose needs, and on what.
+    pub fn privileges(&self, purpose: Purpose) -> Vec<(String, &'static str)> {
+        match self.family {
+            _ if purpose == Purpose::Failover => by_object(&self.moves_roles()),
+            _ if purpose == Purpose::SetupReplica => owned(vec![("ALL", "*.*")]),
+            Family::Mariadb => owned(self.mariadb_privileges(purpose)),
+            Family::Mysql if self.version >= (8, 0, 0) => owned(mysql_privileges(purpose)),
+            Family::Mysql => owned(old_mysql_privileges(purpose)),
+        }
     }
 
     /// MariaDB 11 took most of SUPER apart, and 10.5 knows the parts already.

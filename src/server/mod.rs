@@ -20,6 +20,7 @@ pub mod held;
 pub mod identity;
 pub mod lock;
 pub mod log_files;
+pub mod neighbours;
 pub mod pair;
 pub mod parity;
 pub mod position;

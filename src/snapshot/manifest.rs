@@ -188,6 +188,17 @@ impl Manifest {
         self.state == State::Complete
     }
 
+    /// What the last proof has found wrong; `None` when nothing.
+    pub fn verdict(&self) -> Option<String> {
+        let record = self.verification.as_ref()?;
+        let detail = record.detail.as_deref().unwrap_or_default();
+        Some(format!(
+            "{} isn't good: {}: {detail}",
+            self.id,
+            record.flaw?.words()
+        ))
+    }
+
     /// RFC 3339, UTC.
     pub fn created_at(&self) -> String {
         crate::sys::clock::rfc3339(self.created)

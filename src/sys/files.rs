@@ -69,7 +69,8 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
         .map_err(failed("write", path))
 }
 
-/// As `replace`, for a file that everybody may read.
+/// As `replace`, for a file that everybody may read; in a directory that may be somebody else's, nothing
+/// is followed out of it.
 pub fn publish(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let parent = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -15,6 +15,7 @@ pub mod failpoint;
 pub mod files;
 pub mod flow;
 
+pub mod http;
 pub mod ioctl;
 pub mod lock;
 pub mod memory;
@@ -25,6 +26,7 @@ pub mod random;
 pub mod room;
 pub mod socket;
 pub mod stream;
+pub mod terminal;
 pub mod transfer;
 pub mod trust;
 

@@ -51,7 +51,7 @@ pub struct Args {
 }
 
 /// It is printed for years, wherever snapshots are listed.
-fn parse_label(text: &str) -> Result<String, String> {
+pub fn parse_label(text: &str) -> Result<String, String> {
     match text.chars().find(|c| c.is_control()) {
         None => Ok(text.to_owned()),
         Some(found) => Err(format!("it holds a control character ({found:?})")),

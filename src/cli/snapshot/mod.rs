@@ -15,6 +15,9 @@ mod verify;
 
 use clap::Subcommand;
 
+pub(super) use create::parse_label;
+pub(super) use verify::unproven;
+
 use super::Cli;
 use super::failure::Failure;
 use super::ui::Ui;

@@ -68,20 +68,21 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
     report(ui, &manifest, render::proof_line)
 }
 
+/// The failure that a snapshot's verdict is, when it isn't good.
+pub fn unproven(manifest: &Manifest) -> Option<Failure> {
+    let mut failure = Failure::new(Kind::Unproven, manifest.verdict()?);
+    let record = manifest.verification.as_ref();
+    failure
+        .hints
+        .extend(record.map(|record| record.hints()).unwrap_or_default());
+    Some(failure)
+}
+
 /// One line for a good one; a failure for one that isn't.
 pub fn report(ui: &Ui, manifest: &Manifest, text: fn(&Manifest) -> String) -> Result<(), Failure> {
     let json = json!({"snapshot": render::document(manifest, None)});
-    let record = manifest.verification.as_ref();
-    if let Some((record, flaw)) = record.and_then(|record| Some((record, record.flaw?))) {
-        let message = format!(
-            "{} isn't good: {}: {}",
-            manifest.id,
-            flaw.words(),
-            record.detail.as_deref().unwrap_or_default()
-        );
-        let mut failure = Failure::new(Kind::Unproven, message).with(json);
-        failure.hints.extend(record.hints());
-        return Err(failure);
+    if let Some(failure) = unproven(manifest) {
+        return Err(failure.with(json));
     }
     ui.result(&json, || text(manifest));
     Ok(())

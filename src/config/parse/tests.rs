@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{
     Address, BackendChoice, Consistency, CowSize, FailoverConfig, HaproxyEntries, KeepRules,
-    Reroute, Runtime, ServerBinary, ServiceControl, TlsMode, example,
+    NotifyEvent, Reroute, Runtime, ServerBinary, ServiceControl, TlsMode, VerifyChoice, example,
 };
 
 fn errors(text: &str) -> String {
@@ -105,6 +105,9 @@ fn every_key_arrives() {
         directory = "/srv/snapshots"
         keep = { last = 1, hourly = 2, daily = 3, weekly = 4, monthly = 5, yearly = 6, verified = 7, within = "14d" }
         path_map = { "/var/lib/mysql" = "/srv/db2" }
+        verify = "nothing"
+        verify_tables_every = "7d"
+        verify_rows_every = "30d"
         [server.db2.service]
         start = ["/bin/start", "now"]
         stop = ["/bin/stop"]
@@ -159,6 +162,10 @@ fn every_key_arrives() {
         within_ms: Some(14 * 86_400_000),
     };
     assert_eq!(snapshot.keep, keep);
+    assert_eq!(snapshot.verify, VerifyChoice::Nothing);
+    let days = |days: u64| Some(Duration::from_secs(days * 86_400));
+    assert_eq!(snapshot.verify_tables_every, days(7));
+    assert_eq!(snapshot.verify_rows_every, days(30));
     let service = db2.service.as_ref().unwrap();
     let control = ServiceControl::Commands {
         start: vec!["/bin/start".to_owned(), "now".to_owned()],
@@ -211,7 +218,7 @@ replicas = ["db4"]
     let expected = r#"u.toml:1:13: state_dir: "var" is no absolute path
   hint: Write it from the root: "/…".
 u.toml:2:1: unknown key "colour"
-  hint: Known here: state_dir, server, pair.
+  hint: Known here: state_dir, server, pair, notify, metrics_file.
 u.toml:3:9: [server.db1] has neither an address nor a socket
   hint: Add address = "HOST:PORT", or socket = "/run/mysqld/mysqld.sock".
 u.toml:4:1: unknown key "adress" in [server.db1]
@@ -267,6 +274,21 @@ fn columns_count_characters_also_after_a_byte_order_mark_and_carriage_returns() 
     let issues = parse(text, Path::new("u.toml")).unwrap_err().issues;
     let places: Vec<_> = issues.iter().map(|one| (one.line, one.column)).collect();
     assert_eq!(places, [(1, 1), (3, 11)]);
+}
+
+#[test]
+fn the_file_of_metrics_is_one_that_is_read() {
+    let text = |file: &str| format!("metrics_file = \"{file}\"\nserver.a.address = \"a\"\n");
+    let config = parse(&text("/var/lib/x/u.prom"), Path::new("u.toml")).unwrap();
+    assert_eq!(
+        config.metrics_file.as_deref(),
+        Some(Path::new("/var/lib/x/u.prom"))
+    );
+    let wrong = only_message(&text("/var/lib/x/u.txt"));
+    assert_eq!(
+        wrong,
+        "1:16: metrics_file: \"/var/lib/x/u.txt\" doesn't end in .prom"
+    );
 }
 
 #[test]
@@ -392,6 +414,15 @@ fn snapshot_mistakes_are_told() {
         (
             "path_map = { a = \"/b\" }",
             "4:14: path_map: \"a\" is no absolute path",
+        ),
+        ("verify = \"none\"", "4:10: verify: unknown word \"none\""),
+        (
+            "verify_tables_every = \"0s\"",
+            "4:23: verify_tables_every must be longer than zero",
+        ),
+        (
+            "verify_rows_every = 7",
+            "4:21: verify_rows_every: expected a string, found a whole number",
         ),
     ] {
         assert_eq!(in_snapshot(line), expected);
@@ -792,4 +823,76 @@ fn mistakes_in_how_a_pair_fails_over_are_told() {
         found,
         "6:1: expected the table [pair.p.failover], found a whole number"
     );
+}
+
+/// The one message that lines in a good file's [notify] get; they begin in line 4.
+fn in_notify(lines: &str) -> String {
+    only_message(&format!(
+        "[server.db1]\naddress = \"db1\"\n[notify]\n{lines}\n"
+    ))
+}
+
+#[test]
+fn who_is_told_arrives() {
+    let text = r#"server.db1.address = "db1"
+        [notify]
+        on_failure = ["/bin/page", "me"]
+        webhook = "https://hooks.example/T0KEN?x=1"
+        webhook_events = ["failure"]
+        ping = "http://[::1]:8000/u"
+        mail = "root"
+        sendmail = "/usr/bin/msmtp"
+        timeout = "3s"
+    "#;
+    let notify = parse(text, Path::new("u.toml")).unwrap().notify;
+    let argv = ["/bin/page", "me"].map(str::to_owned);
+    assert_eq!(notify.on_failure.as_deref(), Some(&argv[..]));
+    let webhook = notify.webhook.as_ref().unwrap().reveal();
+    assert_eq!(webhook, "https://hooks.example/T0KEN?x=1");
+    assert_eq!(notify.webhook_events, [NotifyEvent::Failure]);
+    assert_eq!(notify.mail.as_deref(), Some("root"));
+    assert_eq!(notify.sendmail, Path::new("/usr/bin/msmtp"));
+    assert_eq!(notify.timeout, Duration::from_secs(3));
+    assert!(!format!("{notify:?}").contains("T0KEN"));
+}
+
+#[test]
+fn mistakes_in_who_is_told_are_told_without_the_address() {
+    for (line, expected) in [
+        (
+            "webhook = \"hooks.example/T0KEN\"",
+            "4:11: webhook: it is no address of the web: it begins with neither https:// nor http://",
+        ),
+        (
+            "ping = \"https:///T0KEN\"",
+            "4:8: ping: it is no address of the web: it names no host",
+        ),
+        (
+            "ping = \"https://h/T0KEN x\"",
+            "4:8: ping: it is no address of the web: it has characters that no address has",
+        ),
+        (
+            "webhook_events = [\"failures\"]",
+            "4:19: webhook_events: unknown word \"failures\"",
+        ),
+        (
+            "on_failure = [\"page\"]",
+            "4:15: on_failure: \"page\" is no absolute path",
+        ),
+        (
+            "mail = \"-f x\"",
+            "4:8: mail: \"-f x\" is no address of mail",
+        ),
+        (
+            "mail = \"a\\nBcc: b\"",
+            "4:8: mail: \"a\\nBcc: b\" is no address of mail",
+        ),
+        (
+            "timeout = \"1h\"",
+            "4:11: timeout: it isn't between 1s and 5m",
+        ),
+        ("webhok = \"x\"", "4:1: unknown key \"webhok\" in [notify]"),
+    ] {
+        assert_eq!(in_notify(line), expected);
+    }
 }
