@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::config::Address;
 use crate::config::values::check_name;
+use crate::server::burden;
 use crate::server::grants::Purpose;
 use crate::server::neighbours::{self, Neighbour};
 use crate::server::replication::{self, Channel};
@@ -265,19 +266,18 @@ fn look(target: &Target) -> Result<(Member, Option<String>), SessionError> {
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
     let (session, read_only) = session.value("SELECT @@global.read_only", READ_LIMIT)?;
-    let (session, account, lines) = neighbours::observe_own_grants(session)?;
-    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let (session, account) = neighbours::observe_own_account(session)?;
+    let (session, held) = burden::observe_privileges(session, READ_LIMIT)?;
     let purposes = match channels.is_empty() && blind.is_none() {
         true => [Purpose::Monitor, Purpose::Failover],
         false => [Purpose::Snapshot, Purpose::Failover],
     };
     let missing = purposes
         .into_iter()
-        .map(|purpose| {
-            (
-                purpose,
-                session.flavour().missing_grants(purpose, &lines, &account),
-            )
+        .filter_map(|purpose| {
+            // What can't be seen isn't called missing: doctor tells.
+            let missing = |held| session.flavour().missing_grants(purpose, held, &account);
+            Some((purpose, held.known().map(missing)?))
         })
         .filter(|(_, statements)| !statements.is_empty())
         .collect();

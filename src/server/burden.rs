@@ -181,7 +181,8 @@ fn rows(
     Ok((session, fact))
 }
 
-fn observe_privileges(
+/// What the session's account may do.
+pub fn observe_privileges(
     session: Session,
     limit: Duration,
 ) -> Result<(Session, Fact<Held>), SessionError> {

@@ -59,13 +59,19 @@ impl Held {
     }
 
     pub fn has(&self, needed: &Needed) -> bool {
-        let on = object(needed.on);
+        self.holds(needed.name, needed.on)
+    }
+
+    /// Both as GRANT words them.
+    pub fn holds(&self, name: &str, on: &str) -> bool {
+        let is_everywhere = on == EVERYWHERE;
+        let on = object(on);
         let says = |line: &Line| {
-            line.names.contains(needed.name)
-                || line.names.contains("ALL PRIVILEGES") && has_all(needed, line)
-                || line.on.0 == "*"
-                    && line.names.contains("SUPER")
-                    && self.flavour.super_does(needed.name)
+            // ALL on a schema holds nothing that is given everywhere only.
+            let has_all = !is_everywhere || line.on.0 == "*";
+            line.names.contains(name)
+                || line.names.contains("ALL PRIVILEGES") && has_all
+                || line.on.0 == "*" && line.names.contains("SUPER") && self.flavour.super_does(name)
         };
         let is_taken = || {
             let mut taken = self.taken.iter();
@@ -81,11 +87,6 @@ impl Held {
         let missing = table.iter().filter(|needed| !self.has(needed));
         missing.copied().collect()
     }
-}
-
-/// ALL on a schema holds nothing that is given everywhere only.
-fn has_all(needed: &Needed, line: &Line) -> bool {
-    needed.on != EVERYWHERE || line.on.0 == "*"
 }
 
 fn is_active(role: &str, active: &str) -> bool {

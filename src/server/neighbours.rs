@@ -3,7 +3,8 @@
 
 use super::flavour::{Family, Flavour};
 use super::grants::Purpose;
-use super::pair::{Account, global_privileges};
+use super::held::Held;
+use super::pair::Account;
 use super::row::Row;
 use super::session::{READ_LIMIT, ServerError, Session, SessionError};
 
@@ -44,35 +45,12 @@ impl Flavour {
         }
     }
 
-    /// What an account lacks of the rights for one purpose, as the statements that give them; `lines` are
-    /// those of SHOW GRANTS. Rights by roles aren't seen.
-    pub fn missing_grants(
-        &self,
-        purpose: Purpose,
-        lines: &[&str],
-        account: &Account,
-    ) -> Vec<String> {
-        let global = global_privileges(lines.iter().copied());
-        if global.contains("ALL PRIVILEGES") {
-            return Vec::new();
-        }
+    /// What an account lacks of the rights for one purpose, as the statements that give them.
+    pub fn missing_grants(&self, purpose: Purpose, held: &Held, account: &Account) -> Vec<String> {
         let needed = self.privileges(purpose).into_iter();
         let missing = needed.filter_map(|(list, on)| {
-            let own = lines.iter().filter_map(|line| {
-                let (list, rest) = line.strip_prefix("GRANT ")?.split_once(" ON ")?;
-                let of = rest.split_once(" TO ")?.0;
-                (of == on).then(|| list.split(',').map(|one| one.trim().to_owned()))
-            });
-            let own: Vec<String> = own.flatten().collect();
-            let has = |one: &str| {
-                let held = |wanted: &str| own.iter().any(|held| held == wanted);
-                global.contains(one) || held(one) || held("ALL PRIVILEGES")
-            };
-            let lacking: Vec<&str> = list
-                .split(',')
-                .map(str::trim)
-                .filter(|one| !has(one))
-                .collect();
+            let names = list.split(',').map(str::trim);
+            let lacking: Vec<&str> = names.filter(|one| !held.holds(one, on)).collect();
             let lacking = lacking.join(", ");
             (!lacking.is_empty())
                 .then(|| format!("GRANT {lacking} ON {on} TO {};", account.quoted()))
@@ -119,15 +97,11 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// The account that the session is, and the lines of its SHOW GRANTS.
-pub fn observe_own_grants(
-    session: Session,
-) -> Result<(Session, Account, Vec<String>), SessionError> {
+/// The account that the session is.
+pub fn observe_own_account(session: Session) -> Result<(Session, Account), SessionError> {
     let (session, user) = session.value("SELECT CURRENT_USER()", READ_LIMIT)?;
-    let (session, rows) = session.query("SHOW GRANTS", READ_LIMIT)?;
-    let lines = rows.iter().filter_map(|row| row.at(0)).map(str::to_owned);
     let account = Account::of_current_user(&user.unwrap_or_default());
-    Ok((session, account, lines.collect()))
+    Ok((session, account))
 }
 
 #[cfg(test)]
@@ -159,7 +133,10 @@ mod tests {
     fn only_what_is_missing_is_printed() {
         let mariadb = Flavour::of_version("10.11.19-MariaDB x");
         let account = Account::of_current_user("u@%");
-        let missing = |lines: &[&str]| mariadb.missing_grants(Purpose::Monitor, lines, &account);
+        let missing = |lines: &[&str]| {
+            let held = Held::parse(&mariadb, lines.iter().copied(), "");
+            mariadb.missing_grants(Purpose::Monitor, &held, &account)
+        };
         assert_eq!(
             missing(&["GRANT ALL PRIVILEGES ON *.* TO `u`@`%`"]),
             Vec::<String>::new()
