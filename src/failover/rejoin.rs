@@ -27,6 +27,7 @@ use crate::journal::{Beginning, InHand, Operation, OperationKind, Party};
 use crate::replication::SetupError;
 use crate::replication::plan::Provision;
 use crate::server::channel::ChannelName;
+use crate::server::promotion::Event;
 use crate::snapshot::error::Refusal;
 use crate::snapshot::{Context, SnapshotError, id};
 use crate::sys::clock;
@@ -92,6 +93,8 @@ struct Ready {
     link: ChannelName,
     /// Channels that lead elsewhere.
     beside: Vec<ChannelName>,
+    /// They run on it as on a source.
+    events: Vec<Event>,
 }
 
 /// Who is the source now: it can be written to, and isn't the one that comes back.
@@ -159,6 +162,9 @@ fn decide(ctx: &Context, scene: &Scene<'_>, server: &str) -> Result<Ready, Snaps
         of_source: of_source.map_or(String::new(), |set| set.to_line()),
         link: scene.channel(own),
         beside: scene.outside(own),
+        events: scene
+            .condition(own)
+            .map_or(Vec::new(), |condition| condition.events.clone()),
     })
 }
 
@@ -520,7 +526,13 @@ fn follow(
         }),
     };
     let follow = Rest { act, gate: true };
-    let (remains, told) = semi_sync::returning(&ready.party, source, follow);
+    let (mut remains, told) = semi_sync::returning(&ready.party, source, follow);
+    remains.extend(
+        ready
+            .events
+            .iter()
+            .map(|event| rest::park(&ready.party, event)),
+    );
     operation.commit(remains)?;
     let mut carried = rest::Carried::default();
     rest::carry(&mut operation, usize::MAX, &mut carried);

@@ -105,6 +105,20 @@ fn on(party: &Party, words: &str, statements: Vec<String>) -> Act {
     }
 }
 
+/// An event of a server that is closed already: whoever changes it is let in for that moment, and nobody
+/// else.
+pub fn park(party: &Party, event: &Event) -> Rest {
+    let flavour = &party.flavour;
+    let lift = flavour.lift_super_read_only().map(str::to_owned);
+    let close = lift.as_ref().map(|_| flavour.close().to_owned());
+    let statements = lift.into_iter().chain(flavour.park(event)).chain(close);
+    let words = format!("park the event {}", event.full_name());
+    Rest {
+        act: on(party, &words, statements.collect()),
+        gate: false,
+    }
+}
+
 /// The configured ways of clients, each seen to be able; else all that stands against them.
 pub fn ways(
     ctx: &Context,
@@ -219,7 +233,11 @@ pub fn carry(operation: &mut Operation, count: usize, carried: &mut Carried) {
         let name = match act {
             Act::Follow { .. } => "follow",
             Act::Reroute { .. } => "reroute",
-            Act::Statements { words, .. } if words.starts_with("wake") => "events",
+            Act::Statements { words, .. }
+                if words.starts_with("wake") || words.starts_with("park") =>
+            {
+                "events"
+            }
             Act::Statements { words, .. } if words.starts_with("open") => "open",
             Act::Statements { words, .. } if words.starts_with("keep") => "keep",
             Act::Statements { words, .. } if words.starts_with("semi-sync") => "semi-sync",

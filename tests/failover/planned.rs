@@ -102,6 +102,15 @@ fn events_run_on_the_source_alone() {
         let running = "SELECT COUNT(*) FROM information_schema.EVENTS WHERE STATUS = 'ENABLED'";
         assert_eq!(state(&trio, "b"), before, "after a failover");
         assert_eq!(trio.server("b").value(running), "1", "after a failover");
+        trio.revive("a");
+        assert_eq!(trio.server("a").value(running), "1", "it was a source");
+        trio.tool.run(&["rejoin", "a"]).ok();
+        trio.assert_source("b", &["a"]);
+        assert_eq!(trio.server("a").value(running), "0", "after a rejoin");
+        if !flavour.is_mariadb() {
+            let closed = trio.server("a").value("SELECT @@GLOBAL.super_read_only");
+            assert_eq!(closed, "1", "after a rejoin");
+        }
     }
 }
 
