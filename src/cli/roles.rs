@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::failure::{Failure, Kind};
 use super::ui::{self, Ui};
+use crate::failover::look::counted;
 use crate::failover::report::{Ended, Report};
 use crate::journal::operation::Step;
 
@@ -93,7 +94,11 @@ fn lost(report: &Report) -> String {
         .map_or(String::new(), |reason| format!(": {reason}"));
     match (lost.known, lost.transactions) {
         (true, Some(0) | None) => "nothing was lost".to_owned(),
-        (true, Some(count)) => format!("lost: {count} transactions, {}{more}", lost.gtid),
+        (true, Some(count)) => format!(
+            "lost: {}, {}{more}",
+            counted(count, "transaction"),
+            lost.gtid
+        ),
         (false, _) => format!("what was lost isn't known{more}"),
     }
 }

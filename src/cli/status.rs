@@ -52,7 +52,7 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
             return watch(ctx, ui, args);
         }
         let pairs = look(ctx, args)?;
-        ui.result(&json!({"pairs": pairs}), || render(&pairs));
+        ui.result(&json!({"pairs": pairs}), || render(&pairs, cli.verbose > 0));
         Ok(())
     })
 }
@@ -147,7 +147,7 @@ fn watch(ctx: &Context, ui: &Ui, args: &Args) -> Result<(), Failure> {
     let mut begin = "\x1b[2J\x1b[H";
     while !ctx.cancel.is_set() {
         let pairs = look(ctx, args)?;
-        let lines: Vec<String> = render(&pairs)
+        let lines: Vec<String> = render(&pairs, false)
             .lines()
             .map(|line| format!("{line}\x1b[K"))
             .collect();
@@ -171,19 +171,20 @@ fn watch(ctx: &Context, ui: &Ui, args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn render(pairs: &[PairReport]) -> String {
+/// `whole`: versions as the servers word them.
+fn render(pairs: &[PairReport], whole: bool) -> String {
     if pairs.is_empty() {
         return "the configuration names no server; `understudy config example` shows one"
             .to_owned();
     }
     pairs
         .iter()
-        .map(render_pair)
+        .map(|pair| render_pair(pair, whole))
         .collect::<Vec<_>>()
         .join("\n\n")
 }
 
-fn render_pair(pair: &PairReport) -> String {
+fn render_pair(pair: &PairReport, whole: bool) -> String {
     let paint = ui::Paint::of_stdout();
     let state = paint.severity(worst(pair), pair.state.word());
     let title = match (&pair.name, &pair.source) {
@@ -195,7 +196,7 @@ fn render_pair(pair: &PairReport) -> String {
         "SERVER", "ROLE", "VERSION", "WRITES", "THREADS", "LAG", "SNAPSHOT", "PROOF",
     ];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
-    rows.extend(pair.servers.iter().map(row));
+    rows.extend(pair.servers.iter().map(|server| row(server, whole)));
     let mut lines = vec![title, indent(&ui::table(&rows))];
     for finding in pair.all_findings() {
         let word = paint.severity(Some(finding.severity), finding.severity.word());
@@ -218,7 +219,7 @@ fn indent(text: &str) -> String {
         .join("\n")
 }
 
-fn row(server: &ServerReport) -> Vec<String> {
+fn row(server: &ServerReport, whole: bool) -> Vec<String> {
     let dash = || "-".to_owned();
     let role = serde_json::to_value(server.role).unwrap_or_default();
     let threads = match (server.io_running, server.sql_running, &server.paused_by) {
@@ -239,7 +240,13 @@ fn row(server: &ServerReport) -> Vec<String> {
     vec![
         server.name.clone(),
         role.as_str().unwrap_or_default().to_owned(),
-        server.version.clone().unwrap_or_else(dash),
+        server
+            .version
+            .as_deref()
+            .map_or_else(dash, |version| match whole {
+                true => version.to_owned(),
+                false => number_of(version).to_owned(),
+            }),
         match (server.read_only, server.reachable) {
             (_, false) => "no answer".to_owned(),
             (Some(true), true) => "read-only".to_owned(),
@@ -253,6 +260,13 @@ fn row(server: &ServerReport) -> Vec<String> {
         age(server.last_snapshot_time.as_deref()),
         age(server.last_proof_time.as_deref()),
     ]
+}
+
+/// `10.11.14` of `10.11.14-MariaDB-0+deb12u2-log`: a line fits a terminal.
+fn number_of(version: &str) -> &str {
+    version
+        .split_once('-')
+        .map_or(version, |(number, _)| number)
 }
 
 /// The column's title says what it is.

@@ -106,7 +106,7 @@ pub fn of_source(name: &str, burden: &Burden) -> Looked {
         Fact::Known(ids) => looked.refusals.push(Refusal::new(
             format!(
                 "{name} has {} prepared, which nobody could end afterwards: {}",
-                counted(ids.len(), "XA transaction"),
+                counted(ids.len() as u64, "XA transaction"),
                 some(ids.iter().cloned())
             ),
             "Let its transaction manager end them, or do it yourself: XA RECOVER lists them, XA COMMIT \
@@ -146,7 +146,7 @@ pub fn of_candidate(name: &str, burden: &Burden, change: Change) -> Option<Refus
 /// Replicated temporary tables that would be lost.
 pub fn open_tables(name: &str, count: u64, change: Change) -> Option<Refusal> {
     (count > 0).then(|| {
-        let tables = counted(usize::try_from(count).unwrap_or(usize::MAX), "replicated temporary table");
+        let tables = counted(count, "replicated temporary table");
         match change {
             Change::Switchover => Refusal::new(
                 format!("{tables} of sessions on its source would be lost with {name}: a switchover waits until there is none"),
@@ -160,7 +160,8 @@ pub fn open_tables(name: &str, count: u64, change: Change) -> Option<Refusal> {
     })
 }
 
-fn counted(count: usize, what: &str) -> String {
+/// `1 row`, `2 rows`.
+pub fn counted(count: u64, what: &str) -> String {
     match count {
         1 => format!("1 {what}"),
         _ => format!("{count} {what}s"),

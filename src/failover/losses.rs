@@ -1,5 +1,6 @@
 //! What is lost with a dead source, as far as that can be told, and the receipt that keeps it.
 
+use super::look::counted;
 use super::rest::Cast;
 use super::salvage;
 use crate::journal::Party;
@@ -45,16 +46,21 @@ pub fn judge(lost: &Lost, brought: bool, max: Option<u64>) -> Result<Outcome, Sn
     match (lost.transactions.filter(|_| lost.known), max) {
         (Some(0), _) => Ok(Outcome::Verified("nothing is lost".to_owned())),
         (Some(count), _) if brought => Ok(Outcome::Verified(format!(
-            "{count} transactions are only in its binary logs, and are brought in"
+            "only its binary logs have {}: brought in before the opening",
+            transactions(count)
         ))),
         (Some(count), Some(max)) if count > max => refused(
-            format!("{count} transactions would be lost ({})", lost.gtid),
+            format!("{} would be lost ({})", transactions(count), lost.gtid),
             max,
         ),
-        (Some(count), _) => Ok(Outcome::Verified(format!("{count} transactions are lost"))),
+        (Some(count), _) => Ok(Outcome::Verified(format!("lost: {}", transactions(count)))),
         (None, Some(max)) => refused(format!("what is lost can't be told ({})", unknown()), max),
         (None, None) => Ok(Outcome::Verified(unknown().to_owned())),
     }
+}
+
+fn transactions(count: u64) -> String {
+    counted(count, "transaction")
 }
 
 /// Only the dead source knew.

@@ -256,7 +256,10 @@ pub fn carry(operation: &mut Operation, count: usize, carried: &mut Carried) {
             (_, Err(_)) => carried.failed.push(detail.clone()),
             (_, Ok(_)) => {}
         }
-        carried.steps.push(step(name, result, detail, took));
+        let is_told = came.is_err() || !matches!(act, Act::Tree { .. });
+        if is_told {
+            carried.steps.push(step(name, result, detail, took));
+        }
     });
     carried.stopped = ended.err();
 }

@@ -84,7 +84,7 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
             Duration::ZERO,
         ),
         salvage_planned(ctx, &scene, request, name),
-        would("fence", fence.words(name)),
+        fence_planned(request, &fence, name),
     ];
     let rest = rest::of(ctx, &scene, &cast);
     steps.extend(
@@ -105,6 +105,18 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
             Ended::Planned,
         )
     })
+}
+
+/// For --dry-run: somebody's word may still be missing.
+fn fence_planned(request: &Request, fence: &Fence<'_>, dead: &str) -> Step {
+    let (result, detail) = match fence {
+        Fence::Word if !request.unfenced => (
+            "would-refuse",
+            format!("nothing keeps {dead} off: see that it is, then say --unfenced"),
+        ),
+        Fence::Word | Fence::Program(_) => ("would-change", fence.words(dead)),
+    };
+    step("fence", result, detail, Duration::ZERO)
 }
 
 /// For --dry-run: nothing is fetched.

@@ -78,7 +78,7 @@ impl Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Step {
     pub name: &'static str,
-    /// changed, already-so, verified; in a dry run also would-change and would-verify.
+    /// changed, already-so, verified; in a dry run also would-change, would-verify, would-refuse.
     pub result: &'static str,
     pub detail: String,
     pub ms: u64,
