@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod channels;
+mod datajoint;
 mod dead;
 mod killed;
 #[expect(

@@ -1,5 +1,6 @@
 //! Programs of the lab that run beside the servers, and end with their test.
 
+use super::server::Flavour;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -43,4 +44,23 @@ pub fn start(program: &Path, args: &[&str], log: &Path) -> Ended {
 pub fn write(path: &Path, text: &str, mode: u32) {
     std::fs::write(path, text).unwrap();
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+}
+
+/// DataJoint's Python, as scripts/lab/datajoint makes it.
+pub fn datajoint() -> Option<std::path::PathBuf> {
+    let lab = Flavour::Mariadb.home();
+    let python = lab.parent().unwrap().join("datajoint/bin/python");
+    if lab.parent().unwrap().join("datajoint/.complete").exists() {
+        return Some(python);
+    }
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "{} is missing",
+        python.display()
+    );
+    eprintln!(
+        "\n!!! DataJoint is SKIPPED: scripts/lab/datajoint makes {}\n",
+        python.display()
+    );
+    None
 }

@@ -964,28 +964,11 @@ fn a_source_that_dies_holds_up_its_own_part_only_and_nothing_is_undone_twice() {
     }
 }
 
-/// DataJoint's Python, as scripts/lab/datajoint makes it.
-fn datajoint() -> Option<std::path::PathBuf> {
-    let lab = Flavour::Mariadb.home();
-    let python = lab.parent().unwrap().join("datajoint/bin/python");
-    if lab.parent().unwrap().join("datajoint/.complete").exists() {
-        return Some(python);
-    }
-    assert!(
-        std::env::var_os("CI").is_none(),
-        "{} is missing",
-        python.display()
-    );
-    eprintln!(
-        "\n!!! DataJoint is SKIPPED: scripts/lab/datajoint makes {}\n",
-        python.display()
-    );
-    None
-}
-
 #[test]
 fn a_datajoint_pipeline_runs_through_a_pair() {
-    let Some(python) = datajoint() else { return };
+    let Some(python) = lab::program::datajoint() else {
+        return;
+    };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/datajoint/pipeline.py");
     for flavour in flavours() {
         let couple = filled(flavour);
