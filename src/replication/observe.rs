@@ -79,7 +79,7 @@ pub fn side(ctx: &Context, config: &ServerConfig) -> Result<Side, SetupError> {
     let (session, links) = replication::observe_channels(session)?;
     let (session, schemas) = schemas(session)?;
     let statement = session.flavour().non_transactional_tables_query();
-    let (session, rows) = session.query(statement, CATALOGUE_LIMIT)?;
+    let (session, rows) = session.query(&statement, CATALOGUE_LIMIT)?;
     let non_transactional = rows
         .iter()
         .filter_map(|row| Some((row.at(0)?.to_owned(), row.at(1)?.to_owned())))

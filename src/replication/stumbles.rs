@@ -112,7 +112,10 @@ fn named_obstacles(mut session: Session) -> Result<(Session, Found), SessionErro
     let flavour = session.flavour().clone();
     let mut found = Found::new();
     for (obstacle, statement) in [
-        (Obstacle::SchemaName, flavour.unselectable_schemas_query()),
+        (
+            Obstacle::SchemaName,
+            Some(flavour.unselectable_schemas_query()),
+        ),
         (
             Obstacle::ForeignKeyName,
             flavour.unquoted_keys_query().map(str::to_owned),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::flavour::{Family, Flavour};
 use super::session::Target;
 use crate::config::{Address, TlsMode};
+use crate::sys::edit::Edit;
 use crate::sys::exec::Program;
 
 /// What becomes of tables that are there already where the SQL is loaded.
@@ -19,80 +20,99 @@ pub enum Existing {
     AddRows,
 }
 
+/// What the client's package has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tool {
+    Dump,
+    Client,
+    LogReader,
+}
+
+const LOG_READER_OF_MARIADB: &str = "mariadb-binlog";
+
+impl Tool {
+    /// As each flavour names it, the best name first.
+    fn names(self, family: Family) -> &'static [&'static str] {
+        match (self, family) {
+            (Self::Dump, Family::Mariadb) => &["mariadb-dump", "mysqldump"],
+            (Self::Dump, Family::Mysql) => &["mysqldump"],
+            (Self::Client, Family::Mariadb) => &["mariadb", "mysql"],
+            (Self::Client, Family::Mysql) => &["mysql"],
+            (Self::LogReader, Family::Mariadb) => &[LOG_READER_OF_MARIADB],
+            (Self::LogReader, Family::Mysql) => &["mysqlbinlog"],
+        }
+    }
+
+    /// Whether it runs, and is of that flavour: MariaDB installs its own under MySQL's names.
+    fn fits(self, program: &Program, flavour: &Flavour) -> bool {
+        let limit = std::time::Duration::from_secs(10);
+        let Ok(version) = program.run(["--version"], limit) else {
+            return false;
+        };
+        let is_of_mariadb = match self {
+            Self::Dump | Self::Client => version.stdout.contains("MariaDB"),
+            // It doesn't say whose it is.
+            Self::LogReader => {
+                let path = program.path().canonicalize().unwrap_or_default();
+                path.ends_with(LOG_READER_OF_MARIADB)
+            }
+        };
+        is_of_mariadb == flavour.is_mariadb()
+    }
+
+    /// One of that flavour and no other, at best as `beside` gives it by its name, else of the usual
+    /// places. The error names what was looked for.
+    pub fn find(
+        self,
+        flavour: &Flavour,
+        beside: &dyn Fn(&str) -> Option<Program>,
+    ) -> Result<Program, String> {
+        let names = self.names(flavour.family);
+        let near = names.iter().filter_map(|name| beside(name));
+        let usual = names.iter().filter_map(|name| Program::find(name).ok());
+        let found: Vec<Program> = near.chain(usual).collect();
+        let good = found.iter().find(|program| self.fits(program, flavour));
+        good.cloned().ok_or_else(|| match found.first() {
+            Some(program) => format!(
+                "{} is of the other flavour, or doesn't run",
+                program.path().display()
+            ),
+            None => names.join(", "),
+        })
+    }
+}
+
+/// Programs of a directory.
+pub fn in_directory(directory: Option<&Path>) -> impl Fn(&str) -> Option<Program> {
+    move |name| {
+        let path = directory?.join(name);
+        path.is_file().then(|| Program::at(path))
+    }
+}
+
 /// The dump program of that flavour, at best the one beside the server program. The error names
 /// what was looked for.
 pub fn find_dump(flavour: &Flavour, beside: Option<&Path>) -> Result<Program, String> {
-    let names: &[&str] = match flavour.family {
-        Family::Mariadb => &["mariadb-dump", "mysqldump"],
-        Family::Mysql => &["mysqldump"],
-    };
-    find(names, flavour, beside)
+    Tool::Dump.find(flavour, &in_directory(beside))
 }
 
-/// The client program of that flavour.
+/// The client program: that flavour's, else the other one's, which loads SQL as well.
 pub fn find_client(flavour: &Flavour) -> Result<Program, String> {
-    let names: &[&str] = match flavour.family {
-        Family::Mariadb => &["mariadb", "mysql"],
-        Family::Mysql => &["mysql", "mariadb"],
+    let other = match flavour.family {
+        Family::Mariadb => "mysql",
+        Family::Mysql => "mariadb",
     };
-    find(names, flavour, None)
-}
-
-fn find(names: &[&str], flavour: &Flavour, beside: Option<&Path>) -> Result<Program, String> {
-    let beside = names
-        .iter()
-        .filter_map(|name| Some(beside?.join(name)))
-        .filter(|path| path.is_file())
-        .map(Program::at);
-    let usual = names.iter().filter_map(|name| Program::find(name).ok());
-    let found: Vec<Program> = beside.chain(usual).collect();
-    // MariaDB installs its own under MySQL's names.
-    let fits = |program: &&Program| is_of_mariadb(program) == flavour.is_mariadb();
-    found
-        .iter()
-        .find(fits)
-        .or(found.first())
-        .cloned()
-        .ok_or_else(|| names.join(", "))
-}
-
-/// As `find_dump`, and of that flavour only.
-pub fn find_dump_of(flavour: &Flavour, beside: Option<&Path>) -> Result<Program, String> {
-    let names: &[&str] = match flavour.family {
-        Family::Mariadb => &["mariadb-dump", "mysqldump"],
-        Family::Mysql => &["mysqldump"],
-    };
-    find_of(names, flavour, beside)
+    find_client_of(flavour, None).or_else(|names| Program::find(other).map_err(|_| names))
 }
 
 /// As `find_client`, and of that flavour only, at best the one beside the server program.
 pub fn find_client_of(flavour: &Flavour, beside: Option<&Path>) -> Result<Program, String> {
-    let names: &[&str] = match flavour.family {
-        Family::Mariadb => &["mariadb", "mysql"],
-        Family::Mysql => &["mysql"],
-    };
-    find_of(names, flavour, beside)
+    Tool::Client.find(flavour, &in_directory(beside))
 }
 
-/// What turns binary logs into SQL, of that flavour only, at best beside the server program. MariaDB's
-/// doesn't say whose it is, so that names tell: it is also installed under MySQL's.
+/// What turns binary logs into SQL, of that flavour only, at best beside the server program.
 pub fn find_log_reader(flavour: &Flavour, beside: Option<&Path>) -> Result<Program, String> {
-    const OF_MARIADB: &str = "mariadb-binlog";
-    let name = match flavour.family {
-        Family::Mariadb => OF_MARIADB,
-        Family::Mysql => "mysqlbinlog",
-    };
-    let beside = beside.map(|directory| directory.join(name));
-    let beside = beside.filter(|path| path.is_file()).map(Program::at);
-    let is_of_flavour = |program: &Program| {
-        let path = program.path().canonicalize().unwrap_or_default();
-        path.ends_with(OF_MARIADB) == flavour.is_mariadb()
-    };
-    beside
-        .into_iter()
-        .chain(Program::find(name).ok())
-        .find(is_of_flavour)
-        .ok_or_else(|| name.to_owned())
+    Tool::LogReader.find(flavour, &in_directory(beside))
 }
 
 /// Reads logs from an offset in the first to an offset in the last one.
@@ -119,24 +139,6 @@ pub fn read_remote_logs_args(options: &Path) -> Vec<OsString> {
         format!("--defaults-file={}", options.display()).into(),
         "--read-from-remote-server".into(),
     ]
-}
-
-fn find_of(names: &[&str], flavour: &Flavour, beside: Option<&Path>) -> Result<Program, String> {
-    let program = find(names, flavour, beside)?;
-    match is_of_mariadb(&program) == flavour.is_mariadb() {
-        true => Ok(program),
-        false => Err(format!(
-            "{} is of the other flavour",
-            program.path().display()
-        )),
-    }
-}
-
-fn is_of_mariadb(program: &Program) -> bool {
-    let limit = std::time::Duration::from_secs(10);
-    program
-        .run(["--version"], limit)
-        .is_ok_and(|output| output.stdout.contains("MariaDB"))
 }
 
 /// An option file with an account and nothing else.
@@ -217,6 +219,10 @@ pub fn dump_args(
         Existing::Fail => add(&["--skip-add-drop-table"]),
         Existing::Replace => add(&["--add-drop-table"]),
         Existing::AddRows => add(&["--no-create-info", "--insert-ignore", "--skip-triggers"]),
+    }
+    // Rows that are added to a table are new there: what they were before isn't its history.
+    if flavour.dumps_history() && existing != Existing::AddRows {
+        add(&["--dump-history"]);
     }
     match tables {
         None if existing != Existing::AddRows => add(&["--routines", "--events"]),
@@ -300,10 +306,10 @@ pub fn pair_load_args(options: &Path) -> Vec<OsString> {
 
 /// In the beginning of a dump: what it lets the loading server do, and what it has to let it do. Else a
 /// date like 2001-02-31, which ALLOW_INVALID_DATES lets in, becomes 0000-00-00 without a word.
-pub const DUMP_MODE: (&str, &str) = (
-    "SQL_MODE='NO_AUTO_VALUE_ON_ZERO'",
-    "SQL_MODE='NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES'",
-);
+pub const DUMP_MODE: Edit = Edit {
+    find: "SQL_MODE='NO_AUTO_VALUE_ON_ZERO'",
+    put: "SQL_MODE='NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES'",
+};
 
 /// What the server must take in one statement while a dump is loaded: binary values are twice as long in
 /// it as they are.

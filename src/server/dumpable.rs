@@ -4,23 +4,27 @@
 //! Seen by dumping an object of each kind under each of 73 names and texts, on MariaDB 10.11.14 and
 //! MySQL 9.7.4 with their own programs.
 
-use super::flavour::{Family, Flavour, quote_text};
-use super::pair::system_schemas;
+use super::flavour::{Family, Flavour, is_of_users, quote_text};
 
 /// Where a byte of a multi-byte character can be a backslash.
 const WITH_BACKSLASHES: [&str; 5] = ["big5", "cp932", "gb18030", "gbk", "sjis"];
 
 impl Flavour {
-    /// Schemas that the dump program can't select: MariaDB's (10.11.14) escapes these as in a text.
-    pub fn unselectable_schemas_query(&self) -> Option<String> {
+    /// Schemas that the dump program can't select: MariaDB's (10.11.14) escapes these as in a text. And
+    /// `Mysql`, beside the server's own: MariaDB's looks for the server's logs in it and ends, MySQL's
+    /// takes its routines and events for the server's.
+    pub fn unselectable_schemas_query(&self) -> String {
         let has = |code: u8| format!("INSTR(SCHEMA_NAME, CHAR({code} USING utf8)) > 0");
-        let any: Vec<String> = b"'\"\\\n\r\x1a".iter().map(|&code| has(code)).collect();
-        (self.family == Family::Mariadb).then(|| {
-            format!(
-                "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE {} ORDER BY 1",
-                any.join(" OR ")
-            )
-        })
+        let escaped = b"'\"\\\n\r\x1a".iter().map(|&code| has(code));
+        let mysql = "(LOWER(SCHEMA_NAME) = 'mysql' AND CAST(SCHEMA_NAME AS BINARY) <> 'mysql')";
+        let any: Vec<String> = escaped
+            .filter(|_| self.family == Family::Mariadb)
+            .chain([mysql.to_owned()])
+            .collect();
+        format!(
+            "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE {} ORDER BY 1",
+            any.join(" OR ")
+        )
     }
 
     /// Schema, table and name of foreign keys that SHOW CREATE TABLE doesn't quote: MariaDB's with a
@@ -123,9 +127,9 @@ impl Flavour {
         let of = |kind: &str, table: &str, place: &str, name: &str, text: &str| {
             format!(
                 "SELECT {kind}, {place}, {name}, SQL_MODE, CHARACTER_SET_CLIENT \
-                 FROM information_schema.{table} WHERE LOWER({place}) NOT IN ({}) AND \
+                 FROM information_schema.{table} WHERE {} AND \
                  (CHARACTER_SET_CLIENT IN ({sets}) OR {text} LIKE '%/*%')",
-                system_schemas()
+                is_of_users(place)
             )
         };
         [
@@ -181,8 +185,8 @@ mod tests {
         let mariadb = Flavour::of_version("10.11.14-MariaDB x");
         let old = Flavour::of_version("10.6.20-MariaDB x");
         let mysql = Flavour::of_version("9.7.4 x");
-        assert!(mariadb.unselectable_schemas_query().is_some());
-        assert!(mysql.unselectable_schemas_query().is_none());
+        assert!(mariadb.unselectable_schemas_query().contains("INSTR"));
+        assert!(!mysql.unselectable_schemas_query().contains("INSTR"));
         assert!(mariadb.dumps_history() && !old.dumps_history() && !mysql.dumps_history());
         assert!(
             old.lost_history_query()

@@ -108,7 +108,7 @@ pub fn observe_server(session: Session) -> Result<(Session, ServerFacts), Sessio
 
 fn observe_other_engines(session: Session) -> Result<(Session, Vec<String>), SessionError> {
     let statement = session.flavour().other_engines_query();
-    let (session, rows) = session.query(statement, CATALOGUE_LIMIT)?;
+    let (session, rows) = session.query(&statement, CATALOGUE_LIMIT)?;
     let engines = rows.iter().filter_map(|row| row.at(0)).map(str::to_owned);
     Ok((session, engines.collect()))
 }
@@ -144,7 +144,7 @@ fn observe_non_transactional(
     session: Session,
 ) -> Result<(Session, Vec<(String, String)>), SessionError> {
     let statement = session.flavour().non_transactional_tables_query();
-    let (session, rows) = session.query(statement, CATALOGUE_LIMIT)?;
+    let (session, rows) = session.query(&statement, CATALOGUE_LIMIT)?;
     let tables = rows
         .iter()
         .filter_map(|row| Some((row.at(0)?.to_owned(), row.at(1)?.to_owned())))

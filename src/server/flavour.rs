@@ -294,22 +294,28 @@ impl Flavour {
     }
 
     /// All user tables whose engine forgets a crash.
-    pub fn non_transactional_tables_query(&self) -> &'static str {
-        "SELECT t.TABLE_SCHEMA, t.TABLE_NAME, t.ENGINE FROM information_schema.TABLES t \
-         JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE \
-         WHERE t.TABLE_TYPE = 'BASE TABLE' AND COALESCE(e.TRANSACTIONS, 'NO') <> 'YES' \
-         AND t.ENGINE NOT IN ('MEMORY', 'BLACKHOLE', 'PERFORMANCE_SCHEMA') \
-         AND t.TABLE_SCHEMA NOT IN \
-         ('mysql', 'information_schema', 'performance_schema', 'sys') LIMIT 10000"
+    pub fn non_transactional_tables_query(&self) -> String {
+        format!(
+            "SELECT t.TABLE_SCHEMA, t.TABLE_NAME, t.ENGINE FROM information_schema.TABLES t \
+             JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE \
+             WHERE t.TABLE_TYPE IN ('BASE TABLE', 'SEQUENCE', 'SYSTEM VERSIONED') \
+             AND COALESCE(e.TRANSACTIONS, 'NO') <> 'YES' \
+             AND t.ENGINE NOT IN ('MEMORY', 'BLACKHOLE', 'PERFORMANCE_SCHEMA') \
+             AND {} LIMIT 10000",
+            is_of_users("t.TABLE_SCHEMA")
+        )
     }
 
     /// Engines of user tables that have transactions and aren't InnoDB.
-    pub fn other_engines_query(&self) -> &'static str {
-        "SELECT DISTINCT t.ENGINE FROM information_schema.TABLES t \
-         JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE \
-         WHERE t.TABLE_TYPE = 'BASE TABLE' AND e.TRANSACTIONS = 'YES' AND t.ENGINE <> 'InnoDB' \
-         AND t.TABLE_SCHEMA NOT IN \
-         ('mysql', 'information_schema', 'performance_schema', 'sys')"
+    pub fn other_engines_query(&self) -> String {
+        format!(
+            "SELECT DISTINCT t.ENGINE FROM information_schema.TABLES t \
+             JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE \
+             WHERE t.TABLE_TYPE IN ('BASE TABLE', 'SEQUENCE', 'SYSTEM VERSIONED') \
+             AND e.TRANSACTIONS = 'YES' AND t.ENGINE <> 'InnoDB' \
+             AND {}",
+            is_of_users("t.TABLE_SCHEMA")
+        )
     }
 
     /// Files of InnoDB that aren't given relative to the data directory, one column `path`.
@@ -438,13 +444,35 @@ impl Flavour {
     }
 
     /// All tables that can be checked: schema, name, engine, bytes; the largest first.
-    pub fn tables_query(&self) -> &'static str {
-        "SELECT TABLE_SCHEMA, TABLE_NAME, COALESCE(ENGINE, ''), \
-         COALESCE(DATA_LENGTH, 0) + COALESCE(INDEX_LENGTH, 0), COALESCE(TABLE_COMMENT, '') \
-         FROM information_schema.TABLES \
-         WHERE TABLE_TYPE IN ('BASE TABLE', 'SEQUENCE', 'SYSTEM VERSIONED') \
-         AND TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema', 'sys') \
-         ORDER BY 4 DESC"
+    pub fn tables_query(&self) -> String {
+        format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, COALESCE(ENGINE, ''), \
+             COALESCE(DATA_LENGTH, 0) + COALESCE(INDEX_LENGTH, 0), COALESCE(TABLE_COMMENT, '') \
+             FROM information_schema.TABLES \
+             WHERE TABLE_TYPE IN ('BASE TABLE', 'SEQUENCE', 'SYSTEM VERSIONED') \
+             AND ({} OR TABLE_SCHEMA = 'mysql') ORDER BY 4 DESC",
+            is_of_users("TABLE_SCHEMA")
+        )
+    }
+
+    /// Schema and name of tables with keys over expressions. MySQL keeps these as hidden columns, which
+    /// CHECKSUM TABLE reads without computing them: over an array (a multi-valued index) it says another
+    /// number each time (9.7.4).
+    pub fn computed_keys_query(&self) -> Option<&'static str> {
+        (self.family == Family::Mysql && self.version >= (8, 0, 13)).then_some(
+            "SELECT DISTINCT TABLE_SCHEMA, TABLE_NAME FROM information_schema.STATISTICS \
+             WHERE EXPRESSION IS NOT NULL",
+        )
+    }
+
+    /// Name and type of each column of a table, in order; hidden ones aren't among them.
+    pub fn columns_query(&self, schema: &str, table: &str) -> String {
+        format!(
+            "SELECT COLUMN_NAME, DATA_TYPE FROM information_schema.COLUMNS \
+             WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {} ORDER BY ORDINAL_POSITION",
+            quote_text(schema),
+            quote_text(table)
+        )
     }
 
     /// Foreign keys of user tables, one row per column in order: constraint's schema and name, the
@@ -559,6 +587,21 @@ fn flush_with_read_lock(tables: &[(String, String)]) -> String {
 /// An SQL identifier in backquotes.
 pub fn quote_name(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
+}
+
+/// Schemas that belong to the server itself, in these very letters: where names differ by case, `SYS`
+/// is a user's.
+const SYSTEM_SCHEMAS: [&str; 3] = ["mysql", "sys", "ndbinfo"];
+
+/// A condition: the schema that the column names isn't the server's own. MariaDB compares the names of
+/// its catalogue without case.
+pub fn is_of_users(column: &str) -> String {
+    let names: Vec<String> = SYSTEM_SCHEMAS.iter().map(|name| quote_text(name)).collect();
+    format!(
+        "LOWER({column}) NOT IN ('information_schema', 'performance_schema') \
+         AND CAST({column} AS BINARY) NOT IN ({})",
+        names.join(", ")
+    )
 }
 
 /// An SQL string literal; our sessions run with an empty sql_mode, so backslashes escape.

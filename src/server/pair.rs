@@ -7,19 +7,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::channel::ChannelName;
-use super::flavour::{Family, Flavour, quote_name, quote_text};
+use super::flavour::{Family, Flavour, is_of_users, quote_name, quote_text};
 use super::gtid::{GtidError, GtidSet};
 use super::session::{Session, SessionError};
 use crate::config::{Secret, TlsMode};
-
-/// Schemas that belong to the server itself.
-pub const SYSTEM_SCHEMAS: [&str; 5] = [
-    "mysql",
-    "information_schema",
-    "performance_schema",
-    "sys",
-    "ndbinfo",
-];
 
 /// Our own schema, on every server of a pair.
 pub const OWN_SCHEMA: &str = "understudy";
@@ -160,9 +151,8 @@ impl Flavour {
              FROM information_schema.SCHEMATA s LEFT JOIN information_schema.TABLES t \
              ON t.TABLE_SCHEMA = s.SCHEMA_NAME \
              AND CAST(t.TABLE_SCHEMA AS BINARY) = CAST(s.SCHEMA_NAME AS BINARY) \
-             WHERE LOWER(s.SCHEMA_NAME) NOT IN ({}) \
-             GROUP BY CAST(s.SCHEMA_NAME AS BINARY) ORDER BY 1",
-            system_schemas()
+             WHERE {} GROUP BY CAST(s.SCHEMA_NAME AS BINARY) ORDER BY 1",
+            is_of_users("s.SCHEMA_NAME")
         )
     }
 
@@ -170,8 +160,8 @@ impl Flavour {
     pub fn views_query(&self) -> String {
         format!(
             "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES \
-             WHERE TABLE_TYPE = 'VIEW' AND LOWER(TABLE_SCHEMA) NOT IN ({}) ORDER BY 1, 2",
-            system_schemas()
+             WHERE TABLE_TYPE = 'VIEW' AND {} ORDER BY 1, 2",
+            is_of_users("TABLE_SCHEMA")
         )
     }
 
@@ -181,8 +171,8 @@ impl Flavour {
         format!(
             "SELECT TABLE_SCHEMA, TABLE_NAME, COALESCE(TABLE_COMMENT, '') \
              FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND ENGINE IS NULL \
-             AND LOWER(TABLE_SCHEMA) NOT IN ({}) ORDER BY 1, 2",
-            system_schemas()
+             AND {} ORDER BY 1, 2",
+            is_of_users("TABLE_SCHEMA")
         )
     }
 
@@ -191,9 +181,9 @@ impl Flavour {
         let of = |kind: &str, table: &str, schema: &str, name: &str| {
             format!(
                 "SELECT '{kind}', {schema}, {name}, DEFINER FROM information_schema.{table} \
-                 WHERE LOWER({schema}) NOT IN ({}) AND DEFINER NOT IN (SELECT * FROM \
+                 WHERE {} AND DEFINER NOT IN (SELECT * FROM \
                  (SELECT CONCAT(User, '@', Host) FROM mysql.user) AS accounts)",
-                system_schemas()
+                is_of_users(schema)
             )
         };
         [
@@ -626,12 +616,6 @@ pub fn is_undone_already(code: u16) -> bool {
         code,
         1008 | NO_BINARY_LOG | 1193 | 1198 | 1200 | 1305 | 1396 | 1617 | 3074
     )
-}
-
-/// As a list of SQL literals.
-pub(super) fn system_schemas() -> String {
-    let names: Vec<String> = SYSTEM_SCHEMAS.iter().map(|name| quote_text(name)).collect();
-    names.join(", ")
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::flavour::{Family, Flavour, quote_name};
+use super::flavour::{Family, Flavour, is_of_users, quote_name};
 use super::session::{Session, SessionError};
 use crate::sys::Fact;
 
@@ -66,13 +66,15 @@ impl Flavour {
         )
     }
 
-    fn large_tables_query(&self) -> &'static str {
-        "SELECT c.TABLE_SCHEMA, c.TABLE_NAME, c.COLUMN_NAME, COALESCE(t.AVG_ROW_LENGTH, 0) \
+    fn large_tables_query(&self) -> String {
+        format!(
+            "SELECT c.TABLE_SCHEMA, c.TABLE_NAME, c.COLUMN_NAME, COALESCE(t.AVG_ROW_LENGTH, 0) \
          FROM information_schema.COLUMNS c JOIN information_schema.TABLES t \
          ON t.TABLE_SCHEMA = c.TABLE_SCHEMA AND t.TABLE_NAME = c.TABLE_NAME \
          WHERE c.DATA_TYPE IN ('longblob', 'longtext', 'json') AND t.TABLE_TYPE = 'BASE TABLE' \
-         AND c.TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys') \
-         ORDER BY 1, 2, 3 LIMIT 100000"
+         AND {} ORDER BY 1, 2, 3 LIMIT 100000",
+            is_of_users("c.TABLE_SCHEMA")
+        )
     }
 }
 
@@ -92,7 +94,7 @@ pub fn observe(session: Session, is_read_only: bool) -> Result<(Session, Parity)
         false => (session, Fact::Known(None)),
     };
     let statement = session.flavour().large_tables_query();
-    let (session, large) = session.attempt(statement, CATALOGUE_LIMIT)?;
+    let (session, large) = session.attempt(&statement, CATALOGUE_LIMIT)?;
     let large = match large {
         Ok(rows) => Fact::Known(large_tables(&rows)),
         Err(error) => Fact::unknown(error),

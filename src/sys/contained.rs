@@ -14,9 +14,13 @@ use std::thread;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 
+use super::exec::Program;
 use super::ioctl;
 use super::process::{ProcessRef, runs_apart};
 use super::transfer;
+
+/// Where images have their client programs.
+const USUAL_PLACES: [&str; 4] = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/local/mysql/bin"];
 
 /// The program of a process whose root or mounts aren't ours. It keeps them open: what it shows
 /// later is that very root, even when the process id is somebody else's by then.
@@ -91,6 +95,23 @@ impl Contained {
             | MsFlags::MS_NOSUID
             | MsFlags::MS_NODEV;
         Ok(mount(none, at, none, flags, none)?)
+    }
+
+    /// Another program of its root, which is shown at `at`: beside the one that runs, or in the usual
+    /// places. None that a link leads out of the root to.
+    pub fn find_at(&self, at: &Path, name: &str) -> Option<Program> {
+        let own = self.mapped.program.parent().unwrap_or(Path::new("/"));
+        let found = [own]
+            .into_iter()
+            .chain(USUAL_PLACES.map(Path::new))
+            .filter_map(|place| below(at, &place.join(name)).canonicalize().ok())
+            .find(|path| path.starts_with(at) && path.is_file())?;
+        let program = Path::new("/").join(found.strip_prefix(at).ok()?);
+        let mapped = Mapped {
+            program,
+            ..self.mapped.clone()
+        };
+        Some(Program::loaded(found, command(&mapped, at)))
     }
 
     /// The program to start where its root is shown at `at`, and its first arguments.
@@ -277,6 +298,13 @@ mod tests {
                 .arg("--version")
                 .output()
                 .unwrap();
+            let id = contained
+                .find_at(&at, "id")
+                .unwrap()
+                .as_account((65534, 65534));
+            let who = id.run(["-u"], std::time::Duration::from_secs(10)).unwrap();
+            assert_eq!(who.stdout.trim(), "65534");
+            assert!(contained.find_at(&at, "no-such-program").is_none());
             let there = below(&at, &volume);
             (
                 String::from_utf8(output.stdout).unwrap(),

@@ -56,6 +56,10 @@ pub enum ExecError {
 #[derive(Debug, Clone)]
 pub struct Program {
     path: PathBuf,
+    /// What runs it, and that one's arguments before the program's own: a dynamic loader.
+    loader: Option<(PathBuf, Vec<OsString>)>,
+    /// User and group, if not ours.
+    account: Option<(u32, u32)>,
     /// How long it may take to end by itself (SIGTERM) once its time is up, before SIGKILL.
     grace: Duration,
 }
@@ -77,7 +81,25 @@ impl Program {
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
+            loader: None,
+            account: None,
             grace: Duration::ZERO,
+        }
+    }
+
+    /// The program at `path`, run by `loader` with arguments that end in it.
+    pub(super) fn loaded(path: PathBuf, loader: (PathBuf, Vec<OsString>)) -> Self {
+        Self {
+            loader: Some(loader),
+            ..Self::at(path)
+        }
+    }
+
+    /// The same program, run as that user and group, without a way to more rights.
+    pub fn as_account(self, (user, group): (u32, u32)) -> Self {
+        Self {
+            account: Some((user, group)),
+            ..self
         }
     }
 
@@ -155,7 +177,18 @@ impl Program {
     }
 
     pub(super) fn command(&self, args: &[OsString], options: &Options) -> Command {
-        let mut command = Command::new(&self.path);
+        let mut command = match &self.loader {
+            None => Command::new(&self.path),
+            Some((loader, arguments)) => {
+                let mut command = Command::new(loader);
+                command.args(arguments);
+                command
+            }
+        };
+        if let Some((user, group)) = self.account {
+            command.gid(group).uid(user).current_dir("/");
+            gain_nothing(&mut command);
+        }
         command
             .args(args)
             .env_clear()

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, SpliceFFlags, fcntl, splice};
 
+use super::edit::{Edit, Editor};
 use super::exec::{self, ExecError, Options, Program, render_argv};
 use super::stream::text_of;
 
@@ -50,26 +51,6 @@ pub enum Told<'a> {
     Head(&'a [u8]),
     /// Bytes that have passed.
     Moved(u64),
-}
-
-/// What is put in the place of something in the beginning, once.
-#[derive(Debug, Clone, Copy)]
-pub struct Edit {
-    pub find: &'static str,
-    pub put: &'static str,
-}
-
-/// It is looked for in so much of the beginning.
-const EDIT_BYTES: usize = 16 * 1024;
-
-impl Edit {
-    /// What becomes of `beginning`.
-    fn apply(self, beginning: &[u8]) -> Option<Vec<u8>> {
-        let find = self.find.as_bytes();
-        let at = beginning.windows(find.len()).position(|own| own == find)?;
-        let rest = &beginning[at + find.len()..];
-        Some([&beginning[..at], self.put.as_bytes(), rest].concat())
-    }
 }
 
 /// Runs both to their ends. `tell` may end it by returning false. The bytes that passed.
@@ -169,7 +150,7 @@ fn carry(
     // A smaller pipe does as well, if it must.
     let _ = fcntl(&output, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
     let _ = fcntl(&input, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
-    let carried = carry_head(&mut output, &mut input, edit, moved, head);
+    let carried = carry_head(&mut output, &mut input, Editor::new(edit), moved, head);
     head_is_whole.store(true, Ordering::SeqCst);
     if carried? {
         return Ok(());
@@ -191,13 +172,11 @@ fn carry(
 fn carry_head(
     output: &mut ChildStdout,
     input: &mut ChildStdin,
-    mut edit: Option<Edit>,
+    mut editor: Editor,
     moved: &AtomicU64,
     head: &std::sync::Mutex<Vec<u8>>,
 ) -> io::Result<bool> {
     let mut piece = vec![0; 64 * 1024];
-    // Read, and not yet written: only while there is something to look for.
-    let mut held: Vec<u8> = Vec::new();
     loop {
         let length = match output.read(&mut piece) {
             Ok(length) => length,
@@ -208,20 +187,16 @@ fn carry_head(
             return Err(io::Error::other("the beginning is lost"));
         };
         head.extend_from_slice(&piece[..length]);
-        held.extend_from_slice(&piece[..length]);
-        let edited = edit.and_then(|edit| edit.apply(&held));
-        if edited.is_some() || held.len() >= EDIT_BYTES || length == 0 {
-            edit = None;
-        }
-        if edit.is_none() {
-            input.write_all(edited.as_ref().unwrap_or(&held))?;
-            moved.fetch_add(held.len() as u64, Ordering::Relaxed);
-            held.clear();
-        }
+        let passed = match length {
+            0 => editor.finish(),
+            _ => editor.pass(&piece[..length]),
+        };
+        input.write_all(&passed)?;
+        moved.fetch_add(passed.len() as u64, Ordering::Relaxed);
         if length == 0 {
             return Ok(true);
         }
-        if edit.is_none() && head.len() >= HEAD_BYTES {
+        if editor.is_done() && head.len() >= HEAD_BYTES {
             return Ok(false);
         }
     }

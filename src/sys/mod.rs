@@ -9,6 +9,7 @@ pub mod cancel;
 pub mod clock;
 pub mod contained;
 pub mod dialogue;
+pub mod edit;
 pub mod exec;
 pub mod fact;
 pub mod failpoint;

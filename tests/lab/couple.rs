@@ -287,12 +287,13 @@ impl Drop for Couple {
 
 /// Every table with its checksum, every view, routine, trigger and event with its text.
 pub fn content(server: &Server) -> Vec<String> {
-    let users = "NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')";
+    let users = "NOT IN ('information_schema', 'performance_schema') AND BINARY";
+    let own = "NOT IN ('mysql', 'sys')";
     let mut lines = Vec::new();
     let tables = server.rows(&format!(
         "SELECT CONCAT('`', REPLACE(TABLE_SCHEMA, '`', '``'), '`.`', \
          REPLACE(TABLE_NAME, '`', '``'), '`') AS t FROM information_schema.TABLES \
-         WHERE TABLE_SCHEMA {users} AND TABLE_TYPE = 'BASE TABLE' ORDER BY 1"
+         WHERE TABLE_SCHEMA {users} TABLE_SCHEMA {own} AND TABLE_TYPE = 'BASE TABLE' ORDER BY 1"
     ));
     for table in tables {
         let name = &table["t"];
@@ -306,23 +307,23 @@ pub fn content(server: &Server) -> Vec<String> {
     for statement in [
         format!(
             "SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME FROM information_schema.SCHEMATA \
-             WHERE SCHEMA_NAME {users} ORDER BY 1"
+             WHERE SCHEMA_NAME {users} SCHEMA_NAME {own} ORDER BY 1"
         ),
         format!(
             "SELECT TABLE_SCHEMA, TABLE_NAME, VIEW_DEFINITION, DEFINER FROM \
-             information_schema.VIEWS WHERE TABLE_SCHEMA {users} ORDER BY 1, 2"
+             information_schema.VIEWS WHERE TABLE_SCHEMA {users} TABLE_SCHEMA {own} ORDER BY 1, 2"
         ),
         format!(
             "SELECT ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_DEFINITION, DEFINER, SQL_MODE FROM \
-             information_schema.ROUTINES WHERE ROUTINE_SCHEMA {users} ORDER BY 1, 2"
+             information_schema.ROUTINES WHERE ROUTINE_SCHEMA {users} ROUTINE_SCHEMA {own} ORDER BY 1, 2"
         ),
         format!(
             "SELECT TRIGGER_SCHEMA, TRIGGER_NAME, ACTION_STATEMENT, DEFINER FROM \
-             information_schema.TRIGGERS WHERE TRIGGER_SCHEMA {users} ORDER BY 1, 2"
+             information_schema.TRIGGERS WHERE TRIGGER_SCHEMA {users} TRIGGER_SCHEMA {own} ORDER BY 1, 2"
         ),
         format!(
             "SELECT EVENT_SCHEMA, EVENT_NAME, EVENT_DEFINITION, DEFINER, SQL_MODE FROM \
-             information_schema.EVENTS WHERE EVENT_SCHEMA {users} ORDER BY 1, 2"
+             information_schema.EVENTS WHERE EVENT_SCHEMA {users} EVENT_SCHEMA {own} ORDER BY 1, 2"
         ),
     ] {
         lines.extend(server.rows(&statement).iter().map(|row| format!("{row:?}")));

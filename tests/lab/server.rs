@@ -368,6 +368,14 @@ impl Server {
             .unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
 
+    pub fn execute_in_mode(&self, mode: &str, statement: &str) {
+        let mut conn = self.connect();
+        for statement in [&format!("SET SESSION sql_mode = '{mode}'"), statement] {
+            conn.query_drop(statement)
+                .unwrap_or_else(|error| panic!("{statement}: {error}"));
+        }
+    }
+
     /// Several statements on one connection, none of them in the binary log.
     pub fn execute_unlogged(&self, statements: &[String]) {
         let mut conn = self.connect();

@@ -5,7 +5,7 @@ use super::lab::couple::{Couple, content};
 use super::lab::server::{Flavour, Server, flavours};
 
 /// Each becomes the name and the text of an object of every kind.
-const NAMES: [&str; 62] = [
+const NAMES: [&str; 63] = [
     "a`b",
     "``",
     "a\nb",
@@ -67,6 +67,7 @@ const NAMES: [&str; 62] = [
     "\\d //",
     "a#P#b",
     "CASE",
+    "SYS",
     "case",
 ];
 
@@ -292,6 +293,7 @@ fn obstacles(flavour: Flavour, source: &Server) -> Vec<(&'static str, &'static s
             "procedure bad.nested",
             "DROP PROCEDURE bad.nested",
         ),
+        ("CREATE DATABASE `Mysql`", "Mysql", "DROP DATABASE `Mysql`"),
         ("SET time_zone = 'Far/Away'", "", "DO 1"),
         (
             "CREATE EVENT zoned ON SCHEDULE EVERY 1 YEAR DISABLE DO SELECT 1",

@@ -33,8 +33,8 @@ impl Obstacle {
     fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::SchemaName => (
-                "have quotes, backslashes or line ends in their names, with which MariaDB's dump \
-                 program can't select them",
+                "are schemas that the dump program can't select: MariaDB's none with quotes, backslashes or \
+                 line ends in their names, no server's one that is called mysql in other letters",
                 "Use clone or snapshot:ID; or move their tables to schemas of other names (RENAME TABLE).",
             ),
             Self::ForeignKeyName => (

@@ -23,7 +23,7 @@ use crate::server::flavour::quote_name;
 use crate::server::pair::{self, Account, OWN_SCHEMA};
 use crate::server::session::READ_LIMIT;
 use crate::sys::exec::Program;
-use crate::sys::flow::{self, Edit, End, FlowError, Told};
+use crate::sys::flow::{self, End, FlowError, Told};
 use crate::sys::{failpoint, files};
 
 /// The dump program beside the source's server program, the client beside the replica's.
@@ -44,7 +44,7 @@ pub fn programs(
              its server program in [server.X.service] server_binary.",
         )
     };
-    let dump = client::find_dump_of(&source.1.flavour, beside(source).as_deref())
+    let dump = client::find_dump(&source.1.flavour, beside(source).as_deref())
         .map_err(|names| missing("dump", names, source.1))?;
     let load = client::find_client_of(&replica.1.flavour, beside(replica).as_deref())
         .map_err(|names| missing("client", names, replica.1))?;
@@ -199,23 +199,26 @@ fn run(
         program: load,
         args: load_args,
     };
-    let (find, put) = client::DUMP_MODE;
-    let edit = Some(Edit { find, put });
-    let flowed = flow::flow_edited(&from, &into, edit, &mut |told| match told {
-        Told::Head(head) => {
-            failpoint::hit("setup-flowing");
-            let looked = look_at_beginning(work, head, accounts);
-            let is_good = looked.is_ok();
-            begun = Some(looked);
-            is_good
-        }
-        Told::Moved(bytes) => {
-            if bytes > 0 {
-                work.ctx.progress.bytes(bytes, total.max(bytes));
+    let flowed = flow::flow_edited(
+        &from,
+        &into,
+        Some(client::DUMP_MODE),
+        &mut |told| match told {
+            Told::Head(head) => {
+                failpoint::hit("setup-flowing");
+                let looked = look_at_beginning(work, head, accounts);
+                let is_good = looked.is_ok();
+                begun = Some(looked);
+                is_good
             }
-            !work.ctx.cancel.is_set()
-        }
-    });
+            Told::Moved(bytes) => {
+                if bytes > 0 {
+                    work.ctx.progress.bytes(bytes, total.max(bytes));
+                }
+                !work.ctx.cancel.is_set()
+            }
+        },
+    );
     let side = |step, name: &str, error: &dyn std::fmt::Display| {
         SetupError::failed(step, format!("{name}: {error}"))
     };

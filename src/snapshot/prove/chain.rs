@@ -5,18 +5,17 @@
 //! can't: a binary log may name transactions whose rows the storage engine lost. Whether there is such
 //! a chain is decided by [`find_link`], which is pure. Neither the source nor the live server is asked.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::journal::{OperationKind, StateDir};
-use crate::server::client;
-use crate::server::flavour::quote_name;
-use crate::server::{Flavour, Session, Target, replication};
+use crate::journal::OperationKind;
+use crate::server::client::{self, Tool};
+use crate::server::{Flavour, replication};
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::manifest::{Manifest, Proof};
 use crate::snapshot::prove::boot_log::Flaw;
+use crate::snapshot::prove::checksums::{Checksums, checksums};
 use crate::snapshot::prove::clone_session::{CloneFailure, CloneSession};
 use crate::snapshot::prove::private_server::{self, Booted, Failure};
 use crate::sys::cancel::Interrupted;
@@ -25,9 +24,6 @@ use crate::sys::flow::{self, End, FlowError, Told};
 use crate::sys::{failpoint, files, room};
 use crate::volume::view::Stand;
 
-/// A table of terabytes may take hours to read.
-const READ_LIMIT: Duration = Duration::from_secs(48 * 3600);
-const CATALOGUE_LIMIT: Duration = Duration::from_secs(600);
 /// So many different tables are named; the rest is counted.
 const NAMED_MAX: usize = 10;
 
@@ -41,9 +37,6 @@ pub struct Link {
     first: (String, u64),
     last: (String, u64),
 }
-
-/// What a table holds, as `CHECKSUM TABLE` says it; by `schema.table`.
-pub type Checksums = BTreeMap<String, String>;
 
 /// The chain that leads to this snapshot, or why there is none and what would make one possible.
 pub fn find_link(snapshots: &[Manifest], manifest: &Manifest) -> Result<Link, String> {
@@ -115,32 +108,6 @@ fn logs_between(index: &str, first: &str, last: &str) -> Result<Vec<String>, Str
         )),
         (Some(_), _) => Err(format!("the binary log {last} isn't in the snapshot")),
     }
-}
-
-/// What all tables of users hold. Those of engines that keep nothing, or that can't tell, are left out.
-pub fn checksums(session: Session, target: &Target) -> Result<(Session, Checksums), Failure> {
-    const TABLES: &str = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES \
-         WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') \
-         AND ENGINE NOT IN ('MEMORY', 'BLACKHOLE', 'FEDERATED', 'CONNECT', 'SPIDER') \
-         AND TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')";
-    let (session, rows) = session.query(TABLES, CATALOGUE_LIMIT)?;
-    let tables: Vec<(String, String)> = rows
-        .iter()
-        .filter_map(|row| Some((row.at(0)?.to_owned(), row.at(1)?.to_owned())))
-        .collect();
-    let of = |(schema, table): &(String, String)| -> Result<_, Failure> {
-        let session = Session::connect(target)?;
-        let name = format!("{}.{}", quote_name(schema), quote_name(table));
-        let (_, rows) = session.query(&format!("CHECKSUM TABLE {name}"), READ_LIMIT)?;
-        let sum = rows.first().and_then(|row| row.at(1)).map(str::to_owned);
-        Ok(sum.map(|sum| (format!("{schema}.{table}"), sum)))
-    };
-    let found = crate::sys::parallel::map(&tables, of);
-    let mut sums = Checksums::new();
-    for sum in found {
-        sums.extend(sum?);
-    }
-    Ok((session, sums))
 }
 
 /// What came of it.
@@ -227,12 +194,13 @@ fn forward(
             other => other,
         })?;
     failpoint::hit("previous-booted");
-    match find_programs(booted.flavour(), plan) {
+    match find_programs(&booted, plan) {
         Ok(programs) => replay(older, &programs, &mut booted, link, &logs)?,
         Err(names) => {
             return Ok(Outcome::NoChain(format!(
-                "no program to read binary logs with is here: {names} (of mariadb-server, or of \
-                 mysql-client) would make it possible"
+                "no program to read or to load binary logs with is {}: {names} (of mariadb-server, or \
+                 of mysql-client) would make it possible",
+                plan.binary.places()
             )));
         }
     }
@@ -269,11 +237,11 @@ struct Programs {
 }
 
 /// The error names what was looked for.
-fn find_programs(flavour: &Flavour, plan: &private_server::Plan) -> Result<Programs, String> {
-    let beside = plan.binary.directory();
+fn find_programs(booted: &Booted, plan: &private_server::Plan) -> Result<Programs, String> {
+    let directory = plan.binary.directory();
     Ok(Programs {
-        reader: client::find_log_reader(flavour, beside)?,
-        loader: client::find_client_of(flavour, beside)?,
+        reader: booted.find_tool(Tool::LogReader, directory)?,
+        loader: booted.find_tool(Tool::Client, directory)?,
     })
 }
 
@@ -285,10 +253,7 @@ fn replay(
     link: &Link,
     logs: &[PathBuf],
 ) -> Result<(), Failure> {
-    let flavour = booted.flavour().clone();
-    let options = StateDir::run_place(&older.id).join("client");
-    let text = client::option_file(&flavour, booted.target());
-    files::replace(&options, text.as_bytes())?;
+    let options = booted.write_tool_options()?;
     let read = client::read_logs_args(link.first.1, link.last.1, logs);
     let mut load = client::client_args(&options);
     load.push(OsString::from("--binary-mode"));

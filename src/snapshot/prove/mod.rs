@@ -2,6 +2,7 @@
 
 pub mod boot_log;
 pub mod chain;
+pub mod checksums;
 pub mod clone_session;
 pub mod essentials;
 pub mod facts;

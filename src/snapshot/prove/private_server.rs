@@ -27,6 +27,8 @@ use crate::volume::clone::FULL_BYTES;
 use crate::volume::kept;
 use crate::volume::view::{self, Stand};
 
+mod tools;
+
 /// A server that neither answers nor does anything for so long trouble.
 const STALL: Duration = Duration::from_secs(300);
 /// The same, of one whose filesystem stays full: it may try again for ever (MariaDB 10.11.14 does).

@@ -33,6 +33,18 @@ pub enum ServerProgram {
 }
 
 impl ServerProgram {
+    pub fn is_contained(&self) -> bool {
+        matches!(self, Self::InContainer(_))
+    }
+
+    /// Where client programs are looked for, for people.
+    pub fn places(&self) -> &'static str {
+        match self {
+            Self::Here(_) => "here",
+            Self::InContainer(_) => "in the container, or on this host",
+        }
+    }
+
     /// For people and manifests.
     pub fn name(&self) -> PathBuf {
         match self {
@@ -43,7 +55,7 @@ impl ServerProgram {
         }
     }
 
-    /// Where its client programs may be, on this host.
+    /// Where its client programs may be, on this host; a container's own are told by [`Ready`].
     pub fn directory(&self) -> Option<&Path> {
         match self {
             Self::Here(path) => path.parent(),
@@ -65,6 +77,7 @@ impl ServerProgram {
                     program: path.clone(),
                     arguments: Vec::new(),
                     facts: facts.clone(),
+                    root: None,
                 });
             }
             Self::InContainer(contained) => contained,
@@ -87,6 +100,7 @@ impl ServerProgram {
             program,
             arguments,
             facts: as_below(facts, root),
+            root: Some((contained.clone(), root.to_owned())),
         })
     }
 }
@@ -96,6 +110,16 @@ pub struct Ready {
     pub program: PathBuf,
     pub arguments: Vec<OsString>,
     pub facts: BootFacts,
+    /// The container's, and where it is shown.
+    root: Option<(Contained, PathBuf)>,
+}
+
+impl Ready {
+    /// A client program of the container, by its name.
+    pub fn find_beside(&self, name: &str) -> Option<Program> {
+        let (contained, at) = self.root.as_ref()?;
+        contained.find_at(at, name)
+    }
 }
 
 /// The program's own files are those of its root; the data is where this host has it.

@@ -137,7 +137,7 @@ pub fn check_tables(
 ) -> Result<(Session, Checked), Failure> {
     let since = Instant::now();
     let statement = session.flavour().tables_query();
-    let (session, rows) = session.query(statement, CATALOGUE_LIMIT)?;
+    let (session, rows) = session.query(&statement, CATALOGUE_LIMIT)?;
     let tables: Vec<Table> = rows.iter().filter_map(Table::of).collect();
     let broken: Vec<String> = tables
         .iter()

@@ -11,7 +11,8 @@ use crate::snapshot::error::SnapshotError;
 use crate::snapshot::keep::catalog;
 use crate::snapshot::manifest::{Level, Look, Manifest, Proof, State, Verification};
 use crate::snapshot::prove::boot_log::Flaw;
-use crate::snapshot::prove::chain::{self, Checksums, Link, Outcome};
+use crate::snapshot::prove::chain::{self, Link, Outcome};
+use crate::snapshot::prove::checksums::{self, Checksums};
 use crate::snapshot::prove::clone_session::{CloneFailure, CloneSession};
 use crate::snapshot::prove::facts;
 use crate::snapshot::prove::private_server::{self, Failure, Plan};
@@ -210,7 +211,7 @@ fn ask(
     }
     if sums_too {
         let (back, sums) = booted.answer(ctx, "reading all rows", || {
-            chain::checksums(session, &target)
+            checksums::checksums(session, &target)
         })?;
         session = back;
         proven.sums = Some(sums);

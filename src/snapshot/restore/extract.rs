@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Address;
 use crate::journal::OperationKind;
-use crate::server::client::{self, Existing};
+use crate::server::client::{self, Existing, Tool};
 use crate::server::flavour::{quote_name, quote_text};
 use crate::server::{Flavour, Session, Target};
 use crate::snapshot::context::Context;
@@ -18,6 +18,7 @@ use crate::snapshot::prove::clone_session::CloneSession;
 use crate::snapshot::prove::private_server::{self, Booted, Failure, Plan};
 use crate::snapshot::prove::verify;
 use crate::sys::cancel::Interrupted;
+use crate::sys::edit::Editor;
 use crate::sys::exec::Program;
 use crate::sys::stream::{self, Eater, StreamError};
 use crate::sys::{failpoint, files, room};
@@ -65,11 +66,11 @@ pub fn extract(ctx: &Context, wanted: &str, options: &Options) -> Result<Extract
     ctx.state.create()?;
     let manifest = catalog::find(ctx, wanted)?;
     let plan = verify::plan(ctx, &manifest)?;
-    let dump = client::find_dump(
-        &Flavour::of_version(&plan.facts.version),
-        plan.binary.directory(),
-    )
-    .map_err(no_program)?;
+    if !plan.binary.is_contained() {
+        let flavour = Flavour::of_version(&plan.facts.version);
+        client::find_dump(&flavour, plan.binary.directory())
+            .map_err(|names| no_program(&names, &plan))?;
+    }
     if let Destination::File(path) = &options.destination {
         refuse_present(path)?;
     }
@@ -81,7 +82,7 @@ pub fn extract(ctx: &Context, wanted: &str, options: &Options) -> Result<Extract
         using.make_missing_directories(&stands)?;
         room::within(|| {
             private_server::arrange(&using, &stands)?;
-            dump_all(&using, &plan, &dump, options, &mut sink)
+            dump_all(&using, &plan, options, &mut sink)
         })
         .map_err(SnapshotError::from)?
     })();
@@ -102,16 +103,16 @@ pub fn extract(ctx: &Context, wanted: &str, options: &Options) -> Result<Extract
 fn dump_all(
     using: &CloneSession<'_>,
     plan: &Plan,
-    dump: &Program,
     options: &Options,
     sink: &mut Sink,
 ) -> Result<Extracted, Failure> {
     let (booted, session) = private_server::boot(using, plan)?;
+    let dump = booted
+        .find_tool(Tool::Dump, plan.binary.directory())
+        .map_err(|names| Failure::Other(no_program(&names, plan)))?;
     let (mut session, wanted) = resolve(session, options)?;
     let since = Instant::now();
-    let options_file = crate::journal::StateDir::run_place(&using.id).join("client");
-    let text = client::option_file(booted.flavour(), booted.target());
-    files::replace(&options_file, text.as_bytes())?;
+    let options_file = booted.write_tool_options()?;
     for (schema, tables) in &wanted {
         if options.existing != Existing::AddRows {
             let (back, preamble) = preamble(session, schema)?;
@@ -130,7 +131,7 @@ fn dump_all(
             tables.as_deref(),
             options.existing,
         );
-        run_dump(using, dump, &args, sink, since)?;
+        run_dump(using, &dump, &args, sink, since)?;
         failpoint::hit("dumped");
     }
     using
@@ -178,15 +179,18 @@ fn run_dump(
     let cancel = &using.ctx.cancel;
     let progress = &using.ctx.progress;
     let mut told = Instant::now();
+    let mut editor = Editor::new(Some(client::DUMP_MODE));
     let read = stream::read(dump, args, &|| cancel.is_set(), &mut |piece| {
         if told.elapsed() > Duration::from_millis(500) {
             told = Instant::now();
             progress.still("extract", &format!("{} MiB", sink.bytes >> 20), since);
         }
-        sink.take(piece)
+        sink.take(&editor.pass(piece))
     });
     match read {
-        Ok(()) => Ok(()),
+        Ok(()) => sink
+            .take(&editor.finish())
+            .map_err(|error| sink_failed(&error)),
         Err(StreamError::Stopped) => Err(Failure::Other(SnapshotError::Interrupted(Interrupted {
             step: "extracting",
         }))),
@@ -207,9 +211,9 @@ fn sink_failed(error: &io::Error) -> Failure {
     })
 }
 
-fn no_program(names: String) -> SnapshotError {
+fn no_program(names: &str, plan: &Plan) -> SnapshotError {
     SnapshotError::refused(
-        format!("no dump program is here ({names})"),
+        format!("no dump program is {} ({names})", plan.binary.places()),
         "Install the client package of that server (mariadb-client, mysql-client).",
     )
 }
@@ -231,8 +235,8 @@ fn resolve(session: Session, options: &Options) -> Result<(Session, Wanted), Fai
     let mut unknown = Vec::new();
     for schema in &options.schemas {
         let statement = format!(
-            "SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {}",
-            quote_text(schema)
+            "SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE {}",
+            is_name("SCHEMA_NAME", schema)
         );
         let (back, count) = session.value(&statement, CATALOGUE_LIMIT)?;
         session = back;
@@ -244,8 +248,8 @@ fn resolve(session: Session, options: &Options) -> Result<(Session, Wanted), Fai
     for name in &options.tables {
         let statement = format!(
             "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES \
-             WHERE CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) = {}",
-            quote_text(name)
+             WHERE {}",
+            is_name("CONCAT(TABLE_SCHEMA, '.', TABLE_NAME)", name)
         );
         let (back, rows) = session.query(&statement, CATALOGUE_LIMIT)?;
         session = back;
@@ -268,6 +272,15 @@ fn resolve(session: Session, options: &Options) -> Result<(Session, Wanted), Fai
         "Name tables as SCHEMA.TABLE and schemas as they were called then; `understudy snapshot \
          mount` shows their files.",
     )))
+}
+
+/// A condition. MariaDB compares the names of its catalogue without case, also where it tells them apart.
+fn is_name(what: &str, name: &str) -> String {
+    let name = quote_text(name);
+    format!(
+        "{what} = {name} AND (@@lower_case_table_names <> 0 \
+         OR CAST({what} AS BINARY) = CAST({name} AS BINARY))"
+    )
 }
 
 /// Makes the schema where it is missing, with the character set that it had.

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
                 cases.extend(cases![
                     true mounts_read_only_and_as_a_clone,
                     false extracts_what_was_lost,
+                    false extracts_what_a_careless_dump_loses,
                 ]);
             }
             if flavour.is_mariadb() {
@@ -417,6 +418,67 @@ fn refuses_to_restore_where_something_is(pair: &mut Pair) {
     let missing = pair.tool.run(&args).expect_code(4);
     assert!(missing.stdout.contains("install -d"), "{}", missing.stdout);
     assert_eq!(leavings(pair), Vec::<String>::new());
+    pair.delete_all();
+    before.assert_nothing_new(pair);
+}
+
+/// Dates that no strict mode takes, what rows were before, and schemas that only case tells apart.
+fn extracts_what_a_careless_dump_loses(pair: &mut Pair) {
+    let before = Footprint::of(pair);
+    let is_mariadb = pair.source.flavour.is_mariadb();
+    let source = pair.source_name();
+    let versioned = ["", "WITH SYSTEM VERSIONING"][usize::from(is_mariadb)];
+    let rows = [
+        ("delicate", "(1, '2001-02-31'), (2, '2001-02-00')"),
+        ("DELICATE", "(1, '0000-00-00')"),
+    ];
+    for (schema, values) in rows {
+        pair.source.execute(&format!("CREATE DATABASE {schema}"));
+        pair.source.execute(&format!(
+            "CREATE TABLE {schema}.t (id INT PRIMARY KEY, d DATE) {versioned}"
+        ));
+        let insert = format!("INSERT INTO {schema}.t VALUES {values}");
+        pair.source.execute_in_mode("ALLOW_INVALID_DATES", &insert);
+    }
+    pair.source.execute("DELETE FROM delicate.t WHERE id = 2");
+    pair.wait_caught_up();
+    let snapshot = id(&pair.create(&[]));
+    let content = |server: &Server| {
+        let rows = |schema: &str| {
+            let of_all = ["", "FOR SYSTEM_TIME ALL"][usize::from(is_mariadb)];
+            server.rows(&format!(
+                "SELECT id, CAST(d AS CHAR) FROM {schema}.t {of_all} ORDER BY id"
+            ))
+        };
+        (rows("delicate"), rows("DELICATE"))
+    };
+    let wanted = content(&pair.source);
+    assert_eq!(wanted.0.len(), [1, 2][usize::from(is_mariadb)]);
+    pair.source.execute("DROP DATABASE delicate");
+    pair.source.execute("DROP TABLE DELICATE.t");
+    let args = [
+        "snapshot",
+        "extract",
+        &snapshot,
+        "--schema",
+        "delicate",
+        "--table",
+        "DELICATE.t",
+        "--into",
+        &source,
+        "--yes",
+    ];
+    pair.tool.run(&args).ok();
+    assert_eq!(content(&pair.source), wanted);
+    pair.source.execute("DELETE FROM delicate.t");
+    let rows_only = [&args[..], &["--missing-rows"]].concat();
+    pair.tool.run(&rows_only).ok();
+    let now = "SELECT CONCAT(id, ' ', CAST(d AS CHAR)) FROM delicate.t";
+    assert_eq!(pair.source.value(now), "1 2001-02-31");
+    for (schema, _) in rows {
+        pair.source.execute(&format!("DROP DATABASE {schema}"));
+    }
+    pair.wait_caught_up();
     pair.delete_all();
     before.assert_nothing_new(pair);
 }

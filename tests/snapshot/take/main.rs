@@ -409,6 +409,8 @@ fn proves_with_the_program_of_a_container(pair: &mut Pair) {
         .run(&["snapshot", "restore", &id(&snapshot), "--to", &to])
         .ok();
     sh(&["rm", "-rf", &to]);
+    uses_the_clients_of_a_container(pair, &root, &id(&snapshot));
+    before.assert_nothing_left(pair);
 
     pair.replica.shut_down();
     let text = pair.tool.run(&verify).expect_code(4).stdout;
@@ -426,6 +428,38 @@ fn proves_with_the_program_of_a_container(pair: &mut Pair) {
     pair.configure(|settings| settings.snapshot.clear());
     pair.delete_all();
     sh(&["rm", "-rf", &root.display().to_string()]);
+}
+
+/// This host has MariaDB's under their names.
+fn uses_the_clients_of_a_container(pair: &Pair, root: &std::path::Path, proven: &str) {
+    pair.source
+        .execute("INSERT INTO lab.t SELECT COALESCE(MAX(id), 0) + 1, 'x' FROM lab.t");
+    pair.wait_caught_up();
+    let second = id(&pair.create(&[]));
+    let file = pair.base().join("t.sql").display().to_string();
+    let extract = [
+        "snapshot", "extract", &second, "--table", "lab.t", "--to", &file,
+    ];
+    let verify = ["snapshot", "verify", &second, "--level", "rows"];
+    let places = "in the container, or on this host";
+    let refused = pair.tool.run(&extract).expect_code(4).json();
+    let message = refused["error"]["message"].as_str().unwrap();
+    assert!(message.contains(places), "{message}");
+    let checked = pair.tool.run(&verify).ok().json()["snapshot"].clone();
+    assert_eq!(checked["proof"], "checked");
+    let warnings = checked["verification"]["warnings"].to_string();
+    assert!(warnings.contains(places), "{warnings}");
+
+    for program in ["mysql", "mysqldump", "mysqlbinlog"] {
+        put_program(root, program, "usr/bin");
+    }
+    pair.tool.run(&extract).ok();
+    let sql = std::fs::read_to_string(&file).unwrap();
+    assert!(sql.contains("INSERT INTO `t`"), "{sql}");
+    std::fs::remove_file(&file).unwrap();
+    let compared = pair.tool.run(&verify).ok().json()["snapshot"].clone();
+    assert_eq!(compared["proof"], "rows", "{compared}");
+    assert_eq!(compared["verification"]["compared_with"], proven);
 }
 
 /// A container of podman's, stopped for the snapshot and started again; its own program proves it.
@@ -544,16 +578,23 @@ fn make_root(root: &std::path::Path) {
         &of("share"),
         &at("usr"),
     ]);
-    sh(&["cp", &of("bin/mysqld"), &at("usr/sbin/mysqld")]);
     let loader = "ld-linux-x86-64.so.2";
     std::os::unix::fs::symlink(
         format!("../usr/lib/x86_64-linux-gnu/{loader}"),
         root.join("lib64").join(loader),
     )
     .unwrap();
-    let interpreter = format!("/lib64/{loader}");
-    let program = at("usr/sbin/mysqld");
-    sh(&["patchelf", "--set-interpreter", &interpreter, &program]);
+    sh(&["mkdir", "-p", &at("usr/bin")]);
+    put_program(root, "mysqld", "usr/sbin");
+}
+
+/// From the lab into a root.
+fn put_program(root: &std::path::Path, name: &str, place: &str) {
+    let from = Flavour::Mysql97.home().join("bin").join(name);
+    let program = root.join(place).join(name).display().to_string();
+    sh(&["cp", &from.display().to_string(), &program]);
+    let interpreter = "/lib64/ld-linux-x86-64.so.2";
+    sh(&["patchelf", "--set-interpreter", interpreter, &program]);
     sh(&["patchelf", "--remove-rpath", &program]);
 }
 

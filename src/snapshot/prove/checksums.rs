@@ -1,0 +1,117 @@
+//! What the tables of a server hold, as a checksum for each: the same rows under the same definition give
+//! the same one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::server::flavour::{is_of_users, quote_name};
+use crate::server::{Session, Target};
+use crate::snapshot::prove::private_server::Failure;
+
+/// A table of terabytes may take hours to read.
+const READ_LIMIT: Duration = Duration::from_secs(48 * 3600);
+const CATALOGUE_LIMIT: Duration = Duration::from_secs(600);
+
+/// What a table holds; by `schema.table`.
+pub type Checksums = BTreeMap<String, String>;
+
+/// Schema and name.
+type Table = (String, String);
+
+/// What all tables of users hold. Those of engines that keep nothing, or that can't tell, are left out.
+pub fn checksums(session: Session, target: &Target) -> Result<(Session, Checksums), Failure> {
+    let statement = format!(
+        "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES \
+         WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') \
+         AND ENGINE NOT IN ('MEMORY', 'BLACKHOLE', 'FEDERATED', 'CONNECT', 'SPIDER') AND {}",
+        is_of_users("TABLE_SCHEMA")
+    );
+    let (session, tables) = pairs(session, &statement)?;
+    let (session, by_rows) = match session.flavour().computed_keys_query() {
+        Some(statement) => pairs(session, statement)?,
+        None => (session, Vec::new()),
+    };
+    let by_rows: BTreeSet<Table> = by_rows.into_iter().collect();
+    let of = |table: &Table| -> Result<_, Failure> {
+        let session = Session::connect(target)?;
+        let sum = match by_rows.contains(table) {
+            true => sum_of_rows(session, table)?,
+            false => sum_of_server(session, table)?,
+        };
+        Ok(sum.map(|sum| (format!("{}.{}", table.0, table.1), sum)))
+    };
+    let found = crate::sys::parallel::map(&tables, of);
+    let mut sums = Checksums::new();
+    for sum in found {
+        sums.extend(sum?);
+    }
+    Ok((session, sums))
+}
+
+fn pairs(session: Session, statement: &str) -> Result<(Session, Vec<(String, String)>), Failure> {
+    let (session, rows) = session.query(statement, CATALOGUE_LIMIT)?;
+    let found = rows
+        .iter()
+        .filter_map(|row| Some((row.at(0)?.to_owned(), row.at(1)?.to_owned())))
+        .collect();
+    Ok((session, found))
+}
+
+fn sum_of_server(session: Session, (schema, table): &Table) -> Result<Option<String>, Failure> {
+    let name = format!("{}.{}", quote_name(schema), quote_name(table));
+    let (_, rows) = session.query(&format!("CHECKSUM TABLE {name}"), READ_LIMIT)?;
+    Ok(rows.first().and_then(|row| row.at(1)).map(str::to_owned))
+}
+
+fn sum_of_rows(session: Session, table: &Table) -> Result<Option<String>, Failure> {
+    let statement = session.flavour().columns_query(&table.0, &table.1);
+    let (session, columns) = pairs(session, &statement)?;
+    let (_, sum) = session.value(&rows_query(table, &columns), READ_LIMIT)?;
+    Ok(sum)
+}
+
+/// Number of the rows, and the sums of two parts of their hashes: in any order, and so that rows that
+/// are there twice don't cancel each other out. `columns` are names and types.
+fn rows_query((schema, table): &Table, columns: &[(String, String)]) -> String {
+    let of = |(name, kind): &(String, String)| {
+        let name = quote_name(name);
+        // As a text it has fewer digits than it holds.
+        let value = match kind.as_str() {
+            "float" => format!("{name} + 0e0"),
+            _ => name,
+        };
+        format!("COALESCE(SHA2(CAST({value} AS BINARY), 256), '-')")
+    };
+    let values: Vec<String> = columns.iter().map(of).collect();
+    let part = |from: u8| {
+        format!("COALESCE(SUM(CAST(CONV(SUBSTRING(h, {from}, 15), 16, 10) AS UNSIGNED)), 0)")
+    };
+    format!(
+        "SELECT CONCAT_WS('-', COUNT(*), {}, {}) FROM \
+         (SELECT SHA2(CONCAT({}), 256) AS h FROM {}.{}) AS r",
+        part(1),
+        part(16),
+        values.join(", "),
+        quote_name(schema),
+        quote_name(table),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_column_is_in_the_sum_of_rows() {
+        let column = |name: &str, kind: &str| (name.to_owned(), kind.to_owned());
+        let table = ("a`b".to_owned(), "t".to_owned());
+        let query = rows_query(&table, &[column("i`d", "int"), column("f", "float")]);
+        for part in [
+            "SHA2(CAST(`i``d` AS BINARY), 256)",
+            "SHA2(CAST(`f` + 0e0 AS BINARY), 256)",
+            "FROM `a``b`.`t`",
+        ] {
+            assert!(query.contains(part), "{part}: {query}");
+        }
+    }
+}
