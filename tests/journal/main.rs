@@ -595,6 +595,7 @@ fn leaves_nothing_when_killed_inside(pair: &mut Pair, command: &str) {
     let strikes = Strikes {
         sample: 3,
         alone: false,
+        only: &[],
     };
     let kills = strikes.walk(|strike| {
         let what = strike.what();

@@ -320,6 +320,7 @@ fn a_set_up_killed_inside_a_step_is_put_back_or_done() {
             let strikes = Strikes {
                 sample: if killed.is_none() { 2 } else { 1 },
                 alone: true,
+                only: &[],
             };
             let kills = strikes.walk(|strike| {
                 let what = format!("{killed:?}, {}", strike.what());
@@ -354,6 +355,65 @@ fn a_set_up_killed_inside_a_step_is_put_back_or_done() {
             });
             println!("{} setup, {killed:?}: killed {kills} times", flavour.name());
         }
+    }
+}
+
+/// As by dump; here the server is stopped, its data exchanged, and started again.
+#[test]
+fn a_set_up_by_clone_killed_inside_a_step_is_put_back_or_done() {
+    const SETUP: [&str; 4] = ["setup", "lab", "--provision", "clone"];
+    for flavour in flavours() {
+        if flavour == Flavour::Mysql97 && !strikes::is_thorough() {
+            continue;
+        }
+        let fresh = || {
+            let mut couple = Couple::start(flavour);
+            couple.fill(true);
+            couple.source.execute("ALTER EVENT lab.e DISABLE");
+            couple.put_under_a_service();
+            couple
+        };
+        let mut couple = fresh();
+        let mut before = both(&couple);
+        let strikes = Strikes {
+            sample: 1,
+            alone: true,
+            only: &["rename", "renameat2", "unlink", "mkdir", "sendto"],
+        };
+        let kills = strikes.walk(|strike| {
+            let what = strike.what();
+            let run = strike.run(&couple.tool, &SETUP);
+            couple.tool.run(&["recover"]).ok();
+            couple.assert_nothing_in_hand();
+            let half = half_written(couple.state_dir());
+            assert_eq!(half, Vec::<String>::new(), "{what}");
+            for name in ["pdata.understudy-new", "pdata.understudy-before"] {
+                assert!(!couple.base().join(name).exists(), "{what}: {name}");
+            }
+            let (after, has_link) = (both(&couple), !couple.replica.channels().is_empty());
+            if has_link {
+                assert_read_only(&couple);
+                let again = couple.setup(&[]).ok().json();
+                let steps = format!("{:?}", Couple::steps(&again));
+                assert!(!steps.contains("changed"), "{what}: {steps}");
+                wait_equal(&couple);
+                couple.assert_equal();
+                couple = fresh();
+                before = both(&couple);
+            } else {
+                assert_eq!(after.0, before.0, "{what}: the source");
+                assert_eq!(after.1, before.1, "{what}: the replica");
+                assert!(!couple.password_file().exists(), "{what}: the password");
+                assert_ne!(run.code(), 0, "{what}: not set up");
+            }
+            println!(
+                "{} clone, {what}: {}",
+                flavour.name(),
+                if has_link { "done" } else { "put back" }
+            );
+            run
+        });
+        println!("{} clone: killed {kills} times", flavour.name());
     }
 }
 

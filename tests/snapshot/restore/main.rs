@@ -801,6 +801,7 @@ fn ends_so_when_killed_inside_a_step(pair: &mut Pair) {
         let strikes = Strikes {
             sample: if recovery.is_none() { 2 } else { 1 },
             alone: true,
+            only: &[],
         };
         let kills = strikes.walk(|strike| {
             let what = format!("{recovery:?}, {}", strike.what());
