@@ -2,6 +2,8 @@
 //!
 //! [`decide`] is pure; what it needs to know is observed first.
 
+mod apart;
+
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -35,6 +37,15 @@ pub struct Facts {
     pub storage: Vec<Storage>,
     /// The configured directory: whether there is one, and whether clones can be made in it.
     pub directory: Option<Directory>,
+}
+
+impl Facts {
+    /// Whether the data directory's own volume has snapshots.
+    fn has_snapshots(&self) -> bool {
+        self.storage
+            .first()
+            .is_some_and(|&data| data != Storage::Plain)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,19 +131,19 @@ pub fn decide(
     match choice {
         BackendChoice::Auto => match native {
             Ok(kind) => Ok(kind),
-            Err(reason) => by_files(facts, reason),
+            Err(reason) => by_files(layout, facts, reason),
         },
         BackendChoice::Zfs | BackendChoice::Lvm | BackendChoice::Btrfs => {
             // Another refusal than "not snapshottable" is about this very back-end.
             let kind = native.map_err(|error| match error {
                 Native::Refused(error) => error,
-                Native::None(reason) => misfit(choice, &reason, facts),
+                Native::None(reason) => misfit(choice, &reason, layout, facts),
             })?;
             if fits(choice, kind) {
                 Ok(kind)
             } else {
                 let reason = format!("the data is on {}", describe(facts));
-                Err(misfit(choice, &reason, facts))
+                Err(misfit(choice, &reason, layout, facts))
             }
         }
         BackendChoice::Reflink => match facts.directory {
@@ -141,6 +152,7 @@ pub fn decide(
             Some(Directory { can_clone: false }) => Err(misfit(
                 choice,
                 "files can't be cloned from the data to the snapshot directory",
+                layout,
                 facts,
             )),
         },
@@ -181,28 +193,38 @@ fn native(layout: &Layout, facts: &Facts) -> Result<BackendKind, Native> {
             return Err(Native::None(format!(
                 "the data is spread over {} ({})",
                 describe(facts),
-                describe_places(layout)
+                apart::describe(layout)
             )));
         }
     };
     match kind {
-        BackendKind::Zfs if pools(layout).len() > 1 => Err(Native::None(
-            "the data is spread over several zfs pools, which have no common moment".to_owned(),
-        )),
+        BackendKind::Zfs if pools(layout).len() > 1 => Err(Native::None(format!(
+            "the data is spread over several zfs pools, which have no common moment ({})",
+            apart::describe(layout)
+        ))),
         kind => Ok(kind),
     }
 }
 
 /// The way that works everywhere, given a directory; else why the better way doesn't.
-fn by_files(facts: &Facts, no_native: Native) -> Result<BackendKind, VolumeError> {
+fn by_files(layout: &Layout, facts: &Facts, no_native: Native) -> Result<BackendKind, VolumeError> {
     match (facts.directory, no_native) {
         (Some(Directory { can_clone: true }), _) => Ok(BackendKind::Reflink),
         (Some(Directory { can_clone: false }), _) => Ok(BackendKind::Copy),
         (None, Native::Refused(error)) => Err(error),
         (None, Native::None(reason)) => Err(VolumeError::refused(
             format!("{reason}, and there is no directory to copy to"),
-            "Set directory in the server's [snapshot] table, on a disk with room for the data; or \
-             move the data to ZFS, btrfs or an LVM volume.",
+            match apart::cure(layout).filter(|_| facts.has_snapshots()) {
+                Some(cure) => format!(
+                    "{cure}. Or set directory in the server's [snapshot] table, on a disk with room for \
+                     the data."
+                ),
+                None => {
+                    "Set directory in the server's [snapshot] table, on a disk with room for the \
+                         data; or move the data to ZFS, btrfs or an LVM volume."
+                        .to_owned()
+                }
+            },
         )),
     }
 }
@@ -218,7 +240,7 @@ fn fits(choice: BackendChoice, kind: BackendKind) -> bool {
     }
 }
 
-fn misfit(choice: BackendChoice, reason: &str, facts: &Facts) -> VolumeError {
+fn misfit(choice: BackendChoice, reason: &str, layout: &Layout, facts: &Facts) -> VolumeError {
     let kinds: BTreeSet<Storage> = facts.storage.iter().copied().collect();
     let better = match kinds.into_iter().collect::<Vec<_>>()[..] {
         [Storage::Zfs] if choice != BackendChoice::Zfs => "zfs",
@@ -229,6 +251,17 @@ fn misfit(choice: BackendChoice, reason: &str, facts: &Facts) -> VolumeError {
     let hint = match (better, &facts.directory) {
         ("copy", None) => "Set backend = \"copy\" and a [snapshot] directory.".to_owned(),
         (better, _) => format!("Set backend = \"{better}\", or \"auto\"."),
+    };
+    // Then what is apart from the data is all that is in the way.
+    let would_fit = match facts.storage.first() {
+        Some(Storage::Zfs) => choice == BackendChoice::Zfs,
+        Some(Storage::Btrfs) => choice == BackendChoice::Btrfs,
+        Some(Storage::LvmThick | Storage::LvmThin) => choice == BackendChoice::Lvm,
+        Some(Storage::Plain) | None => false,
+    };
+    let hint = match apart::cure(layout).filter(|_| would_fit) {
+        Some(cure) => format!("{cure}. Or: {hint}"),
+        None => hint,
     };
     VolumeError::refused(
         format!(
@@ -264,25 +297,6 @@ fn describe(facts: &Facts) -> String {
         })
         .collect();
     names.join(" and ")
-}
-
-/// "the redo log (innodb_log_group_home_dir) is in /redo, the data in /srv/mysql": what isn't on the
-/// data's volume, and which setting puts it there.
-fn describe_places(layout: &Layout) -> String {
-    let apart = layout.volumes.iter().skip(1);
-    let mut words: Vec<String> = apart
-        .flat_map(|volume| &volume.places)
-        .map(|place| {
-            let setting = place
-                .role
-                .setting()
-                .map_or(String::new(), |s| format!(" ({s})"));
-            let path = place.path.display();
-            format!("the {}{setting} is in {path}", place.role.words())
-        })
-        .collect();
-    words.push(format!("the data in {}", layout.data_dir.display()));
-    words.join(", ")
 }
 
 fn describe_types(layout: &Layout) -> String {
@@ -363,12 +377,18 @@ pub fn freeze_problem(
     layout: &Layout,
     state_dir: &Path,
 ) -> Result<Option<VolumeError>, VolumeError> {
-    let cure = "Put all of the server's files on one volume, or use consistency = \"stop\".";
+    let cure = match apart::cure(layout) {
+        Some(cure) => format!("{cure}; or use consistency = \"stop\"."),
+        None => "Use consistency = \"stop\".".to_owned(),
+    };
     if kind == BackendKind::Btrfs {
         return Ok(Some(VolumeError::refused(
-            "the data is in several btrfs subvolumes, and no snapshot can be taken while btrfs is \
-             frozen",
-            "Put all of the server's files in one subvolume, or use consistency = \"stop\".",
+            format!(
+                "the data is in several btrfs subvolumes ({}), and no snapshot can be taken while btrfs \
+                 is frozen",
+                apart::describe(layout)
+            ),
+            cure,
         )));
     }
     for volume in &layout.volumes {
@@ -378,9 +398,10 @@ pub fn freeze_problem(
         ) {
             return Ok(Some(VolumeError::refused(
                 format!(
-                    "{} ({}) can't be frozen",
+                    "{} ({}) can't be frozen, and {}",
                     volume.mount.mount_point.display(),
-                    volume.mount.fs_type
+                    volume.mount.fs_type,
+                    apart::describe(layout)
                 ),
                 cure,
             )));
@@ -392,9 +413,10 @@ pub fn freeze_problem(
         needed_on_frozen(layout, &needed, &mounts).map(|(path, mount_point)| {
             VolumeError::refused(
                 format!(
-                    "{} must be frozen for a common moment, and {} on it is needed meanwhile",
+                    "{} must be frozen for a common moment, and {} on it is needed meanwhile: {}",
                     mount_point.display(),
-                    path.display()
+                    path.display(),
+                    apart::describe(layout)
                 ),
                 cure,
             )

@@ -57,14 +57,160 @@ fn decided(
 }
 
 #[test]
-fn a_spread_layout_is_told_by_what_puts_it_where() {
-    let mut layout = layout(&["/sub/mysql", "/redo/log"]);
-    layout.volumes[1].places[0].role = Role::Redo;
-    let spread = [Storage::Btrfs, Storage::Plain];
-    let error = decide(BackendChoice::Auto, &layout, &facts(&spread, None)).unwrap_err();
-    let text = error.to_string();
-    let wanted = "the redo log (innodb_log_group_home_dir) is in /redo/log, the data in /sub/mysql";
-    assert!(text.contains(wanted), "{text}");
+fn a_spread_layout_is_told_by_what_puts_it_where_and_what_brings_it_back() {
+    for (role, words, cure) in [
+        (
+            Role::InnodbData,
+            "the system tablespace (innodb_data_file_path) is in",
+            "point innodb_data_file_path there",
+        ),
+        (
+            Role::Redo,
+            "the redo log (innodb_log_group_home_dir) is in",
+            "point innodb_log_group_home_dir there",
+        ),
+        (
+            Role::Undo,
+            "the undo log (innodb_undo_directory) is in",
+            "point innodb_undo_directory there",
+        ),
+        (
+            Role::Doublewrite,
+            "the doublewrite buffer (innodb_doublewrite_dir) is in",
+            "point innodb_doublewrite_dir there",
+        ),
+        (
+            Role::AriaLog,
+            "the Aria log (aria_log_dir_path) is in",
+            "point aria_log_dir_path there",
+        ),
+        (
+            Role::BinaryLog,
+            "the binary log (log_bin) is in",
+            "point log_bin there",
+        ),
+        (
+            Role::RelayLog,
+            "the relay log (relay_log) is in",
+            "point relay_log there",
+        ),
+        (
+            Role::Tables,
+            "tables are in",
+            "move the tables in /redo/x there",
+        ),
+        (
+            Role::KeyRing,
+            "the key ring is in",
+            "let the key ring's path (/redo/x) be there",
+        ),
+    ] {
+        let spread = |data: &str| {
+            let mut layout = layout(&[data, "/redo/x"]);
+            layout.volumes[1].places[0].role = role;
+            layout
+        };
+        let (on_btrfs, on_lvm) = (spread("/sub/mysql"), spread("/data"));
+        let unlike = facts(&[Storage::Btrfs, Storage::Plain], None);
+        let state = Path::new("/data/state");
+        for (error, data) in [
+            (
+                decide(BackendChoice::Auto, &on_btrfs, &unlike).unwrap_err(),
+                "/sub/mysql",
+            ),
+            (
+                decide(BackendChoice::Btrfs, &on_btrfs, &unlike).unwrap_err(),
+                "/sub/mysql",
+            ),
+            (
+                freeze_problem(BackendKind::Btrfs, &on_btrfs, state)
+                    .unwrap()
+                    .unwrap(),
+                "/sub/mysql",
+            ),
+            (
+                freeze_problem(BackendKind::LvmThin, &layout_with_root(on_lvm), state)
+                    .unwrap()
+                    .unwrap(),
+                "/data",
+            ),
+        ] {
+            let text = error.to_string();
+            let VolumeError::Refused { hint, .. } = error else {
+                panic!("{text}");
+            };
+            for wanted in [words, &format!("/redo/x, the data in {data}")] {
+                assert!(text.contains(wanted), "{wanted}: {text}");
+            }
+            for wanted in [
+                cure,
+                &format!("onto the volume of {data}"),
+                "while the server is stopped",
+            ] {
+                assert!(hint.contains(wanted), "{wanted}: {hint}");
+            }
+            assert!(hint.ends_with('.'), "{hint}");
+        }
+    }
+}
+
+/// As MySQL 9.7 and MariaDB 10.11 name them: directories, and files in them again.
+#[test]
+fn a_directory_apart_is_told_once_and_by_its_own_setting() {
+    for (places, words, cure) in [
+        (
+            &[
+                (Role::InnodbData, "/redo/home"),
+                (Role::InnodbData, "/redo/home/ibdata1"),
+                (Role::Tables, "/redo/home/ibdata1"),
+                (Role::Tables, "/redo/home/ibtmp1"),
+            ][..],
+            "(the system tablespace (innodb_data_home_dir) is in /redo/home, the data in /sub)",
+            "/sub: point innodb_data_home_dir there, and move",
+        ),
+        (
+            &[
+                (Role::InnodbData, "/redo/ibdata1"),
+                (Role::Tables, "/redo/ibdata1"),
+            ],
+            "(the system tablespace (innodb_data_file_path) is in /redo/ibdata1, the data in /sub)",
+            "/sub: point innodb_data_file_path there, and move",
+        ),
+        (
+            &[
+                (Role::Undo, "/redo/undo"),
+                (Role::Tables, "/redo/undo/undo_001"),
+                (Role::Redo, "/redo/undo"),
+                (Role::BinaryLog, "/redo/undo/binlog"),
+            ],
+            "(the undo log (innodb_undo_directory) is in /redo/undo, the redo log \
+             (innodb_log_group_home_dir) is in /redo/undo, the binary log (log_bin) is in \
+             /redo/undo/binlog, the data in /sub)",
+            "/sub: point innodb_undo_directory there, point innodb_log_group_home_dir there, point log_bin there, and move",
+        ),
+    ] {
+        let mut layout = layout(&["/sub", "/redo"]);
+        let place = |&(role, path): &(Role, &str)| Place {
+            role,
+            path: path.into(),
+        };
+        layout.volumes[1].places = places.iter().map(place).collect();
+        let unlike = facts(&[Storage::Btrfs, Storage::Plain], None);
+        let error = decide(BackendChoice::Auto, &layout, &unlike).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(words), "{words}: {text}");
+        let VolumeError::Refused { hint, .. } = error else {
+            panic!("{text}");
+        };
+        assert!(hint.contains(cure), "{cure}: {hint}");
+    }
+}
+
+/// The second volume is this machine's root, which is never frozen.
+fn layout_with_root(mut layout: Layout) -> Layout {
+    let mounts = observe_mounts().unwrap();
+    layout.volumes[1].mount = mount_of(Path::new("/"), &mounts).unwrap().clone();
+    layout
 }
 
 #[test]
@@ -208,9 +354,7 @@ fn what_holds_a_needed_path_is_never_frozen() {
 
 #[test]
 fn this_machine_s_root_is_never_frozen() {
-    let mounts = observe_mounts().unwrap();
-    let mut layout = layout(&["/data", "/redo"]);
-    layout.volumes[1].mount = mount_of(Path::new("/"), &mounts).unwrap().clone();
+    let layout = layout_with_root(layout(&["/data", "/redo"]));
     let problem = freeze_problem(BackendKind::LvmThick, &layout, Path::new("/nowhere")).unwrap();
     assert!(problem.is_some());
 }
