@@ -1,9 +1,8 @@
 //! `completions SHELL`.
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::Cli;
+use super::examples;
 use super::failure::Failure;
 use super::ui::print_text;
 
@@ -15,7 +14,12 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "understudy", &mut script);
+    clap_complete::generate(
+        args.shell,
+        &mut examples::command(),
+        "understudy",
+        &mut script,
+    );
     print_text(&String::from_utf8_lossy(&script));
     Ok(())
 }

@@ -19,10 +19,6 @@ use crate::sys::clock;
 /// a sentence when the pause or what the snapshots hold has clearly grown since the week before. About a
 /// thousand runs of each server are kept.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  understudy history               the last 14 runs of each server
-  understudy history db2 --last 90
-  understudy -o json history db2   for scripts, with the medians of two weeks")]
 pub struct Args {
     /// Only this server's
     server: Option<String>,

@@ -30,10 +30,6 @@ use crate::sys::files;
 /// overwrites nothing: where a configuration is, it says in what that differs. The same account has to do
 /// for all servers. The configuration is --config, or /etc/understudy/understudy.toml.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  understudy init                  asks for all of it
-  understudy init --address db2 --user understudy --password-file /root/pw
-  understudy init --address db1:3306 --credentials /etc/mysql/u.cnf --dry-run")]
 pub struct Args {
     /// One of the servers: host:port, or host
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "socket")]

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::CommandFactory;
-
-use super::Cli;
+use super::examples;
 use super::failure::{Failure, Kind};
 
 /// Write the manual pages into a directory
@@ -15,7 +13,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {
-    clap_mangen::generate_to(Cli::command(), &args.directory).map_err(|error| {
+    clap_mangen::generate_to(examples::command(), &args.directory).map_err(|error| {
         Failure::new(
             Kind::Failed,
             format!("write {}: {error}", args.directory.display()),

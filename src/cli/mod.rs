@@ -5,6 +5,7 @@ mod check;
 mod completions;
 mod config;
 mod doctor;
+mod examples;
 mod exposition;
 mod failover;
 mod failure;
@@ -33,7 +34,7 @@ use std::process::ExitCode;
 use std::sync::LazyLock;
 
 use clap::error::{ContextValue, ErrorKind};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::journal::watchdog;
 use failure::{Failure, Kind};
@@ -139,7 +140,10 @@ pub fn main() -> ExitCode {
         watchdog::run();
         return ExitCode::SUCCESS;
     }
-    let cli = match Cli::try_parse() {
+    let parsed = examples::command()
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => return usage(escaped(error)),
     };

@@ -35,10 +35,6 @@ use crate::sys::{clock, files, process};
 /// With --all, a server that fails keeps no other from its night; the exit code is that of the worst:
 /// 5, then 1, 3, 4, 2, 6.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  understudy run db2 --dry-run    what would be done, how far it would be proven
-  understudy run db2              one night of one replica
-  understudy -q run --all         every replica's; for cron, says only errors")]
 pub struct Args {
     /// The replica, as the configuration names it
     #[arg(required_unless_present = "all", conflicts_with = "all")]
