@@ -82,6 +82,16 @@ fn failover_checks(scene: &Scene<'_>, burdens: &Burdens) -> Vec<Check> {
     if assess::refuse_two_writable(&picture).is_some() {
         return Vec::new();
     }
+    if picture.roles.followers(source).next().is_none() {
+        let (name, pair) = (&view.servers[source].name, &scene.pair.name);
+        return vec![Check::new(
+            FAILOVER,
+            name,
+            Status::Fail,
+            format!("nobody follows {name}, so nobody could take over if it died"),
+            format!("`understudy setup {pair}` makes a replica follow."),
+        )];
+    }
     let dead = without(view, source);
     let others = (0..view.servers.len()).filter(|server| *server != source);
     let judged: Vec<(&str, Against)> = others

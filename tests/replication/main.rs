@@ -60,6 +60,8 @@ fn makes_a_pair_of_two_fresh_servers_by_replication_alone() {
         assert_eq!(planned["setup"]["provision"], "none");
         assert_eq!(planned["setup"]["steps"][0]["result"], "would-change");
         assert!(couple.replica.channels().is_empty(), "a dry run linked");
+        let doctor = couple.tool.run(&["doctor"]).expect_code(4).stdout;
+        assert!(!doctor.contains("doesn't answer"), "{doctor}");
         let made = couple.setup(&[]).ok().json();
         assert_eq!(made["setup"]["provision"], "none");
         assert_eq!(
