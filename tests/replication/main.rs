@@ -60,8 +60,11 @@ fn makes_a_pair_of_two_fresh_servers_by_replication_alone() {
         assert_eq!(planned["setup"]["provision"], "none");
         assert_eq!(planned["setup"]["steps"][0]["result"], "would-change");
         assert!(couple.replica.channels().is_empty(), "a dry run linked");
+        couple.replica.execute("SET GLOBAL read_only = ON");
         let doctor = couple.tool.run(&["doctor"]).expect_code(4).stdout;
+        assert!(doctor.contains("nobody follows"), "{doctor}");
         assert!(!doctor.contains("doesn't answer"), "{doctor}");
+        couple.replica.execute("SET GLOBAL read_only = OFF");
         let made = couple.setup(&[]).ok().json();
         assert_eq!(made["setup"]["provision"], "none");
         assert_eq!(
