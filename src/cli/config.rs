@@ -7,6 +7,7 @@ use super::Cli;
 use super::failure::{Failure, Kind};
 use super::ui::{Ui, print_text};
 use crate::config;
+use crate::sys::words::counted;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -40,10 +41,10 @@ fn check(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
     }});
     ui.result(&report, || {
         format!(
-            "{} is good: {} servers, {} pairs",
+            "{} is good: {}, {}",
             config.path.display(),
-            config.servers.len(),
-            config.pairs.len()
+            counted(config.servers.len() as u64, "server"),
+            counted(config.pairs.len() as u64, "pair")
         )
     });
     Ok(())

@@ -6,9 +6,9 @@ use serde_json::json;
 
 use super::failure::{Failure, Kind};
 use super::ui::{self, Ui};
-use crate::failover::look::counted;
 use crate::failover::report::{Ended, Report};
 use crate::journal::operation::Step;
+use crate::sys::words::counted;
 
 /// Prints it; exit 5 when something is left for an operator.
 pub fn tell(ui: &Ui, report: &Report) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ use crate::server::burden::Burden;
 use crate::server::privileges::{Need, Needed};
 use crate::snapshot::error::Refusal;
 use crate::sys::Fact;
+use crate::sys::words::counted;
 
 /// By the servers' places; `None` for one that didn't answer.
 pub type Burdens = Vec<Option<Burden>>;
@@ -158,14 +159,6 @@ pub fn open_tables(name: &str, count: u64, change: Change) -> Option<Refusal> {
             ),
         }
     })
-}
-
-/// `1 row`, `2 rows`.
-pub fn counted(count: u64, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
-    }
 }
 
 fn some(mut words: impl ExactSizeIterator<Item = String>) -> String {

@@ -1,6 +1,5 @@
 //! What is lost with a dead source, as far as that can be told, and the receipt that keeps it.
 
-use super::look::counted;
 use super::rest::Cast;
 use super::salvage;
 use crate::journal::Party;
@@ -9,6 +8,7 @@ use crate::journal::receipt::{Lost, Receipt};
 use crate::server::gtid::GtidSet;
 use crate::server::log_files::LogPlace;
 use crate::snapshot::{Context, SnapshotError};
+use crate::sys::words::counted;
 use crate::sys::{clock, files};
 
 /// By the dead source's own binary logs.

@@ -30,5 +30,6 @@ pub mod stream;
 pub mod terminal;
 pub mod transfer;
 pub mod trust;
+pub mod words;
 
 pub use fact::Fact;
