@@ -2,7 +2,7 @@
 //! `exec` is asked, which runs its program.
 
 use super::assess::{self, Wish};
-use super::look::Burdens;
+use super::look::{self, Burdens, Change};
 use super::scene::Scene;
 use super::switchover;
 use crate::config::FailoverConfig;
@@ -14,17 +14,59 @@ use crate::snapshot::{Context, SnapshotError};
 
 const SWITCHOVER: &str = "switchover.ready";
 const FAILOVER: &str = "failover.candidate";
+const ACCOUNT: &str = "failover.account";
 
 pub fn checks(ctx: &Context, pair: &str, wish: &Wish) -> Result<Vec<Check>, SnapshotError> {
     let scene = Scene::observe(ctx, pair)?;
-    let mut checks = switchover_checks(ctx, &scene, wish);
     let burdens = scene.burdens(ctx);
-    checks.extend(failover_checks(&scene, &burdens));
+    let account = of_account(&scene, &burdens);
+    let mut checks = switchover_checks(ctx, &scene, wish, &account);
+    checks.extend(failover_checks(&scene, &burdens, &account));
+    checks.extend(account_check(&account));
     Ok(checks)
 }
 
+/// What the account lacks for a change of roles. An account of its own may have it, so that for `doctor`,
+/// which any account may run, it is told and no more.
+fn of_account(scene: &Scene<'_>, burdens: &Burdens) -> Vec<Refusal> {
+    let picture = Picture::of(&scene.view, Limits::default());
+    let mut all = Vec::new();
+    for change in [Change::Switchover, Change::Failover] {
+        let looked = look::all_privileges(&picture, burdens, change);
+        for refusal in looked.refusals {
+            if !all.contains(&refusal) {
+                all.push(refusal);
+            }
+        }
+    }
+    all
+}
+
+fn account_check(account: &[Refusal]) -> Option<Check> {
+    let first = account.first()?;
+    let more = match account.len() {
+        1 => String::new(),
+        count => format!("; and {} like it", count - 1),
+    };
+    Some(Check {
+        id: ACCOUNT.to_owned(),
+        server: None,
+        status: Status::Warn,
+        message: format!(
+            "no change of roles with this account: {}{more}",
+            first.reason
+        ),
+        hint: format!("{} One account for it alone will do.", first.hint),
+    })
+}
+
 /// As `switchover --dry-run`, one check per refusal.
-fn switchover_checks(ctx: &Context, scene: &Scene<'_>, wish: &Wish) -> Vec<Check> {
+fn switchover_checks(
+    ctx: &Context,
+    scene: &Scene<'_>,
+    wish: &Wish,
+    account: &[Refusal],
+) -> Vec<Check> {
     let pair = &scene.pair.name;
     let request = switchover::Request {
         pair: pair.clone(),
@@ -58,6 +100,7 @@ fn switchover_checks(ctx: &Context, scene: &Scene<'_>, wish: &Wish) -> Vec<Check
         .collect(),
         Err(SnapshotError::Refused { refusals }) => refusals
             .into_iter()
+            .filter(|refusal| !account.contains(refusal))
             .map(|refusal| {
                 let message = format!("no switchover of {pair} now: {}", refusal.reason);
                 of_pair(Status::Fail, message, refusal.hint)
@@ -73,7 +116,7 @@ fn switchover_checks(ctx: &Context, scene: &Scene<'_>, wish: &Wish) -> Vec<Check
 
 /// Who could take over if the source died now. Where that needs a decision first, the switchover's
 /// refusals say so.
-fn failover_checks(scene: &Scene<'_>, burdens: &Burdens) -> Vec<Check> {
+fn failover_checks(scene: &Scene<'_>, burdens: &Burdens, account: &[Refusal]) -> Vec<Check> {
     let view = &scene.view;
     let picture = Picture::of(view, Limits::default());
     let Some(source) = picture.roles.source else {
@@ -96,10 +139,12 @@ fn failover_checks(scene: &Scene<'_>, burdens: &Burdens) -> Vec<Check> {
     let others = (0..view.servers.len()).filter(|server| *server != source);
     let judged: Vec<(&str, Against)> = others
         .map(|server| {
-            (
-                view.servers[server].name.as_str(),
-                against(&picture, (&dead, burdens), server, &scene.pair.failover),
-            )
+            let terms = &scene.pair.failover;
+            let mut against = against(&picture, (&dead, burdens), server, terms);
+            against
+                .refusals
+                .retain(|refusal| !account.contains(refusal));
+            (view.servers[server].name.as_str(), against)
         })
         .collect();
     let is_anybody_left = judged

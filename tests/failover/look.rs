@@ -184,6 +184,14 @@ fn a_missing_privilege_is_named_before_anything_changes() {
             );
             assert!(trio.is_writable("a") && trio.follows("b", "a"));
         }
+        // An account that only looks isn't told that the pair is bad.
+        let monitor = printed(&trio, "understudy_monitor");
+        grant_only(&trio, &monitor);
+        let doctor = trio.tool.run(&["doctor", "lab"]).ok().stdout;
+        assert!(
+            doctor.contains("no change of roles with this account"),
+            "{doctor}"
+        );
         // At night less is enough.
         let urgent: Vec<_> = all
             .iter()
