@@ -80,6 +80,21 @@ pub fn unknown(dead: &str, has: &str) -> Lost {
     }
 }
 
+/// What is to be brought in: how much of it was isn't known before that, nor after a kill.
+pub fn pending(lost: &Lost) -> Lost {
+    let count = transactions(lost.transactions.unwrap_or_default());
+    Lost {
+        known: false,
+        transactions: None,
+        reason: Some(format!(
+            "only its binary logs had {count} (to {}), to be brought in before the opening; whether all \
+             were isn't told, since the failover was cut off",
+            lost.gtid
+        )),
+        ..lost.clone()
+    }
+}
+
 /// Kept until the old source has rejoined.
 pub fn keep(
     ctx: &Context,

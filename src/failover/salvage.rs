@@ -140,18 +140,25 @@ pub fn export(
     files::make_private_dir(&ctx.state.receipts())?;
     files::remove(&partial)?;
     files::remove(&path)?;
-    let mut file = files::create_private(&partial)?;
+    let mut file = Ok(files::create_private(&partial)?);
     let mut scan = Scan::new(reading.flavour.clone());
     let read = stream::read(reader, args, &|| ctx.cancel.is_set(), &mut |piece| {
         scan.feed(piece);
-        file.write_all(piece)
+        // What doesn't fit the disk is counted all the same, and gives the room back at once.
+        if let Ok(open) = &mut file
+            && let Err(error) = open.write_all(piece)
+        {
+            file = Err(error.to_string());
+            drop(files::remove(&partial));
+        }
+        Ok(())
     });
     scan.end();
-    finish(&scan, file, &[&partial, &path])?;
+    let kept = finish(&scan, file, &[&partial, &path])?;
     match read {
-        Ok(()) => Ok(Ok(lost(&scan, &path))),
+        Ok(()) => Ok(Ok(lost(&scan, kept))),
         Err(StreamError::Exec(error)) if log_files::is_at_the_end(&error) => {
-            Ok(Ok(lost(&scan, &path)))
+            Ok(Ok(lost(&scan, kept)))
         }
         Err(StreamError::Stopped) => {
             ctx.cancel.check("reading the dead source's binary logs")?;
@@ -173,25 +180,37 @@ pub fn files_of(ctx: &Context, operation: &str) -> [PathBuf; 2] {
     [path.with_extension("sql.partial"), path]
 }
 
-/// Kept where there is something in it.
-fn finish(scan: &Scan, file: File, [partial, path]: &[&Path; 2]) -> Result<(), SnapshotError> {
-    match scan.transactions {
-        0 => drop(files::remove(partial)?),
-        _ => files::finish(file, partial, path)?,
+/// Kept where there is something in it; where, or why not.
+fn finish(
+    scan: &Scan,
+    file: Result<File, String>,
+    [partial, path]: &[&Path; 2],
+) -> Result<Result<String, String>, SnapshotError> {
+    let kept = match (scan.transactions, file) {
+        (0, _) => Err(String::new()),
+        (_, Err(why)) => Err(why),
+        (_, Ok(file)) => files::finish(file, partial, path).map_err(|error| error.to_string()),
+    };
+    if kept.is_err() {
+        files::remove(partial)?;
     }
-    Ok(())
+    Ok(kept.map(|()| path.display().to_string()))
 }
 
-fn lost(scan: &Scan, path: &Path) -> Lost {
+fn lost(scan: &Scan, kept: Result<String, String>) -> Lost {
     let Some(gtid) = &scan.gtid else {
         return Lost::nothing();
     };
-    let reason = "as its binary logs have it; the last ones it may not have told its clients of";
+    let mut reason =
+        "as its binary logs have it; the last ones it may not have told its clients of".to_owned();
+    if let Err(why) = &kept {
+        reason = format!("{reason}; not kept as SQL: {why}");
+    }
     Lost {
         known: true,
         gtid: gtid.to_line(),
         transactions: Some(scan.transactions),
-        export: Some(path.display().to_string()),
-        reason: Some(reason.to_owned()),
+        export: kept.ok(),
+        reason: Some(reason),
     }
 }

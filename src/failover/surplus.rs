@@ -77,8 +77,11 @@ pub fn export(
     Ok(exported?.and_then(|lost| whole(lost, surplus)))
 }
 
-/// An export that lacks some of it is none.
+/// An export that lacks some of it, or that couldn't be kept, is none.
 fn whole(lost: Lost, surplus: &Surplus<'_>) -> Result<Lost, String> {
+    if lost.export.is_none() && lost.transactions != Some(0) {
+        return Err(lost.reason.unwrap_or_default());
+    }
     let flavour = &surplus.own.flavour;
     let read = |text: &str| flavour.parse_gtid(text).map_err(|error| error.to_string());
     let has_all = match (read(surplus.gtid)?, read(&lost.gtid)?) {

@@ -241,7 +241,9 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
         request.unfenced,
         &dead,
     )?;
-    salvage::check(first.pair.failover.salvage.as_deref())?;
+    if request.salvage {
+        salvage::check(first.pair.failover.salvage.as_deref())?;
+    }
     let _hold = hold::take(ctx, &targets(ctx, first.pair)?, "failover", Some(&dead))?;
     // Again, now that nobody else of ours changes them.
     let scene = Scene::observe(ctx, &request.pair)?;
@@ -369,7 +371,7 @@ fn until_opened(
         for path in salvage::files_of(ctx, &operation.id) {
             operation.note(Act::File { path })?;
         }
-        logs = find_logs(ctx, scene, dead, &target, &operation.id);
+        logs = find_logs(ctx, scene, request, &target, &operation.id);
         lost = losses::look(ctx, &logs, (dead, &has), &cast.candidate, &operation.id)?;
         losses::judge(&lost, request.salvage, request.max_loss)
     })?;
@@ -381,8 +383,12 @@ fn until_opened(
         path: ctx.state.receipt(&operation.id),
     })?;
     let pair = &scene.pair.name;
-    losses::keep(ctx, pair, dead, &cast, (&has, &lost), &operation.id)?;
     let is_brought = request.salvage && lost.transactions.is_some_and(|count| count > 0);
+    let kept = match is_brought {
+        true => losses::pending(&lost),
+        false => lost,
+    };
+    losses::keep(ctx, pair, dead, &cast, (&has, &kept), &operation.id)?;
     let bring = logs.as_ref().ok().filter(|_| is_brought);
     let bring = bring.map(|logs| Act::Salvage {
         on: cast.candidate.reach(),
@@ -428,16 +434,18 @@ fn chosen(
     Ok((best, drained.swap_remove(best).executed))
 }
 
+/// Without salvage no program is waited for: what this host sees is counted.
 fn find_logs(
     ctx: &Context,
     scene: &Scene<'_>,
-    dead: &str,
+    request: &Request,
     target: &Target,
     operation: &str,
 ) -> Result<LogPlace, String> {
-    let program = scene.pair.failover.salvage.as_deref();
+    let configured = scene.pair.failover.salvage.as_deref();
+    let program = configured.filter(|_| request.salvage);
     let program = program.map(|argv| (argv, scene.pair.name.as_str(), target));
-    salvage::place(ctx, scene.known(dead), program, operation)
+    salvage::place(ctx, scene.known(&target.server), program, operation)
 }
 
 /// From here on it is carried through.
