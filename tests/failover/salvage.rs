@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::lab::server::{Flavour, flavours};
+use crate::lab::small_state::SmallState;
 use crate::lab::trio::Trio;
 
 /// A source that is killed with rows that it sent to nobody, spread over two of its logs.
@@ -154,5 +155,55 @@ fn a_program_brings_the_logs_of_another_host() {
         let reason = lost["reason"].as_str().unwrap_or_default();
         assert_eq!(reason.contains("no route"), !works, "{report}");
         assert!(left(&trio).is_empty());
+    }
+}
+
+/// Given a disk on which the SQL of what was never sent has no room, expect it brought in all the same;
+/// without salvage counted, and that it isn't kept is said.
+#[test]
+fn a_full_disk_does_not_stop_a_failover() {
+    for (flavour, salvage) in flavours().into_iter().zip([true, false]) {
+        let mut trio = Trio::start(flavour, 2);
+        trio.status();
+        trio.wait_same("a", "b");
+        let stop = flavour.replica_statement("STOP", "IO_THREAD", "");
+        trio.server("b").execute(&stop);
+        for statement in [
+            "CREATE TABLE lab.big (b LONGBLOB) ENGINE=InnoDB",
+            // Long in the log in either format.
+            &format!("INSERT INTO lab.big VALUES ('{}')", "x".repeat(900_000)),
+            "INSERT INTO lab.w VALUES (101)",
+        ] {
+            trio.server("a").execute(statement);
+        }
+        trio.kill("a");
+        let receipts = trio.state_dir().join("receipts");
+        let _small = SmallState::mount(&receipts);
+        let filler = receipts.join("filler");
+        std::fs::write(&filler, vec![0; 200_000]).unwrap();
+        let args: &[&str] = match salvage {
+            true => &["--unfenced"],
+            false => &["--unfenced", "--no-salvage"],
+        };
+        let report = trio.failover(args).ok().json();
+        let lost = &report["failover"]["lost"];
+        assert_eq!(lost["known"], true, "{report}");
+        assert!(lost["export"].is_null(), "{report}");
+        assert_eq!(
+            lost["transactions"],
+            if salvage { 0 } else { 3 },
+            "{report}"
+        );
+        assert_eq!(trio.has("b", 101), salvage);
+        let told = lost["reason"].as_str().unwrap_or_default();
+        assert_eq!(told.contains("not kept as SQL"), !salvage, "{report}");
+        let left: Vec<PathBuf> = std::fs::read_dir(&receipts)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        assert!(
+            !left.iter().any(|path| file_name(path).contains(".sql")),
+            "{left:?}"
+        );
     }
 }
