@@ -48,6 +48,10 @@ impl Footprint {
     #[track_caller]
     pub fn assert_nothing_left(&self, pair: &Pair) {
         self.assert_threads_come_back(pair, limit(15));
+        // Whoever resumed gives its lease back a moment after the threads run.
+        eventually(limit(15), "the watchdogs are done", || {
+            pair.tool.watchdogs().is_empty()
+        });
         let state = pair.state_dir();
         assert_eq!(
             names_in(&state.join("leases")),
