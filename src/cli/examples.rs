@@ -61,6 +61,16 @@ const ALL: &[Examples] = &[
         ],
     ),
     (
+        &["methods"],
+        &[
+            (
+                "understudy methods db2",
+                "which way for this server, with what was measured here",
+            ),
+            ("understudy -o json methods db2", "the same for a script"),
+        ],
+    ),
+    (
         &["history"],
         &[
             ("understudy history", "the last 14 runs of each server"),

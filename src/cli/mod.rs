@@ -14,6 +14,7 @@ mod heartbeat;
 mod history;
 mod init;
 mod man;
+mod methods;
 mod metrics;
 mod pause;
 mod recover;
@@ -116,6 +117,7 @@ enum Command {
     Snapshot(snapshot::Command),
     Run(run::Args),
     History(history::Args),
+    Methods(methods::Args),
     Setup(setup::Args),
     Switchover(switchover::Args),
     Failover(failover::Args),
@@ -173,6 +175,7 @@ fn run(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
         Command::Snapshot(command) => snapshot::run(cli, ui, command),
         Command::Run(args) => run::run(cli, ui, args),
         Command::History(args) => history::run(cli, ui, args),
+        Command::Methods(args) => methods::run(cli, ui, args),
         Command::Setup(args) => setup::run(cli, ui, args),
         Command::Switchover(args) => switchover::run(cli, ui, args),
         Command::Failover(args) => failover::run(cli, ui, args),

@@ -156,6 +156,15 @@ impl Flavour {
         )
     }
 
+    /// One value: bytes of all tables and indexes of users, as the server counts them.
+    pub fn data_bytes_query(&self) -> String {
+        format!(
+            "SELECT COALESCE(SUM(COALESCE(DATA_LENGTH, 0) + COALESCE(INDEX_LENGTH, 0)), 0) \
+             FROM information_schema.TABLES WHERE {}",
+            is_of_users("TABLE_SCHEMA")
+        )
+    }
+
     /// schema and name of each view of users; definers aren't looked at.
     pub fn views_query(&self) -> String {
         format!(

@@ -7,6 +7,7 @@ pub mod error;
 pub mod id;
 pub mod keep;
 pub mod manifest;
+pub mod methods;
 pub mod observe;
 pub mod prove;
 pub mod restore;

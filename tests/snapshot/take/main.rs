@@ -75,6 +75,7 @@ fn native_only() -> Vec<Group> {
                 false finds_the_files_of_a_server_in_a_container,
                 false lists_the_others_beside_a_spoilt_manifest,
                 false refuses_a_backend_that_does_not_fit,
+                false weighs_every_way_with_what_was_measured_here,
                 false stops_and_starts_the_server_through_its_service,
                 false counts_no_delay_on_purpose_as_lag,
                 false keeps_one_of_two_channels_stopped,
@@ -1341,6 +1342,62 @@ fn refuses_a_backend_that_does_not_fit(pair: &mut Pair) {
     assert!(run.stdout.contains("btrfs"), "{}", run.stdout);
     pair.configure_plain();
     before.assert_nothing_new(pair);
+}
+
+fn weighs_every_way_with_what_was_measured_here(pair: &mut Pair) {
+    pair.delete_all();
+    let ways = |pair: &Pair| {
+        let document = pair.tool.run(&["methods", &pair.name()]).ok().json();
+        assert!(
+            document["data_bytes"]
+                .as_u64()
+                .is_some_and(|bytes| bytes > 0)
+        );
+        document["methods"].as_array().unwrap().clone()
+    };
+    let of = |ways: &[Value], name: &str| {
+        let way = ways.iter().find(|way| way["method"] == name);
+        way.unwrap_or_else(|| panic!("{name}: {ways:?}")).clone()
+    };
+    let before = Footprint::of(pair);
+    let none = ways(pair);
+    for (name, possible) in [("btrfs", true), ("zfs", false), ("lvm", false)] {
+        let way = of(&none, name);
+        assert_eq!(way["possible"], possible, "{way}");
+        assert_eq!(way["cure"].is_string(), !possible, "{way}");
+        assert_eq!(way["measured"], 0, "{way}");
+        assert!(way["pause_ms"].is_null(), "{way}");
+    }
+    assert_eq!(of(&none, "btrfs")["configured"], true);
+    before.assert_nothing_new(pair);
+
+    let snapshot = pair.create(&["--verify"]);
+    let btrfs = of(&ways(pair), "btrfs");
+    assert_eq!(btrfs["pause_ms"], snapshot["timing"]["pause_ms"], "{btrfs}");
+    assert!(
+        btrfs["restore_ms"].as_u64().is_some_and(|ms| ms > 0),
+        "{btrfs}"
+    );
+    assert_eq!(btrfs["measured"], 1);
+    // Beside the data it goes with the data.
+    let lost: Vec<&str> = btrfs["not_from"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    assert_eq!(lost.len(), 2, "{lost:?}");
+    let text = pair
+        .tool
+        .text(&["methods", &pair.name()], false)
+        .ok()
+        .stdout;
+    assert!(text.contains("what `snapshot create` takes now"), "{text}");
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 80),
+        "{text}"
+    );
+    pair.delete_all();
 }
 
 fn stops_and_starts_the_server_through_its_service(pair: &mut Pair) {
