@@ -7,6 +7,7 @@
 mod against;
 mod approach;
 pub mod assess;
+mod back;
 mod drain;
 pub mod evidence;
 mod fence;
@@ -26,6 +27,7 @@ mod rest;
 mod salvage;
 mod scene;
 mod semi_sync;
+pub mod steps;
 mod surplus;
 pub mod switchover;
 pub mod takeover;

@@ -5,8 +5,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::hold::Hold;
-use super::rest::Cast;
+use super::rest::{Cast, step};
+use super::steps;
 use crate::journal::Party;
+use crate::journal::operation::Step;
 use crate::replication::marker;
 use crate::server::flavour::quote_text;
 use crate::server::session::{READ_LIMIT, ServerError, Session, SessionError};
@@ -202,12 +204,34 @@ fn marker_table() -> String {
     marker::TABLE.replacen("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1)
 }
 
-/// A value written on the new source comes to everybody, and the old one is closed.
-pub fn prove(ctx: &Context, cast: &Cast) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if cast.old.is_none() && cast.others.is_empty() {
-        return warnings;
+/// A value written on the new source comes to everybody, and the old one is closed; what doesn't. No
+/// step where there is nobody that it could come to.
+pub fn prove(ctx: &Context, cast: &Cast) -> (Option<Step>, Vec<String>) {
+    let followers = cast.old.iter().chain(&cast.others);
+    let names: Vec<&str> = followers.map(|party| party.name.as_str()).collect();
+    if names.is_empty() {
+        return (None, Vec::new());
     }
+    let since = Instant::now();
+    let warnings = against(ctx, cast);
+    let (result, detail) = match warnings.is_empty() {
+        true => (
+            "verified",
+            format!(
+                "what is written on {} comes to {}",
+                cast.candidate.name,
+                names.join(", ")
+            ),
+        ),
+        false => ("failed", warnings.join("; ")),
+    };
+    let proof = step(steps::PROOF, result, detail, since.elapsed());
+    (Some(proof), warnings)
+}
+
+/// What stands against it.
+fn against(ctx: &Context, cast: &Cast) -> Vec<String> {
+    let mut warnings = Vec::new();
     let mut slot = cast.candidate.session().ok();
     for statement in ["CREATE DATABASE IF NOT EXISTS understudy", &marker_table()] {
         // A pair that `setup` didn't make has none; where this fails the write says so.

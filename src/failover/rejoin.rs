@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::back::{self, Ready};
 use super::hold::{self, Hold};
-use super::moment::prove;
 use super::renew;
 use super::repoint::pair_of;
 use super::report::Lost;
@@ -18,16 +18,15 @@ use super::rest::{self, Cast, step};
 use super::salvage;
 use super::scene::Scene;
 use super::semi_sync;
+use super::steps;
 use super::surplus::{self, Surplus};
 use crate::health::errant;
-use crate::journal::act::{Act, FreshLink, Link, Rest};
+use crate::journal::act::Act;
 use crate::journal::operation::{Outcome, Step};
 use crate::journal::receipt::{self, Receipt};
 use crate::journal::{Beginning, InHand, Operation, OperationKind, Party};
 use crate::replication::SetupError;
 use crate::replication::plan::Provision;
-use crate::server::channel::ChannelName;
-use crate::server::promotion::Event;
 use crate::snapshot::error::Refusal;
 use crate::snapshot::{Context, SnapshotError, id};
 use crate::sys::clock;
@@ -81,20 +80,6 @@ impl Report {
             provision: None,
         }
     }
-}
-
-struct Ready {
-    party: Party,
-    cast: Cast,
-    /// What it has and the source hasn't.
-    surplus: String,
-    /// What the source has, in the words that tell most.
-    of_source: String,
-    link: ChannelName,
-    /// Channels that lead elsewhere.
-    beside: Vec<ChannelName>,
-    /// They run on it as on a source.
-    events: Vec<Event>,
 }
 
 /// Who is the source now: it can be written to, and isn't the one that comes back.
@@ -177,21 +162,24 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SetupError> {
     let would = |name, detail| step(name, "would-change", detail, Duration::ZERO);
     let source = &ready.cast.candidate.name;
     let mut report = Report::of(&ready, true);
+    report.steps.push(looked(&ready));
     report
         .steps
-        .push(would("close", format!("nobody writes to {server}")));
+        .push(would(steps::CLOSE, format!("nobody writes to {server}")));
     if ready.surplus.is_empty() {
         report.warnings.extend(ignored(&request.way, &ready));
     } else {
         report.steps.push(would(
-            "export",
+            steps::EXPORT,
             format!("{}, which {source} hasn't, as SQL", ready.surplus),
         ));
         match &request.way {
             Way::Refuse => return Err(has_more(pair, &ready, None).into()),
             Way::Rollback => {
                 let (snapshot, steps) = renew::plan_rollback(ctx, server, source)?;
-                let steps = steps.into_iter().map(|detail| would("rollback", detail));
+                let steps = steps
+                    .into_iter()
+                    .map(|detail| would(steps::ROLLBACK, detail));
                 report.steps.extend(steps);
                 report.snapshot = Some(snapshot);
             }
@@ -205,10 +193,21 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SetupError> {
             }
         }
     }
-    report
-        .steps
-        .push(would("follow", format!("{server} follows {source}")));
+    let (remains, told) = back::remains(ctx, pair, &ready);
+    report.steps.extend(rest::would(&remains));
+    report.steps.push(rest::would_prove(source, server));
+    report.warnings.extend(told);
     Ok(report)
+}
+
+/// What came of the look, as the first step of the report.
+fn looked(ready: &Ready) -> Step {
+    let (name, source) = (&ready.party.name, &ready.cast.candidate.name);
+    let detail = match ready.surplus.is_empty() {
+        true => format!("{source} is the source, and has all that {name} has"),
+        false => format!("{source} is the source; {name} alone has {}", ready.surplus),
+    };
+    step(steps::LOOK, "verified", detail, Duration::ZERO)
 }
 
 /// A flag that nothing is to be done for.
@@ -345,8 +344,9 @@ fn begin(ctx: &Context, pair: &str, server: &str, way: &Way) -> Result<Begun, Sn
     let _hold = hold(ctx, server)?;
     let ready = decide(ctx, &Scene::observe(ctx, pair)?, server)?;
     let mut operation = begin_operation(ctx, server)?;
+    operation.steps.push(looked(&ready));
     // Whatever comes then: it stays closed.
-    if let Err(error) = operation.step("close", |_| close(&ready.party)) {
+    if let Err(error) = operation.step(steps::CLOSE, |_| close(&ready.party)) {
         operation.end(&format!("closed alone: {error}"))?;
         return Err(error);
     }
@@ -361,12 +361,16 @@ fn begin(ctx: &Context, pair: &str, server: &str, way: &Way) -> Result<Begun, Sn
         }
     };
     if ready.surplus.is_empty() {
-        let mut report = follow(ctx, pair, &ready, operation)?;
-        report.warnings.extend(ignored(way, &ready));
+        let (steps, warnings) = back::follow(ctx, pair, &ready, operation)?;
+        let report = Report {
+            steps,
+            warnings: warnings.into_iter().chain(ignored(way, &ready)).collect(),
+            ..Report::of(&ready, false)
+        };
         return Ok(Begun::Follows(Box::new(report)));
     }
     let mut kept = Err(String::new());
-    let exported = operation.step("export", |operation| {
+    let exported = operation.step(steps::EXPORT, |operation| {
         // The reader's credentials, and half an export.
         operation.note(Act::Tree {
             path: ctx.state.work(&operation.id),
@@ -497,79 +501,9 @@ fn roll_back(
             continue;
         }
         let operation = begin_operation(ctx, server)?;
-        let followed = follow(ctx, pair, &ready, operation)?;
-        report.steps.extend(followed.steps);
-        report.warnings.extend(followed.warnings);
+        let (steps, warnings) = back::follow(ctx, pair, &ready, operation)?;
+        report.steps.extend(steps);
+        report.warnings.extend(warnings);
         return Ok(());
-    }
-}
-
-fn follow(
-    ctx: &Context,
-    pair: &str,
-    ready: &Ready,
-    mut operation: Operation,
-) -> Result<Report, SnapshotError> {
-    let (name, source) = (&ready.party.name, &ready.cast.candidate);
-    let (host, port) = ready.cast.endpoint.clone();
-    let act = Act::Follow {
-        on: ready.party.reach(),
-        link: Box::new(Link {
-            channel: ready.link.clone(),
-            to: source.name.clone(),
-            host,
-            port,
-            fresh: Some(FreshLink {
-                beside: ready.beside.clone(),
-                ..rest::fresh(ctx, pair, source)
-            }),
-        }),
-    };
-    let follow = Rest { act, gate: true };
-    let (mut remains, told) = semi_sync::returning(&ready.party, source, follow);
-    remains.extend(
-        ready
-            .events
-            .iter()
-            .map(|event| rest::park(&ready.party, event)),
-    );
-    operation.commit(remains)?;
-    let mut carried = rest::Carried::default();
-    rest::carry(&mut operation, usize::MAX, &mut carried);
-    if carried.repointed.is_empty() {
-        let left = carried.not_repointed.iter().map(|left| left.reason.clone());
-        let left: Vec<String> = left.chain(carried.failed).collect();
-        return Err(SnapshotError::NeedsOperator {
-            reason: format!(
-                "{name} is closed, and doesn't follow yet: {}",
-                left.join("; ")
-            ),
-            hint: format!("Cure that, then run `understudy recover {name}`."),
-        });
-    }
-    let warnings = [prove(ctx, &ready.cast), carried.failed, told].concat();
-    let steps = [operation.steps.clone(), carried.steps].concat();
-    operation.end("done")?;
-    receipt::settle_but(&ctx.state, name, |lost| has_all(ready, lost))?;
-    Ok(Report {
-        steps,
-        warnings,
-        ..Report::of(ready, false)
-    })
-}
-
-/// What was thought to be lost came to the source after all.
-fn has_all(ready: &Ready, lost: &Lost) -> bool {
-    use crate::server::gtid::GtidSet;
-    let flavour = &ready.party.flavour;
-    match (
-        flavour.parse_gtid(&lost.gtid),
-        flavour.parse_gtid(&ready.of_source),
-    ) {
-        (Ok(GtidSet::Mysql(lost)), Ok(GtidSet::Mysql(has))) => lost.is_subset_of(&has),
-        (Ok(GtidSet::Mariadb(lost)), Ok(GtidSet::Mariadb(has))) => lost
-            .entries()
-            .all(|entry| has.has(None, entry) == Some(true)),
-        _ => false,
     }
 }

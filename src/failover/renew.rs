@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::rest::step;
+use super::steps;
 use crate::journal::operation::Step;
 use crate::replication::plan::{Provision, Wish};
 use crate::replication::request::{Prepared, Request};
@@ -51,7 +52,7 @@ pub fn roll_back(
                     "{server} is what it was in {}; the state before is {}, held",
                     done.snapshot, done.undo
                 );
-                let steps = vec![step("rollback", "changed", detail, since.elapsed())];
+                let steps = vec![step(steps::ROLLBACK, "changed", detail, since.elapsed())];
                 return Ok((done, steps));
             }
             Err(error @ SnapshotError::Refused { .. }) if !is_bad_now(ctx, &manifest.id) => {

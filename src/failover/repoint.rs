@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::hold;
 use super::rest::step;
 use super::scene::Scene;
+use super::steps;
 use crate::health::errant;
 use crate::journal::act::{Act, Link};
 use crate::journal::operation::{Outcome, Step};
@@ -37,6 +38,12 @@ struct Ready {
 }
 
 impl Ready {
+    /// What came of the look, as the first step of the report.
+    fn looked(&self) -> Step {
+        let detail = format!("{} has all that {} has", self.after.to, self.party.name);
+        step(steps::LOOK, "verified", detail, Duration::ZERO)
+    }
+
     fn report(&self, steps: Vec<Step>, dry_run: bool) -> Report {
         Report {
             server: self.party.name.clone(),
@@ -52,8 +59,8 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
     let scene = Scene::observe(ctx, pair_of(ctx, &request.server)?)?;
     let ready = decide(ctx, &scene, request)?;
     let detail = format!("{} follows {}", request.server, request.to);
-    let planned = step("follow", "would-change", detail, Duration::ZERO);
-    Ok(ready.report(vec![planned], true))
+    let planned = step(steps::FOLLOW, "would-change", detail, Duration::ZERO);
+    Ok(ready.report(vec![ready.looked(), planned], true))
 }
 
 /// The pair that a server is of.
@@ -172,7 +179,8 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
         parties: &[&request.server],
         settled_by: None,
     })?;
-    let turned = operation.step("follow", |operation| turn(operation, &ready));
+    operation.steps.push(ready.looked());
+    let turned = operation.step(steps::FOLLOW, |operation| turn(operation, &ready));
     match turned {
         Ok(()) => {
             let steps = operation.steps.clone();

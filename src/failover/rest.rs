@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::scene::{Endpoint, Scene};
 use super::semi_sync::Moving;
+use super::steps;
 use crate::config::TlsMode;
 use crate::journal::act::{Act, ActError, FreshLink, Link, Rest};
 use crate::journal::operation::Step;
@@ -220,6 +221,38 @@ pub struct Carried {
     pub stopped: Option<ActError>,
 }
 
+/// For --dry-run: the opening, and all that comes after it.
+pub fn planned(rest: &[Rest], cast: &Cast) -> Vec<Step> {
+    let name = &cast.candidate.name;
+    let mut all = vec![step(
+        steps::OPEN,
+        "would-change",
+        format!("{name} takes writes"),
+        Duration::ZERO,
+    )];
+    let gate = rest.iter().position(|rest| rest.gate);
+    all.extend(would(&rest[gate.map_or(0, |gate| gate + 1)..]));
+    if cast.old.is_some() || !cast.others.is_empty() {
+        all.push(would_prove(name, "everybody"));
+    }
+    all
+}
+
+/// For --dry-run: what would be carried through.
+pub fn would(rest: &[Rest]) -> Vec<Step> {
+    let of = |rest: &Rest| {
+        let words = rest.act.words()?;
+        let name = steps::of_act(&rest.act);
+        Some(step(name, "would-change", words, Duration::ZERO))
+    };
+    rest.iter().filter_map(of).collect()
+}
+
+pub fn would_prove(source: &str, whom: &str) -> Step {
+    let detail = format!("what is written on {source} comes to {whom}");
+    step(steps::PROOF, "would-verify", detail, Duration::ZERO)
+}
+
 /// How much of the rest comes before anybody follows the candidate.
 pub fn before_follow(operation: &Operation) -> usize {
     let rest = operation.rest().iter();
@@ -230,19 +263,7 @@ pub fn before_follow(operation: &Operation) -> usize {
 /// Does the first `count` of the rest, and adds what came of it.
 pub fn carry(operation: &mut Operation, count: usize, carried: &mut Carried) {
     let ended = operation.carry(&[], count, |act, came, took| {
-        let name = match act {
-            Act::Follow { .. } => "follow",
-            Act::Reroute { .. } => "reroute",
-            Act::Statements { words, .. }
-                if words.starts_with("wake") || words.starts_with("park") =>
-            {
-                "events"
-            }
-            Act::Statements { words, .. } if words.starts_with("open") => "open",
-            Act::Statements { words, .. } if words.starts_with("keep") => "keep",
-            Act::Statements { words, .. } if words.starts_with("semi-sync") => "semi-sync",
-            _ => "unlink",
-        };
+        let name = steps::of_act(act);
         let (result, detail) = match &came {
             Ok(line) => ("changed", line.unwrap_or_default().to_owned()),
             Err(error) => ("failed", error.to_string()),

@@ -14,6 +14,7 @@ use super::report::{Ended, Kind, Report};
 use super::rest::{self, Carried, Cast, step};
 use super::scene::{Scene, targets};
 use super::semi_sync;
+use super::steps;
 use crate::journal::act::Act;
 use crate::journal::operation::{Outcome, Step};
 use crate::journal::{Beginning, InHand, Operation, OperationKind, Party};
@@ -57,44 +58,52 @@ pub(super) fn look_at(
     request: &Request,
 ) -> Result<(Report, Vec<Refusal>), SnapshotError> {
     let (_, cast, notes) = decide(ctx, scene, request)?;
-    let planned = [
-        (
-            "grace",
-            format!(
-                "what clients have begun has {} to end",
-                humantime::format_duration(request.grace)
-            ),
-        ),
-        (
-            "approach",
-            format!("until {} is near enough", cast.candidate.name),
-        ),
-        (
-            "events",
-            format!("{} that run are parked", cast.events.len()),
-        ),
-        (
-            "fence",
-            "the source takes no writes; its clients are ended".to_owned(),
-        ),
-        (
-            "wait",
-            format!("until {} has everything", cast.candidate.name),
-        ),
-    ];
+    let mut steps = vec![looked(&cast)];
     let would = |name, detail| step(name, "would-change", detail, Duration::ZERO);
-    let planned = planned
-        .into_iter()
-        .filter(|(name, _)| *name != "events" || !cast.events.is_empty())
-        .filter(|(name, _)| *name != "grace" || request.grace > Duration::ZERO);
-    let mut steps: Vec<Step> = planned.map(|(name, detail)| would(name, detail)).collect();
-    let rest = rest::of(ctx, scene, &cast);
     steps.extend(
-        rest.iter()
-            .filter_map(|rest| rest.act.words())
-            .map(|words| would("then", words)),
+        before(&cast, request)
+            .into_iter()
+            .map(|(name, detail)| would(name, detail)),
     );
+    steps.extend(rest::planned(&rest::of(ctx, scene, &cast), &cast));
     Ok((report(scene, &cast, Ended::Planned, steps), notes))
+}
+
+/// What came of the look, as the first step of the report.
+fn looked(cast: &Cast) -> Step {
+    let old = cast.old.as_ref().map_or("", |old| old.name.as_str());
+    let detail = format!("{} can take the place of {old}", cast.candidate.name);
+    step(steps::LOOK, "verified", detail, Duration::ZERO)
+}
+
+/// What would be done before the opening.
+fn before(cast: &Cast, request: &Request) -> Vec<(&'static str, String)> {
+    let candidate = &cast.candidate.name;
+    let old = cast.old.as_ref().map_or("", |old| old.name.as_str());
+    let mut all = Vec::new();
+    if cast.semi_sync.switch().is_some() {
+        let detail = format!("{old} doesn't wait for an acknowledgement that doesn't come");
+        all.push((steps::SEMI_SYNC, detail));
+    }
+    all.push((steps::TABLE, "understudy.marker is there".to_owned()));
+    if request.grace > Duration::ZERO {
+        let grace = humantime::format_duration(request.grace);
+        let detail = format!("what clients have begun has {grace} to end");
+        all.push((steps::GRACE, detail));
+    }
+    all.push((steps::APPROACH, format!("until {candidate} is near enough")));
+    if !cast.events.is_empty() {
+        let detail = format!("{} that run are parked", cast.events.len());
+        all.push((steps::EVENTS, detail));
+    }
+    all.extend([
+        (
+            steps::FENCE,
+            format!("{old} takes no writes; its clients are ended"),
+        ),
+        (steps::WAIT, format!("until {candidate} has everything")),
+    ]);
+    all
 }
 
 fn report(scene: &Scene<'_>, cast: &Cast, result: Ended, steps: Vec<Step>) -> Report {
@@ -247,6 +256,7 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
         parties: &names,
         settled_by: None,
     })?;
+    operation.steps.push(looked(&cast));
     let outage = match until_opened(
         ctx,
         &scene,
@@ -266,7 +276,7 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
         Err(error) => {
             // The lock on the source goes with its connection.
             drop(moment);
-            let has_fenced = operation.has_begun("fence");
+            let has_fenced = operation.has_begun(steps::FENCE);
             return Err(put_back(operation, error, &source.name, has_fenced));
         }
     };
@@ -289,7 +299,8 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
     // Only now: whom `read_only` doesn't hold would write to the old source.
     moment.release(&hold, &source);
     rest::carry(&mut operation, usize::MAX, &mut carried);
-    let mut warnings = prove(ctx, &cast);
+    let (proof, mut warnings) = prove(ctx, &cast);
+    carried.steps.extend(proof);
     warnings.extend(strays(ctx, &request.pair));
     warnings.extend(cast.semi_sync.told.iter().cloned());
     ended(operation, &scene, &cast, carried, (outage, warnings))
@@ -359,24 +370,28 @@ fn until_opened(
     request: &Request,
 ) -> Result<Option<u64>, SnapshotError> {
     if cast.semi_sync.switch().is_some() {
-        operation.step("semi-sync", |operation| {
+        operation.step(steps::SEMI_SYNC, |operation| {
             lift::lift(operation, &mut moment.source, source, &cast.semi_sync)
         })?;
     }
-    operation.step("table", |operation| marker::ensure_table(operation, source))?;
+    operation.step(steps::TABLE, |operation| {
+        marker::ensure_table(operation, source)
+    })?;
     let own = moment.own_connections(hold, &source.name);
     let ends_clients = request.grace > Duration::ZERO;
     if ends_clients {
-        operation.step("grace", |_| {
+        operation.step(steps::GRACE, |_| {
             approach::grace(ctx, moment, &own, request.grace)
         })?;
     }
     let until = Instant::now() + request.timeout;
-    operation.step("approach", |_| {
+    operation.step(steps::APPROACH, |_| {
         approach::approach(ctx, (source, cast), moment, (&own, ends_clients), until)
     })?;
     if !cast.events.is_empty() {
-        operation.step("events", |operation| park(operation, source, &cast.events))?;
+        operation.step(steps::EVENTS, |operation| {
+            park(operation, source, &cast.events)
+        })?;
     }
     let rest = rest::of(ctx, scene, cast);
     operation.note(Act::Statements {
@@ -386,7 +401,7 @@ fn until_opened(
     })?;
     ctx.cancel.check("switching over")?;
 
-    let since = operation.open_step("fence")?;
+    let since = operation.open_step(steps::FENCE)?;
     if ends_clients {
         // Whoever holds a lock would hold up the fence.
         moment.end_clients(&own)?;
@@ -417,7 +432,7 @@ fn until_opened(
     operation.gate_is_done();
     let name = &cast.candidate.name;
     operation.close_step(
-        "fence",
+        steps::FENCE,
         Outcome::Changed(format!(
             "{} takes no writes; still at {position}",
             source.name
@@ -425,9 +440,14 @@ fn until_opened(
         since,
     )?;
     operation.steps.extend([
-        step("wait", "verified", format!("{name} has all of it"), waited),
         step(
-            "open",
+            steps::WAIT,
+            "verified",
+            format!("{name} has all of it"),
+            waited,
+        ),
+        step(
+            steps::OPEN,
             "changed",
             format!("{name} takes writes"),
             opening.elapsed(),

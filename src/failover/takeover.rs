@@ -15,6 +15,7 @@ use super::rest::{self, Cast, step};
 use super::salvage;
 use super::scene::{Scene, targets};
 use super::semi_sync;
+use super::steps;
 use super::switchover::put_back;
 use crate::journal::act::{Act, Rest};
 use crate::journal::operation::{Outcome, Step};
@@ -28,6 +29,7 @@ use crate::server::promotion::Event;
 use crate::server::replication::observe_gtid;
 use crate::server::session::Session;
 use crate::snapshot::{Context, SnapshotError, id};
+use crate::sys::words::counted;
 use crate::sys::{clock, failpoint};
 
 const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
@@ -70,15 +72,16 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
     };
     let would = |name, detail| step(name, "would-change", detail, Duration::ZERO);
     let mut steps = vec![
+        looked(name, &candidates),
         step(
-            "evidence",
+            steps::EVIDENCE,
             "would-verify",
             format!("nobody reaches {name}"),
             Duration::ZERO,
         ),
-        would("drain", "what was received is applied".to_owned()),
+        would(steps::DRAIN, "what was received is applied".to_owned()),
         step(
-            "elect",
+            steps::ELECT,
             "would-verify",
             format!("now {} has most", cast.candidate.name),
             Duration::ZERO,
@@ -86,12 +89,7 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
         salvage_planned(ctx, &scene, request, name),
         fence_planned(request, &fence, name),
     ];
-    let rest = rest::of(ctx, &scene, &cast);
-    steps.extend(
-        rest.iter()
-            .filter_map(|rest| rest.act.words())
-            .map(|words| would("then", words)),
-    );
+    steps.extend(rest::planned(&rest::of(ctx, &scene, &cast), &cast));
     let lost = losses::unknown(name, "");
     Ok(Report {
         lost,
@@ -107,6 +105,15 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
     })
 }
 
+/// What came of the look, as the first step of the report.
+fn looked(dead: &str, candidates: &assess::Candidates) -> Step {
+    let detail = format!(
+        "{dead} doesn't answer; {} could take its place",
+        counted(candidates.good.len() as u64, "replica")
+    );
+    step(steps::LOOK, "verified", detail, Duration::ZERO)
+}
+
 /// For --dry-run: somebody's word may still be missing.
 fn fence_planned(request: &Request, fence: &Fence<'_>, dead: &str) -> Step {
     let (result, detail) = match fence {
@@ -116,7 +123,7 @@ fn fence_planned(request: &Request, fence: &Fence<'_>, dead: &str) -> Step {
         ),
         Fence::Word | Fence::Program(_) => ("would-change", fence.words(dead)),
     };
-    step("fence", result, detail, Duration::ZERO)
+    step(steps::FENCE, result, detail, Duration::ZERO)
 }
 
 /// For --dry-run: nothing is fetched.
@@ -144,7 +151,7 @@ fn salvage_planned(ctx: &Context, scene: &Scene<'_>, request: &Request, dead: &s
         ),
         (Err(why), None, _) => ("would-verify", format!("what is lost can't be told: {why}")),
     };
-    step("salvage", result, detail, Duration::ZERO)
+    step(steps::SALVAGE, result, detail, Duration::ZERO)
 }
 
 /// All that take part: the candidates, and who follows in any case.
@@ -260,6 +267,7 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
         parties: &names,
         settled_by: None,
     })?;
+    operation.steps.push(looked(&dead, &candidates));
     let opened = until_opened(ctx, &scene, request, fence, &candidates, &mut operation);
     let opened = match opened {
         Ok(opened) => opened,
@@ -296,7 +304,8 @@ fn finish(
         logs,
         left,
     } = opened;
-    let warnings = prove(ctx, &cast);
+    let (proof, warnings) = prove(ctx, &cast);
+    carried.steps.extend(proof);
     // Nobody waits for it any more. Where it fails the receipt stays as it was.
     let candidate = &cast.candidate;
     let found = losses::look(ctx, &logs, (dead, &has), candidate, &operation.id);
@@ -364,7 +373,7 @@ fn until_opened(
     let cast = cast(ctx, scene, dead, candidates, candidates.good[best])?;
     let mut logs = Err(String::new());
     let mut lost = losses::unknown(dead, "");
-    operation.step("salvage", |operation| {
+    operation.step(steps::SALVAGE, |operation| {
         operation.note(Act::Tree {
             path: salvage::work(ctx, &operation.id),
         })?;
@@ -375,7 +384,7 @@ fn until_opened(
         lost = losses::look(ctx, &logs, (dead, &has), &cast.candidate, &operation.id)?;
         losses::judge(&lost, request.salvage, request.max_loss)
     })?;
-    operation.step("fence", |_| {
+    operation.step(steps::FENCE, |_| {
         fence::perform(&scene.pair.name, &target, fence)
     })?;
     let session = cast.candidate.session()?;
@@ -408,11 +417,11 @@ fn chosen(
     operation: &mut Operation,
 ) -> Result<(usize, GtidSet), SnapshotError> {
     let parties = parties(ctx, scene, candidates)?;
-    operation.step("evidence", |operation| {
+    operation.step(steps::EVIDENCE, |operation| {
         evidence::is_dead(ctx, operation, dead, &parties, request.confirm)
     })?;
     let mut drained = Vec::new();
-    operation.step("drain", |_| {
+    operation.step(steps::DRAIN, |_| {
         for (party, channel) in &parties {
             drained.push(drain(party, channel, request.drain)?);
         }
@@ -423,7 +432,7 @@ fn chosen(
         }))
     })?;
     let mut best = 0;
-    operation.step("elect", |_| {
+    operation.step(steps::ELECT, |_| {
         best = elect(&drained, candidates.good.len())?;
         Ok::<_, SnapshotError>(Outcome::Verified(format!(
             "{} has most: {}",
@@ -484,7 +493,7 @@ fn open(
         left = (result == "failed").then(|| detail.clone());
         operation
             .steps
-            .push(step("bring", result, detail, since.elapsed()));
+            .push(step(steps::BRING, result, detail, since.elapsed()));
         let (session, text) = observe_gtid(slot.take().ok_or_else(lost_connection)?, false)?;
         has = cast.candidate.flavour.parse_gtid(&text).unwrap_or(has);
         slot = Some(session);
@@ -498,7 +507,7 @@ fn open(
     failpoint::hit("open:in");
     operation.gate_is_done();
     let detail = format!("{} takes writes", cast.candidate.name);
-    let opened = step("open", "changed", detail, since.elapsed());
+    let opened = step(steps::OPEN, "changed", detail, since.elapsed());
     operation.steps.push(opened);
     Ok(Opened {
         cast,

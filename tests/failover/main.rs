@@ -18,5 +18,6 @@ mod refused;
 mod rejoin;
 mod salvage;
 mod semi_sync;
+mod steps;
 mod stories;
 mod told;

@@ -4,6 +4,7 @@ use crate::lab;
 use crate::lab::program;
 use crate::lab::server::{Flavour, flavours};
 use crate::lab::trio::{Trio, Watch, Writer};
+use crate::steps::assert_steps;
 
 /// Given a trio and a client that writes without a pause, when roles move there and back, expect that
 /// nothing acknowledged is lost, that two are never writable, and that everybody follows.
@@ -183,6 +184,7 @@ fn clients_are_led_to_the_new_source() {
         assert_eq!(report["result"], "done", "{report}");
         let steps = report["steps"].to_string();
         assert!(steps.contains("reached through"), "{steps}");
+        assert_steps("switchover", &report);
         trio.assert_source("b", &["a"]);
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(text.contains(&b.to_string()), "{text}");

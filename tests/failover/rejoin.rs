@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::lab;
 use super::lab::server::{Flavour, flavours};
 use super::lab::trio::Trio;
+use super::steps::assert_steps;
 
 /// A pair whose source `a` has a service, and a place for its snapshots.
 fn pair(flavour: Flavour) -> Trio {
@@ -130,6 +131,7 @@ fn goes_back_to_a_snapshot_that_fits_and_follows() {
         assert_eq!(report["snapshot"], before, "{report}");
         assert_eq!(report["warnings"].as_array().unwrap().len(), 0, "{report}");
         assert_export(&report["surplus"], 3);
+        assert_steps("rejoin", &report);
         trio.assert_source("b", &["a"]);
         assert!(!trio.has("a", 101) && trio.has("a", 201));
         assert_eq!(

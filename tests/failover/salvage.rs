@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::lab::server::{Flavour, flavours};
 use crate::lab::small_state::SmallState;
 use crate::lab::trio::Trio;
+use crate::steps::assert_steps;
 
 /// A source that is killed with rows that it sent to nobody, spread over two of its logs.
 fn killed_with_unsent(flavour: Flavour) -> Trio {
@@ -69,6 +70,7 @@ fn brings_in_what_only_the_dead_source_had() {
             .ok()
             .json();
         let lost = &report["failover"]["lost"];
+        assert_steps("failover", &report["failover"]);
         assert_eq!(lost["known"], true, "{report}");
         assert_eq!(lost["transactions"], 0, "{report}");
         assert!(lost["export"].is_null(), "{report}");

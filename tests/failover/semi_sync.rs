@@ -8,6 +8,7 @@ use super::lab::server::Server;
 use super::lab::server::{Flavour, flavours};
 use super::lab::trio::{Trio, Watch, Writer};
 use super::lab::{eventually, limit};
+use super::steps::assert_steps;
 use super::told::{grant_only, printed};
 
 /// All of them wait for each other.
@@ -95,6 +96,7 @@ fn it_moves_with_the_roles() {
         for (to, others) in [("b", ["a", "c"]), ("a", ["b", "c"])] {
             let report = trio.switchover(to).ok().json()["failover"].clone();
             assert_eq!(report["result"], "done", "{report}");
+            assert_steps("switchover", &report);
             writer.wait_more(20);
             assert_waits(&trio, to, &others);
             // The setting went along.
@@ -103,6 +105,7 @@ fn it_moves_with_the_roles() {
         watch.end();
         trio.kill("a");
         let report = trio.failover(&["--unfenced"]).ok().json()["failover"].clone();
+        assert_steps("failover", &report);
         writer.wait_more(20);
         let (all, _) = writer.end();
         let source = report["new_source"].as_str().unwrap().to_owned();
@@ -118,6 +121,7 @@ fn it_moves_with_the_roles() {
         // It may have written what it could tell nobody of.
         let run = trio.tool.run(&["rejoin", "a"]);
         if run.code() == 0 {
+            assert_steps("rejoin", &run.json()["rejoin"]);
             assert_waits(&trio, &source, &[other, "a"]);
             trio.assert_source(&source, &[other, "a"]);
         } else {
