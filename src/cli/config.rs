@@ -1,11 +1,11 @@
-//! `config check` and `config example`.
+//! `config check`, `config example`, `config reference` and `config schema`.
 
 use clap::Subcommand;
 use serde_json::json;
 
 use super::Cli;
 use super::failure::{Failure, Kind};
-use super::ui::{Ui, print_text};
+use super::ui::{Ui, print_json, print_text};
 use crate::config;
 use crate::sys::words::counted;
 
@@ -15,6 +15,10 @@ pub enum Command {
     Check,
     /// Print a commented configuration to start from
     Example,
+    /// Print every table and key with its values and defaults, as Markdown (docs/CONFIGURATION.md)
+    Reference,
+    /// Print the JSON schema of the configuration, for editors that know TOML schemas
+    Schema,
 }
 
 pub fn run(cli: &Cli, ui: &Ui, command: &Command) -> Result<(), Failure> {
@@ -22,6 +26,14 @@ pub fn run(cli: &Cli, ui: &Ui, command: &Command) -> Result<(), Failure> {
         Command::Check => check(cli, ui),
         Command::Example => {
             print_text(config::example());
+            Ok(())
+        }
+        Command::Reference => {
+            print_text(&config::reference::markdown());
+            Ok(())
+        }
+        Command::Schema => {
+            print_json(&config::reference::schema());
             Ok(())
         }
     }

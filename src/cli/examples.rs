@@ -33,6 +33,20 @@ const ALL: &[Examples] = &[
         )],
     ),
     (
+        &["config", "reference"],
+        &[(
+            "understudy config reference > configuration.md",
+            "every table and key, its values and defaults",
+        )],
+    ),
+    (
+        &["config", "schema"],
+        &[(
+            "understudy config schema > understudy.schema.json",
+            "for editors that complete and check TOML",
+        )],
+    ),
+    (
         &["init"],
         &[
             ("understudy init", "asks for all of it"),

@@ -15,6 +15,7 @@ mod notify;
 mod notify_table;
 pub mod option_file;
 mod parse;
+pub mod reference;
 mod reroute;
 mod reroute_table;
 mod reroute_values;

@@ -14,6 +14,7 @@ use super::issue::{Complaint, ConfigErrors, Issues, position};
 use super::model::{Config, PairConfig, ServerConfig};
 use super::notify::NotifyConfig;
 use super::notify_table::read_notify;
+use super::reference::{PAIR, SERVER};
 use super::reroute_table::{Members, read_reroute};
 use super::server_table::read_server;
 use super::table::{At, Table};
@@ -44,6 +45,8 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigErrors> {
     let metrics_file = root.parsed("metrics_file", &mut issues, parse_metrics_file);
     root.finish(&mut issues);
     issues.finish()?;
+    #[cfg(test)]
+    super::reference::tests::hold(text);
     Ok(Config {
         path: path.to_owned(),
         state_dir: state_dir.map_or_else(|| PathBuf::from(STATE_DIR_DEFAULT), |at| at.value),
@@ -110,7 +113,7 @@ fn read_servers(root: &mut Table<'_, '_>, issues: &mut Issues<'_>) -> Servers {
     for (name, value) in entries {
         check_name_at(&name, issues);
         let title = title("server", name.value);
-        let table = Table::of(title, name.span, value, issues);
+        let table = Table::of(title, name.span, value, Some(&SERVER), issues);
         let server = table.and_then(|table| read_server(name.value, table, issues));
         servers.insert(name.value.to_owned(), server);
     }
@@ -144,7 +147,7 @@ fn read_pairs(
     for (name, value) in table.entries() {
         check_name_at(&name, issues);
         let title = title("pair", name.value);
-        let pair = Table::of(title, name.span, value, issues)
+        let pair = Table::of(title, name.span, value, Some(&PAIR), issues)
             .and_then(|table| read_pair(name.value, table, servers, issues));
         if let Some(pair) = pair {
             pairs.insert(pair.name.clone(), pair);

@@ -27,7 +27,7 @@ const FORMATS: [(&str, FileFormat); 3] = [
     ("ini", FileFormat::Ini),
 ];
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Word {
     Vip,
     Haproxy,
@@ -62,6 +62,9 @@ pub(super) fn read_reroute(
         // Which keys belong here nobody knows; without a complaint of this one there is none.
         return None;
     };
+    if let Some((text, _)) = WAYS.iter().find(|(_, one)| *one == word) {
+        table.goes(text);
+    }
     let way = match word {
         Word::Vip => read_vip(&mut table, members, issues),
         Word::Haproxy => read_haproxy(&mut table, members, issues),

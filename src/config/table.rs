@@ -1,6 +1,7 @@
 //! Walking one TOML table: typed values with their place, and every key accounted for.
 //!
-//! The invariant: what isn't taken before `finish` is an unknown key, so nothing is ignored.
+//! The invariants: what isn't taken before `finish` is an unknown key, so nothing is ignored; and only
+//! what `reference` describes can be taken, so nothing is known that stands in no manual.
 
 use std::ops::Range;
 
@@ -8,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::issue::{Complaint, Issues};
+use super::reference::{Key, Kind, Page, ROOT};
 use super::values::{DURATION_HINT, closest, parse_absolute_path};
 
 /// A value and the place it stands at.
@@ -27,6 +29,10 @@ pub(super) struct Table<'t, 'i> {
     pub(super) span: Range<usize>,
     entries: &'t DeTable<'i>,
     known: Vec<&'static str>,
+    /// Its keys; `None` where they are names of the user's choice.
+    page: Option<&'static Page>,
+    /// And those of its way.
+    of_way: &'static [Key],
 }
 
 impl<'t, 'i> Table<'t, 'i> {
@@ -37,6 +43,8 @@ impl<'t, 'i> Table<'t, 'i> {
             span: 0..0,
             entries,
             known: Vec::new(),
+            page: Some(&ROOT),
+            of_way: &[],
         }
     }
 
@@ -45,6 +53,7 @@ impl<'t, 'i> Table<'t, 'i> {
         title: String,
         key: Range<usize>,
         value: &'t Spanned<DeValue<'i>>,
+        page: Option<&'static Page>,
         issues: &mut Issues<'_>,
     ) -> Option<Self> {
         let Some(entries) = value.as_ref().as_table() else {
@@ -57,7 +66,19 @@ impl<'t, 'i> Table<'t, 'i> {
             span: key,
             entries,
             known: Vec::new(),
+            page,
+            of_way: &[],
         })
+    }
+
+    /// From here on the keys of this way belong to it, too.
+    pub(super) fn goes(&mut self, way: &str) {
+        self.of_way = self.page.map_or(&[], |page| page.way(way));
+    }
+
+    fn described(&self, name: &str) -> Option<&'static Key> {
+        let of_way = self.of_way.iter().find(|key| key.name == name);
+        of_way.or_else(|| self.page?.key(name))
     }
 
     /// Whether the key stands there, whatever its value.
@@ -78,8 +99,17 @@ impl<'t, 'i> Table<'t, 'i> {
             .map_or(self.span.clone(), |(key, _)| key.span())
     }
 
-    /// The value of a key, which becomes a known one.
+    /// The value of a key, which becomes a known one; none of a key that `reference` hasn't.
     pub(super) fn take(&mut self, key: &'static str) -> Option<&'t Spanned<DeValue<'i>>> {
+        let is_described = self.described(key).is_some();
+        debug_assert!(
+            is_described,
+            "config/reference lacks {key} of {:?}",
+            self.title
+        );
+        if !is_described {
+            return None;
+        }
         self.known.push(key);
         self.entries.get(key)
     }
@@ -92,7 +122,11 @@ impl<'t, 'i> Table<'t, 'i> {
             "" => format!("[{key}]"),
             path => format!("[{path}.{key}]"),
         };
-        Self::of(title, self.key_span(key), value, issues)
+        let page = match self.described(key).map(|key| &key.kind) {
+            Some(Kind::Table(page)) => Some(*page),
+            _ => None,
+        };
+        Self::of(title, self.key_span(key), value, page, issues)
     }
 
     /// Every entry, for tables whose keys are names; there are no unknown ones then.
@@ -189,9 +223,13 @@ impl<'t, 'i> Table<'t, 'i> {
             issues.report(self.key_span(key), Complaint::new(message));
             return Vec::new();
         };
+        let page = match self.described(key).map(|key| &key.kind) {
+            Some(Kind::Tables(page)) => Some(*page),
+            _ => None,
+        };
         array
             .iter()
-            .filter_map(|one| Self::of(title.clone(), one.span(), one, issues))
+            .filter_map(|one| Self::of(title.clone(), one.span(), one, page, issues))
             .collect()
     }
 

@@ -20,6 +20,8 @@ pub mod http;
 pub mod ioctl;
 pub mod lock;
 pub mod memory;
+#[cfg(test)]
+pub mod pages;
 pub mod parallel;
 pub mod process;
 pub mod progress;
