@@ -15,6 +15,8 @@ mod history;
 mod init;
 mod man;
 mod metrics;
+mod pace;
+mod page;
 mod pause;
 mod recover;
 mod rejoin;
@@ -27,6 +29,7 @@ mod setup;
 mod snapshot;
 mod status;
 mod switchover;
+mod telling;
 mod ui;
 
 use std::path::PathBuf;
