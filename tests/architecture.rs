@@ -87,17 +87,14 @@ const EXCEPTIONS: [(&str, &str, &str); 1] = [(
 )];
 
 /// Decide, from what was observed: no effects, no clock, no connection, no storage.
-const PURE: [&str; 33] = [
+const PURE: [&str; 35] = [
+    "cli/pace.rs",
     "discovery/text.rs",
     "failover/against.rs",
     "failover/assess.rs",
     "failover/look.rs",
     "failover/origin.rs",
     "failover/steps.rs",
-    "reroute/dns/lines.rs",
-    "reroute/file/edit.rs",
-    "reroute/haproxy/lines.rs",
-    "reroute/vip/lines.rs",
     "health/errant.rs",
     "health/failover.rs",
     "health/finding.rs",
@@ -114,13 +111,18 @@ const PURE: [&str; 33] = [
     "replication/plan/checks.rs",
     "replication/plan/data.rs",
     "replication/plan/provision.rs",
-    "snapshot/prove/boot_log.rs",
-    "snapshot/restore/in_place/judge.rs",
+    "reroute/dns/lines.rs",
+    "reroute/file/edit.rs",
+    "reroute/haproxy/lines.rs",
+    "reroute/vip/lines.rs",
     "server/held.rs",
     "server/privileges.rs",
-    "snapshot/take/plan.rs",
     "snapshot/keep/fit.rs",
     "snapshot/keep/retention.rs",
+    "snapshot/methods/weigh.rs",
+    "snapshot/prove/boot_log.rs",
+    "snapshot/restore/in_place/judge.rs",
+    "snapshot/take/plan.rs",
 ];
 
 const IMPURE: [&str; 12] = [

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::Cli;
 use super::failure::Failure;
+use super::page::Page;
 use super::session::with_context;
 use super::ui::{self, Ui};
 use crate::snapshot::methods::weigh::Weighed;
@@ -30,11 +31,13 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         "data_bytes": found.common.data_bytes,
         "methods": found.ways,
     });
-    ui.result(&document, || render(&args.server, &found));
+    ui.result(&document, || {
+        render(&Page::of_stdout(), &args.server, &found)
+    });
     Ok(())
 }
 
-fn render(server: &str, found: &Methods) -> String {
+fn render(page: &Page, server: &str, found: &Methods) -> String {
     let size = found.common.data_bytes.map_or_else(String::new, |bytes| {
         format!(", {} of tables", ui::bytes(bytes))
     });
@@ -45,12 +48,12 @@ fn render(server: &str, found: &Methods) -> String {
     let mut lines = vec![format!("{server}: {role}{size}")];
     for way in &found.ways {
         lines.push(String::new());
-        lines.extend(block(way));
+        lines.extend(block(page, way));
     }
     lines.join("\n")
 }
 
-fn block(way: &Weighed) -> Vec<String> {
+fn block(page: &Page, way: &Weighed) -> Vec<String> {
     let name = serde_json::to_value(way.method).unwrap_or_default();
     let name = name.as_str().unwrap_or_default().to_owned();
     let state = match (way.possible, way.configured) {
@@ -60,7 +63,7 @@ fn block(way: &Weighed) -> Vec<String> {
     };
     let mut lines = vec![format!("{name}: {state}")];
     let mut add = |head: &str, text: &str| {
-        lines.extend(ui::wrapped(&format!("  {head:<9}"), text));
+        lines.extend(page.wrapped(&format!("  {head:<9}"), text));
     };
     if let Some(reason) = &way.reason {
         add("why not", reason);

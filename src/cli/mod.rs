@@ -16,6 +16,8 @@ mod init;
 mod man;
 mod methods;
 mod metrics;
+mod pace;
+mod page;
 mod pause;
 mod recover;
 mod rejoin;
@@ -28,6 +30,7 @@ mod setup;
 mod snapshot;
 mod status;
 mod switchover;
+mod telling;
 mod ui;
 
 use std::path::PathBuf;
