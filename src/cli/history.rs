@@ -147,7 +147,10 @@ fn table(shown: &[&Record], page: &Page) -> Vec<String> {
 
 fn row(record: &Record) -> Vec<Cell> {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let kept = record.kept.zip(record.kept_bytes);
+    let kept = record.kept.map(|count| match record.kept_bytes {
+        Some(bytes) => format!("{count} ({})", ui::bytes(bytes)),
+        None => count.to_string(),
+    });
     let when = record
         .began
         .get(..16)
@@ -160,7 +163,7 @@ fn row(record: &Record) -> Vec<Cell> {
         ui::ms(record.took_ms).into(),
         proof_word(record.proof).into(),
         record.pruned.len().to_string().into(),
-        or_dash(kept.map(|(count, bytes)| format!("{count} ({})", ui::bytes(bytes)))).into(),
+        or_dash(kept).into(),
     ]
 }
 

@@ -250,7 +250,7 @@ fn record(night: &Night, step: Option<String>, failure: Option<&Failure>) -> Rec
             .map(|one| one.id.clone())
             .collect(),
         kept: night.kept.map(|kept| kept.count),
-        kept_bytes: night.kept.map(|kept| kept.bytes),
+        kept_bytes: night.kept.and_then(|kept| kept.bytes),
         warnings,
         error: failure.map(|failure| Told {
             kind: failure.kind.word().to_owned(),
@@ -327,12 +327,11 @@ fn render(told: &Done) -> String {
     if let Some(tonight) = &told.night.tonight {
         line("proof", &proof(record, tonight));
     }
-    if let (Some(kept), Some(bytes)) = (record.kept, record.kept_bytes) {
+    if let Some(kept) = record.kept {
         let gone = record.pruned.len();
-        line(
-            "prune",
-            &format!("{gone} deleted, {kept} kept, {} in all", ui::bytes(bytes)),
-        );
+        let bytes = record.kept_bytes.map(ui::bytes);
+        let size = bytes.map_or(String::new(), |bytes| format!(", {bytes} in all"));
+        line("prune", &format!("{gone} deleted, {kept} kept{size}"));
     }
     for warning in &record.warnings {
         line("warning", warning);

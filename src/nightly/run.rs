@@ -50,7 +50,8 @@ pub enum Why {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept {
     pub count: u64,
-    pub bytes: u64,
+    /// `None` where the storage doesn't tell of one of them (btrfs, thin LVM, reflink).
+    pub bytes: Option<u64>,
 }
 
 /// Runs one server's night; `started` is called once it is sure that nobody else is at it.
@@ -197,6 +198,6 @@ fn kept(ctx: &Context, server: &str) -> Option<Kept> {
     let volumes = snapshots.iter().flat_map(|snapshot| &snapshot.volumes);
     Some(Kept {
         count: snapshots.iter().filter(|one| one.is_whole()).count() as u64,
-        bytes: volumes.filter_map(|volume| volume.bytes_used).sum(),
+        bytes: volumes.map(|volume| volume.bytes_used).sum(),
     })
 }

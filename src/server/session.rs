@@ -78,7 +78,11 @@ pub enum SessionError {
         /// The server's own error code, when it answered at all.
         code: Option<u16>,
     },
-    #[error("{server} at {address} is {found}, not {expected}")]
+    #[error(
+        "{server} at {address} is {}, not {}",
+        found.apart_from(expected),
+        expected.apart_from(found)
+    )]
     WrongServer {
         server: String,
         address: String,

@@ -49,7 +49,12 @@ pub(super) fn identity_changed(picture: &Picture<'_>, server: usize) -> Option<V
     (!is_same).then(|| {
         Verdict::new(
             Severity::Critical,
-            format!("{} is {now} now, and was {known}", view.name),
+            format!(
+                "{} is {} now, and was {}",
+                view.name,
+                now.apart_from(known),
+                known.apart_from(now)
+            ),
             format!(
                 "Find out which server answers there. If the change is meant: \
                  `understudy status --accept {}`.",
