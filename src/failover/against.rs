@@ -108,7 +108,7 @@ pub(super) fn of_replica(
     {
         refusals.push(Refusal::new(
             format!("{name} has transactions of its own: {errant}"),
-            "See what they are (docs/HEALTH.md), and provision it again with `understudy setup`.",
+            "See what they are (docs/RULES.md), and provision it again with `understudy setup`.",
         ));
     }
     refusals

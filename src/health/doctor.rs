@@ -157,7 +157,7 @@ fn check_snapshot(ctx: &Context, config: &ServerConfig, is_source: bool) -> Vec<
                     check(
                         Status::Warn,
                         warning.clone(),
-                        "docs/NIGHTLY.md tells what it means.".to_owned(),
+                        "docs/TROUBLESHOOTING.md tells what it means.".to_owned(),
                     )
                 })
                 .collect();
@@ -263,7 +263,9 @@ fn check_programs(server: &str, condition: &crate::server::condition::Condition)
             ID,
             server,
             Status::Warn,
-            format!("{names} isn't installed: tables can't be extracted"),
+            format!(
+                "tables can't be extracted: no dump or client program that fits is here ({names})"
+            ),
             "Install mariadb-client, or MySQL's client package.",
         ),
     }
