@@ -21,6 +21,9 @@ use crate::sys::socket::set_receive_limit;
 /// How long a connection may take to be made, log-in included.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long a host may take to answer at all: it is called three times by then (after 0, 1 and 3 s).
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(4);
+
 /// How long a statement that only reads may take.
 pub const READ_LIMIT: Duration = Duration::from_secs(10);
 
@@ -408,7 +411,7 @@ fn options(target: &Target, limit: Duration) -> OptsBuilder {
         .user(Some(&target.user))
         .pass(Some(target.password.reveal()))
         .prefer_socket(false)
-        .tcp_connect_timeout(Some(limit))
+        .tcp_connect_timeout(Some(limit.min(HANDSHAKE_LIMIT)))
         .read_timeout(Some(limit))
         .write_timeout(Some(limit))
         .stmt_cache_size(0)

@@ -4,6 +4,7 @@
 mod channels;
 mod datajoint;
 mod dead;
+mod hosts;
 mod killed;
 #[expect(
     dead_code,

@@ -7,6 +7,7 @@ pub mod couple;
 pub mod kept;
 pub mod left;
 pub mod load;
+pub mod network;
 pub mod pair;
 pub mod private;
 pub mod program;

@@ -1,71 +1,19 @@
 //! An address that moves between two hosts of a network, seen by a client on a third. Each is a network
 //! namespace with an interface on one bridge.
 
-use std::fs::File;
-use std::path::Path;
-
-use nix::sched::{CloneFlags, setns};
 use understudy::config::Address;
 use understudy::reroute::{Outcome, RerouteAct, Seen, check, perform, see, undo};
 
+use super::lab::network::Network;
 use super::lab::scratch::Scratch;
 use super::lab::server::{Flavour, Server, Start};
-use super::lab::{sh, try_sh};
+use super::lab::try_sh;
 use super::{act, checked, credentials, identity, performs, undoes};
 
-/// `s` is the bridge's, `1` and `2` are the hosts of db1 and db2, `3` is the client's.
-const NAMES: [&str; 4] = ["s", "1", "2", "3"];
+/// `1` and `2` are the hosts of db1 and db2, `3` is the client's.
 const PORT: u16 = 23306;
 
-struct Network {
-    name: String,
-}
-
 impl Network {
-    fn start(scratch: &Scratch) -> Self {
-        let network = Self {
-            name: scratch.name.clone(),
-        };
-        for name in NAMES {
-            sh(&["ip", "netns", "add", &network.host(name)]);
-            network.ip(name, "link set lo up");
-        }
-        network.ip("s", "link add br0 type bridge");
-        network.ip("s", "link set br0 up");
-        for name in ["1", "2", "3"] {
-            let host = network.host(name);
-            network.ip(
-                "s",
-                &format!("link add v{name} type veth peer name eth0 netns {host}"),
-            );
-            network.ip("s", &format!("link set v{name} master br0 up"));
-            network.ip(name, "link set eth0 up");
-            network.ip(name, &format!("addr add 192.0.2.{name}/24 dev eth0"));
-            network.ip(
-                name,
-                &format!("addr add 2001:db8::{name}/64 dev eth0 nodad"),
-            );
-        }
-        network
-    }
-
-    fn host(&self, name: &str) -> String {
-        format!("{}{name}", self.name)
-    }
-
-    fn ip(&self, name: &str, words: &str) -> String {
-        let host = self.host(name);
-        let mut argv = vec!["ip", "-n", &host];
-        argv.extend(words.split(' '));
-        sh(&argv)
-    }
-
-    /// This thread, and what it starts, is there from now on.
-    fn enter(&self, name: &str) {
-        let path = Path::new("/run/netns").join(self.host(name));
-        setns(File::open(path).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
-    }
-
     fn hardware_address(&self, name: &str) -> String {
         let link = self.ip(name, "-o link show eth0");
         let mut words = link.split(' ').skip_while(|word| *word != "link/ether");
@@ -98,14 +46,6 @@ impl Network {
             self.host("1")
         );
         self.lines(network).replace(&run, "[\"/bin/false\"], db2")
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        for name in NAMES {
-            drop(try_sh(&["ip", "netns", "del", &self.host(name)]));
-        }
     }
 }
 

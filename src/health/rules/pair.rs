@@ -36,10 +36,7 @@ pub(super) fn no_source(picture: &Picture<'_>) -> Option<Verdict> {
                     "{} accept writes and nothing tells which one is the source",
                     names(picture, some)
                 ),
-                &receipts::cure(picture).unwrap_or_else(|| {
-                    "Decide which one it is, make the other read-only, then `understudy setup PAIR`."
-                        .to_owned()
-                }),
+                &receipts::cure(picture).unwrap_or_else(receipts::cure_unknown),
             ),
         };
     };
@@ -90,10 +87,7 @@ pub(super) fn both_writable(picture: &Picture<'_>) -> Option<Verdict> {
         Verdict::new(
             Severity::Critical,
             format!("{} both accept writes", names(picture, &writable)),
-            receipts::cure(picture).unwrap_or_else(|| {
-                "On the one that isn't the source: SET GLOBAL read_only = 1 (MySQL: super_read_only = 1)."
-                    .to_owned()
-            }),
+            receipts::cure(picture).unwrap_or_else(receipts::cure_unknown),
         )
     })
 }

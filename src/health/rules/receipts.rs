@@ -3,6 +3,7 @@
 use super::{Severity, Verdict};
 use crate::health::picture::Picture;
 use crate::journal::receipt::Receipt;
+use crate::server::replication::ThreadState;
 
 /// Roles were moved back by other ways: the one that took over follows the old source again.
 fn is_moved_back(picture: &Picture<'_>, receipt: &Receipt) -> bool {
@@ -13,9 +14,28 @@ fn is_moved_back(picture: &Picture<'_>, receipt: &Receipt) -> bool {
     }
 }
 
+/// It has rejoined, from a host that has no such receipt: it follows the source, closed, with nothing of
+/// its own.
+fn is_back(picture: &Picture<'_>, receipt: &Receipt) -> bool {
+    let servers = &picture.view.servers;
+    let Some(old) = servers.iter().position(|s| s.name == receipt.old_source) else {
+        return false;
+    };
+    let follows = picture.roles.follows[old];
+    let is_replica = follows.is_some() && follows == picture.roles.source;
+    let runs = picture
+        .link(old)
+        .is_some_and(|link| link.io == ThreadState::Running && link.sql == ThreadState::Running);
+    let condition = picture.server(old).condition();
+    let is_closed = condition.is_some_and(|condition| condition.is_read_only() == Some(true));
+    let errant = picture.errant[old].as_ref();
+    let has_nothing = errant.is_some_and(|own| own.known().is_some_and(String::is_empty));
+    is_replica && runs && is_closed && has_nothing
+}
+
 fn open<'p>(picture: &'p Picture<'_>) -> impl Iterator<Item = &'p Receipt> {
     let receipts = picture.view.receipts.open.iter();
-    receipts.filter(|receipt| !is_moved_back(picture, receipt))
+    receipts.filter(|receipt| !is_moved_back(picture, receipt) && !is_back(picture, receipt))
 }
 
 /// The newest failover in which this server was given up, if it takes writes all the same.
@@ -36,6 +56,14 @@ pub(super) fn cure(picture: &Picture<'_>) -> Option<String> {
         old = again.old_source,
         new = again.new_source,
     ))
+}
+
+/// As `cure`, where no receipt here tells who was given up.
+pub(super) fn cure_unknown() -> String {
+    "Was one of them given up in a failover? Its receipt is on the host that ran that: see `understudy \
+     status` there. `understudy rejoin` the one that isn't the source: it closes it first, keeps what it \
+     alone has, and makes it follow."
+        .to_owned()
 }
 
 pub(super) fn demoted_writable(picture: &Picture<'_>, server: usize) -> Option<Verdict> {
