@@ -87,7 +87,8 @@ const EXCEPTIONS: [(&str, &str, &str); 1] = [(
 )];
 
 /// Decide, from what was observed: no effects, no clock, no connection, no storage.
-const PURE: [&str; 32] = [
+const PURE: [&str; 33] = [
+    "cli/pace.rs",
     "discovery/text.rs",
     "failover/against.rs",
     "failover/assess.rs",

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::Cli;
 use super::failure::{Failure, Kind};
+use super::page::Page;
 use super::session::with_plain_context;
 use super::status;
 use super::ui::{self, Ui};
@@ -36,6 +37,9 @@ pub struct Args {
     timeout: Duration,
 }
 
+/// Where the words begin.
+const INDENT: usize = 9;
+
 /// What `switchover` allows by itself.
 const MAX_LAG: Duration = Duration::from_secs(5);
 
@@ -51,11 +55,11 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         .count();
     let document = json!({"checks": checks});
     if fails == 0 {
-        ui.result(&document, || render(&checks));
+        ui.result(&document, || render(&checks, &Page::of_stdout()));
         return Ok(());
     }
     if !ui.is_json() {
-        ui::print_text(&render(&checks));
+        ui::print_text(&render(&checks, &Page::of_stdout()));
     }
     let what = match fails {
         1 => "1 check fails".to_owned(),
@@ -120,8 +124,7 @@ pub fn checks(
     Ok(checks)
 }
 
-pub fn render(checks: &[Check]) -> String {
-    let paint = ui::Paint::of_stdout();
+pub fn render(checks: &[Check], page: &Page) -> String {
     let mut lines = Vec::new();
     for check in checks {
         let (severity, word) = match check.status {
@@ -131,15 +134,15 @@ pub fn render(checks: &[Check]) -> String {
             Status::Fail => (Some(Severity::Critical), "fail"),
         };
         let server = check.server.as_deref().unwrap_or("-");
-        lines.push(format!(
-            "{}{}  {server}  {} [{}]",
-            paint.severity(severity, word),
+        let head = format!(
+            "{}{}  {server}  ",
+            page.severity(severity, word),
             " ".repeat(7usize.saturating_sub(word.len())),
-            check.message,
-            check.id
-        ));
+        );
+        let text = format!("{} [{}]", check.message, check.id);
+        lines.extend(page.hanging(&head, INDENT, &text));
         if !check.hint.is_empty() {
-            lines.push(format!("         {}", check.hint));
+            lines.extend(page.wrapped(&" ".repeat(INDENT), &check.hint));
         }
     }
     lines.join("\n")

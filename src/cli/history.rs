@@ -4,8 +4,10 @@ use serde_json::{Value, json};
 
 use super::Cli;
 use super::failure::{Failure, Kind};
+use super::page::{Cell, Column, Page, Table};
 use super::session::with_plain_context;
 use super::ui::{self, Ui};
+use crate::health::Severity;
 use crate::nightly::history::{self, History};
 use crate::nightly::record::Record;
 use crate::nightly::trend::{self, Trend, Weeks};
@@ -43,9 +45,10 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         .map(|(name, h)| server_json(name, h, last))
         .collect();
     ui.result(&json!({"history": {"servers": servers}}), || {
+        let page = Page::of_stdout();
         let texts: Vec<String> = histories
             .iter()
-            .map(|(name, h)| render(name, h, last))
+            .map(|(name, h)| render(name, h, last, &page))
             .collect();
         texts.join("\n")
     });
@@ -91,7 +94,7 @@ fn server_json(name: &str, history: &History, last: usize) -> Value {
     })
 }
 
-fn render(name: &str, history: &History, last: usize) -> String {
+fn render(name: &str, history: &History, last: usize, page: &Page) -> String {
     let shown: Vec<&Record> = newest(history, last).collect();
     let mut lines = vec![match (shown.len(), history.records.len()) {
         (0, _) => format!("{name}: `understudy run {name}` hasn't run yet"),
@@ -99,8 +102,8 @@ fn render(name: &str, history: &History, last: usize) -> String {
         (shown, all) if shown == all => format!("{name}: {all} runs, the newest first"),
         (shown, all) => format!("{name}: the last {shown} of {all} runs"),
     }];
-    lines.extend(table(&shown));
-    let mut sentence = |text: String| lines.extend(ui::wrapped("  ", &text));
+    lines.extend(table(&shown, page));
+    let mut sentence = |text: String| lines.extend(page.wrapped("  ", &text));
     trend_sentences(&trend::trend(&history.records, clock::now())).for_each(&mut sentence);
     if history.newer > 0 {
         let count = history.newer;
@@ -117,30 +120,32 @@ fn render(name: &str, history: &History, last: usize) -> String {
     lines.join("\n")
 }
 
+const COLUMNS: [Column; 7] = [
+    Column::new("WHEN"),
+    Column::new("RESULT"),
+    Column::new("PAUSE"),
+    Column::new("TOOK"),
+    Column::new("PROOF"),
+    Column::spare("PRUNED", 1),
+    Column::new("KEPT"),
+];
+
 /// A row for each, and below it why it failed.
-fn table(shown: &[&Record]) -> Vec<String> {
+fn table(shown: &[&Record], page: &Page) -> Vec<String> {
     if shown.is_empty() {
         return Vec::new();
     }
-    let head = [
-        "  WHEN", "RESULT", "PAUSE", "TOOK", "PROOF", "PRUNED", "KEPT",
-    ];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
-    rows.extend(shown.iter().map(|record| row(record)));
-    let table = ui::table(&rows);
-    let mut table = table.lines().map(str::to_owned);
-    let mut lines: Vec<String> = table.next().into_iter().collect();
-    for (line, record) in table.zip(shown) {
-        lines.push(line);
-        if let Some(error) = &record.error {
-            let step = record.step.as_deref().unwrap_or("run");
-            lines.extend(ui::wrapped("      ", &format!("{step}: {}", error.message)));
-        }
+    let mut table = Table::new(&COLUMNS);
+    for record in shown {
+        let step = record.step.as_deref().unwrap_or("run");
+        let error = record.error.as_ref();
+        let below = error.map(|error| format!("{step}: {}", error.message));
+        table.row_and(row(record), below);
     }
-    lines
+    table.render(page, 2)
 }
 
-fn row(record: &Record) -> Vec<String> {
+fn row(record: &Record) -> Vec<Cell> {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let kept = record.kept.zip(record.kept_bytes);
     let when = record
@@ -149,14 +154,22 @@ fn row(record: &Record) -> Vec<String> {
         .unwrap_or(&record.began)
         .replace('T', " ");
     vec![
-        format!("  {when}"),
-        record.result.clone(),
-        or_dash(record.pause_ms.map(ui::ms)),
-        ui::ms(record.took_ms),
-        proof_word(record.proof).to_owned(),
-        record.pruned.len().to_string(),
-        or_dash(kept.map(|(count, bytes)| format!("{count} ({})", ui::bytes(bytes)))),
+        when.into(),
+        Cell::judged(record.result.clone(), severity(record)),
+        or_dash(record.pause_ms.map(ui::ms)).into(),
+        ui::ms(record.took_ms).into(),
+        proof_word(record.proof).into(),
+        record.pruned.len().to_string().into(),
+        or_dash(kept.map(|(count, bytes)| format!("{count} ({})", ui::bytes(bytes)))).into(),
     ]
+}
+
+fn severity(record: &Record) -> Option<Severity> {
+    match (&record.error, record.warnings.is_empty()) {
+        (Some(_), _) => Some(Severity::Critical),
+        (None, false) => Some(Severity::Warning),
+        (None, true) => None,
+    }
 }
 
 fn proof_word(proof: Option<Proof>) -> &'static str {

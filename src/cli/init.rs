@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use super::Cli;
 use super::doctor;
 use super::failure::{Failure, Kind};
+use super::page::Page;
 use super::session::context_of;
-use super::ui::{self, Ui};
+use super::ui::Ui;
 use crate::config::values::{parse_absolute_path, parse_address};
 use crate::config::{self, Address, CONFIG_PATHS, Secret, TlsMode, credentials};
 use crate::discovery::text::{self, Common};
@@ -283,6 +284,7 @@ fn compare(ui: &Ui, path: &Path, found: &Found) -> Result<(), Failure> {
         "notes": found.notes,
     }});
     ui.result(&document, || {
+        let page = Page::of_stdout();
         let mut lines = match differences.is_empty() {
             true => vec![format!(
                 "{} is there already, and says the same",
@@ -294,7 +296,7 @@ fn compare(ui: &Ui, path: &Path, found: &Found) -> Result<(), Failure> {
             )],
         };
         let all = differences.iter().chain(&found.notes);
-        lines.extend(all.flat_map(|line| ui::wrapped("  ", line)));
+        lines.extend(all.flat_map(|line| page.wrapped("  ", line)));
         lines.join("\n")
     });
     Ok(())
@@ -363,6 +365,7 @@ fn report(ui: &Ui, path: &Path, written: &[PathBuf], found: &Found) {
         "nightly": {"timers": timers, "cron": (!nightly.is_empty()).then_some(&cron)},
     }});
     ui.result(&document, || {
+        let page = Page::of_stdout();
         let mut lines: Vec<String> = Vec::new();
         for (number, member) in found.members.iter().enumerate() {
             let role = match (found.is_pair, number) {
@@ -371,12 +374,16 @@ fn report(ui: &Ui, path: &Path, written: &[PathBuf], found: &Found) {
                 (false, _) => "server",
             };
             let head = format!("{:<8} ", role);
-            lines.extend(ui::wrapped(
+            lines.extend(page.wrapped(
                 &head,
                 &format!("{} at {}, {}", member.name, member.address, member.version),
             ));
         }
-        lines.extend(notes.iter().flat_map(|note| ui::wrapped("note     ", note)));
+        lines.extend(
+            notes
+                .iter()
+                .flat_map(|note| page.wrapped("note     ", note)),
+        );
         lines.extend(
             written
                 .iter()
@@ -387,7 +394,7 @@ fn report(ui: &Ui, path: &Path, written: &[PathBuf], found: &Found) {
             for (commands, statement) in grants_of(member) {
                 if last != commands {
                     lines.push(String::new());
-                    lines.extend(ui::wrapped(
+                    lines.extend(page.wrapped(
                         "",
                         &format!("The account lacks on {}, for {commands}:", member.name),
                     ));
@@ -396,7 +403,7 @@ fn report(ui: &Ui, path: &Path, written: &[PathBuf], found: &Found) {
                 lines.push(format!("  {statement}"));
             }
         }
-        lines.extend(doctors_word(&checks));
+        lines.extend(doctors_word(&checks, &page));
         if !nightly.is_empty() {
             lines.push(String::new());
             lines.push("Every night, where the package's units are installed:".to_owned());
@@ -409,7 +416,7 @@ fn report(ui: &Ui, path: &Path, written: &[PathBuf], found: &Found) {
 }
 
 /// What isn't well, and how much is.
-fn doctors_word(checks: &[Check]) -> Vec<String> {
+fn doctors_word(checks: &[Check], page: &Page) -> Vec<String> {
     let (well, others): (Vec<&Check>, Vec<&Check>) =
         checks.iter().partition(|check| check.status == Status::Ok);
     if checks.is_empty() {
@@ -418,7 +425,7 @@ fn doctors_word(checks: &[Check]) -> Vec<String> {
     let others: Vec<Check> = others.into_iter().cloned().collect();
     let mut lines = vec![String::new(), "What doctor says:".to_owned()];
     if !others.is_empty() {
-        lines.push(doctor::render(&others));
+        lines.push(doctor::render(&others, page));
     }
     lines.push(format!(
         "ok       {} more; `understudy doctor` has them",

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::Cli;
 use super::failure::Failure;
+use super::page::Page;
 use super::roles::steps;
 use super::session::with_context;
 use super::ui::Ui;
@@ -61,18 +62,21 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         let mut ask = |question: &str| ui.confirm(question).is_ok();
         Ok(rejoin::perform(ctx, &request, &mut ask)?)
     })?;
-    ui.result(&json!({"rejoin": report}), || text(&report));
+    ui.result(&json!({"rejoin": report}), || {
+        text(&report, &Page::of_stdout())
+    });
     Ok(())
 }
 
-fn text(report: &Report) -> String {
+fn text(report: &Report, page: &Page) -> String {
     let word = if report.dry_run {
         "would follow"
     } else {
         "follows"
     };
     let head = format!("{} {word} {}:", report.server, report.source);
-    let mut lines = vec![head, steps(&report.steps)];
+    let mut lines = vec![head];
+    lines.extend(steps(&report.steps, page));
     if let Some(lost) = &report.surplus {
         lines.push(format!(
             "  what it alone had is in {}: {} transactions, {}",
@@ -85,7 +89,7 @@ fn text(report: &Report) -> String {
         lines.push(format!("  its state before is kept as {undo}, held"));
     }
     for warning in &report.warnings {
-        lines.push(format!("  warning: {warning}"));
+        lines.extend(page.hanging("  warning: ", 4, warning));
     }
     lines.join("\n")
 }

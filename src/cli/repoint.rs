@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::Cli;
 use super::failure::Failure;
+use super::page::Page;
 use super::roles::steps;
 use super::session::with_context;
 use super::ui::Ui;
@@ -46,7 +47,9 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
             "follows"
         };
         let head = format!("{} {word} {}:", report.server, report.to);
-        [head, steps(&report.steps)].join("\n")
+        let mut lines = vec![head];
+        lines.extend(steps(&report.steps, &Page::of_stdout()));
+        lines.join("\n")
     });
     Ok(())
 }

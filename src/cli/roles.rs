@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::failure::{Failure, Kind};
+use super::page::{Cell, Page, prose_table};
 use super::ui::{self, Ui};
 use crate::failover::report::{Ended, Report};
 use crate::journal::operation::Step;
@@ -15,12 +16,12 @@ pub fn tell(ui: &Ui, report: &Report) -> Result<(), Failure> {
     let document = json!({"failover": report});
     match report.result {
         Ended::Planned | Ended::Done => {
-            ui.result(&document, || text(report));
+            ui.result(&document, || text(report, &Page::of_stdout()));
             Ok(())
         }
         Ended::NeedsOperator => {
             if !ui.is_json() {
-                ui.result(&document, || text(report));
+                ui.result(&document, || text(report, &Page::of_stdout()));
             }
             let message = format!(
                 "{} is the source, and not everything is as it should be: see the report",
@@ -40,8 +41,8 @@ pub fn tell(ui: &Ui, report: &Report) -> Result<(), Failure> {
 }
 
 /// A line for each step.
-pub fn steps(steps: &[Step]) -> String {
-    let rows: Vec<Vec<String>> = steps
+pub fn steps(steps: &[Step], page: &Page) -> Vec<String> {
+    let rows: Vec<Vec<Cell>> = steps
         .iter()
         .map(|step| {
             let took = match step.ms {
@@ -49,17 +50,17 @@ pub fn steps(steps: &[Step]) -> String {
                 ms => ui::duration(Duration::from_millis(ms)),
             };
             vec![
-                format!("  {}", step.name),
-                step.result.replace('-', " "),
-                took,
-                step.detail.clone(),
+                step.name.into(),
+                step.result.replace('-', " ").into(),
+                took.into(),
+                step.detail.as_str().into(),
             ]
         })
         .collect();
-    ui::table(&rows)
+    prose_table(page, 2, &rows)
 }
 
-fn text(report: &Report) -> String {
+fn text(report: &Report, page: &Page) -> String {
     let head = match report.dry_run {
         true => format!(
             "{} would become the source instead of {}:",
@@ -70,18 +71,20 @@ fn text(report: &Report) -> String {
             report.new_source, report.old_source
         ),
     };
-    let mut lines = vec![head, steps(&report.steps)];
+    let mut lines = vec![head];
+    lines.extend(steps(&report.steps, page));
     if let Some(ms) = report.write_outage_ms {
         lines.push(format!("  nobody could write for {ms} ms"));
     }
     if !report.dry_run {
-        lines.push(format!("  {}", lost(report)));
+        lines.extend(page.wrapped("  ", &lost(report)));
     }
     for left in &report.not_repointed {
-        lines.push(format!("  not turned: {}: {}", left.server, left.reason));
+        let text = format!("{}: {}", left.server, left.reason);
+        lines.extend(page.hanging("  not turned: ", 4, &text));
     }
     for warning in &report.warnings {
-        lines.push(format!("  warning: {warning}"));
+        lines.extend(page.hanging("  warning: ", 4, warning));
     }
     lines.join("\n")
 }

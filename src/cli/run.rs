@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::Cli;
 use super::failure::{Failure, Kind};
 use super::metrics;
+use super::page::Page;
 use super::session::with_context;
 use super::snapshot::unproven;
 use super::ui::{self, Ui};
@@ -301,6 +302,7 @@ fn server_json(told: &Done) -> Value {
 }
 
 fn render(told: &Done) -> String {
+    let page = Page::of_stdout();
     let record = &told.record;
     let took = ui::ms(record.took_ms);
     let mut lines = vec![match &record.step {
@@ -311,7 +313,7 @@ fn render(told: &Done) -> String {
         ),
     }];
     let mut line =
-        |what: &str, text: &str| lines.extend(ui::wrapped(&format!("  {what:<9} "), text));
+        |what: &str, text: &str| lines.extend(page.wrapped(&format!("  {what:<9} "), text));
     for action in &record.recovered {
         line("recovered", action);
     }
@@ -398,9 +400,10 @@ fn plan_of(ctx: &Context, server: &str, args: &Args) -> Result<(Value, String), 
         "prune": pruned,
         "warnings": ready.plan.warnings,
     });
+    let page = Page::of_stdout();
     let mut lines = vec![format!("{server}: would")];
     let mut line =
-        |what: &str, text: &str| lines.extend(ui::wrapped(&format!("  {what:<9} "), text));
+        |what: &str, text: &str| lines.extend(page.wrapped(&format!("  {what:<9} "), text));
     for operation in &left {
         line("recover", &format!("look after {}", operation.operation));
     }

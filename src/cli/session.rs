@@ -29,7 +29,9 @@ pub fn start_logging(cli: &Cli) {
         .with_max_level(level)
         .with_target(false);
     match cli.log_format {
-        LogFormat::Text => builder.with_ansi(super::ui::stderr_has_colour()).init(),
+        LogFormat::Text => builder
+            .with_ansi(super::page::Page::of_stderr().has_colours())
+            .init(),
         LogFormat::Json => builder.json().init(),
     }
 }
@@ -45,7 +47,7 @@ pub fn with_context<T>(
     catch_signals(&cancel);
     let (sender, receiver) = mpsc::channel();
     let shows = ui.shows_progress();
-    let printer = std::thread::spawn(move || super::ui::print_events(&receiver, shows));
+    let printer = std::thread::spawn(move || super::telling::print_events(&receiver, shows));
     let context = Context {
         state: StateDir::at(&config.state_dir),
         config,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Cli;
 use super::failure::Failure;
+use super::page::Page;
 use super::roles::steps;
 use super::session::with_context;
 use super::ui::Ui;
@@ -134,7 +135,8 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         Ok(reports)
     })?;
     ui.result(&document(&reports), || {
-        let texts: Vec<String> = reports.iter().map(text).collect();
+        let page = Page::of_stdout();
+        let texts: Vec<String> = reports.iter().map(|report| text(report, &page)).collect();
         texts.join("\n\n")
     });
     Ok(())
@@ -153,20 +155,23 @@ fn document(reports: &[Report]) -> Value {
     json!({"setup": setup})
 }
 
-fn text(report: &Report) -> String {
+fn text(report: &Report, page: &Page) -> String {
     let head = match report.dry_run {
         true => format!("{} would follow {}:", report.replica, report.source),
         false => format!("{} follows {}:", report.replica, report.source),
     };
-    let mut lines = vec![head, steps(&report.steps)];
+    let mut lines = vec![head];
+    lines.extend(steps(&report.steps, page));
     for warning in &report.warnings {
-        lines.push(format!("  warning ({}): {}", warning.rule, warning.message));
+        let head = format!("  warning ({}): ", warning.rule);
+        lines.extend(page.hanging(&head, 4, &warning.message));
     }
-    lines.push(format!(
-        "  the replication account is {}@{}, its password in {}",
+    let account = format!(
+        "the replication account is {}@{}, its password in {}",
         report.account.user,
         report.account.host,
         report.account.password_file.display()
-    ));
+    );
+    lines.extend(page.hanging("  ", 4, &account));
     lines.join("\n")
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::Cli;
 use super::failure::{Failure, Kind};
+use super::page::{Cell, Column, Page, Table};
 use super::session::with_context;
 use super::ui::{self, Ui};
 use crate::health::report::{self, PairReport, ServerReport};
@@ -52,7 +53,9 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
             return watch(ctx, ui, args);
         }
         let pairs = look(ctx, args)?;
-        ui.result(&json!({"pairs": pairs}), || render(&pairs, cli.verbose > 0));
+        ui.result(&json!({"pairs": pairs}), || {
+            render(&pairs, cli.verbose > 0, &Page::of_stdout())
+        });
         Ok(())
     })
 }
@@ -147,7 +150,7 @@ fn watch(ctx: &Context, ui: &Ui, args: &Args) -> Result<(), Failure> {
     let mut begin = "\x1b[2J\x1b[H";
     while !ctx.cancel.is_set() {
         let pairs = look(ctx, args)?;
-        let lines: Vec<String> = render(&pairs, false)
+        let lines: Vec<String> = render(&pairs, false, &Page::of_stdout())
             .lines()
             .map(|line| format!("{line}\x1b[K"))
             .collect();
@@ -171,38 +174,50 @@ fn watch(ctx: &Context, ui: &Ui, args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
+/// `snapshot show` has the version, too.
+const COLUMNS: [Column; 8] = [
+    Column::new("SERVER"),
+    Column::new("ROLE"),
+    Column::spare("VERSION", 1),
+    Column::new("WRITES"),
+    Column::new("THREADS"),
+    Column::new("LAG"),
+    Column::new("SNAPSHOT"),
+    Column::new("PROOF"),
+];
+
 /// `whole`: versions as the servers word them.
-fn render(pairs: &[PairReport], whole: bool) -> String {
+fn render(pairs: &[PairReport], whole: bool, page: &Page) -> String {
     if pairs.is_empty() {
         return "the configuration names no server; `understudy config example` shows one"
             .to_owned();
     }
     pairs
         .iter()
-        .map(|pair| render_pair(pair, whole))
+        .map(|pair| render_pair(pair, whole, page))
         .collect::<Vec<_>>()
         .join("\n\n")
 }
 
-fn render_pair(pair: &PairReport, whole: bool) -> String {
-    let paint = ui::Paint::of_stdout();
-    let state = paint.severity(worst(pair), pair.state.word());
+fn render_pair(pair: &PairReport, whole: bool, page: &Page) -> String {
+    let state = page.severity(worst(pair), pair.state.word());
     let title = match (&pair.name, &pair.source) {
         (Some(name), Some(source)) => format!("{name}: {state}, source {source}"),
         (Some(name), None) => format!("{name}: {state}, no source"),
         (None, _) => format!("in no pair: {state}"),
     };
-    let heading = [
-        "SERVER", "ROLE", "VERSION", "WRITES", "THREADS", "LAG", "SNAPSHOT", "PROOF",
-    ];
-    let mut rows = vec![heading.map(str::to_owned).to_vec()];
-    rows.extend(pair.servers.iter().map(|server| row(server, whole)));
-    let mut lines = vec![title, indent(&ui::table(&rows))];
+    let mut table = Table::new(&COLUMNS);
+    for server in &pair.servers {
+        table.row(row(server, whole));
+    }
+    let mut lines = vec![title];
+    lines.extend(table.render(page, 2));
     for finding in pair.all_findings() {
-        let word = paint.severity(Some(finding.severity), finding.severity.word());
-        lines.push(format!("  {word}: {} [{}]", finding.message, finding.rule));
+        let word = page.severity(Some(finding.severity), finding.severity.word());
+        let text = format!("{} [{}]", finding.message, finding.rule);
+        lines.extend(page.hanging(&format!("  {word}: "), 4, &text));
         if finding.severity > Severity::Info {
-            lines.push(format!("    {}", finding.hint));
+            lines.extend(page.wrapped("    ", &finding.hint));
         }
     }
     lines.join("\n")
@@ -212,14 +227,7 @@ fn worst(pair: &PairReport) -> Option<Severity> {
     pair.all_findings().first().map(|finding| finding.severity)
 }
 
-fn indent(text: &str) -> String {
-    text.lines()
-        .map(|line| format!("  {line}"))
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
-fn row(server: &ServerReport, whole: bool) -> Vec<String> {
+fn row(server: &ServerReport, whole: bool) -> Vec<Cell> {
     let dash = || "-".to_owned();
     let role = serde_json::to_value(server.role).unwrap_or_default();
     let threads = match (server.io_running, server.sql_running, &server.paused_by) {
@@ -237,7 +245,7 @@ fn row(server: &ServerReport, whole: bool) -> Vec<String> {
             }
         }
     };
-    vec![
+    let cells = vec![
         server.name.clone(),
         role.as_str().unwrap_or_default().to_owned(),
         server
@@ -259,7 +267,8 @@ fn row(server: &ServerReport, whole: bool) -> Vec<String> {
             .map_or_else(dash, |ms| lag_cell(ms, server.delay_ms)),
         age(server.last_snapshot_time.as_deref()),
         age(server.last_proof_time.as_deref()),
-    ]
+    ];
+    cells.into_iter().map(Cell::from).collect()
 }
 
 /// `10.11.14` of `10.11.14-MariaDB-0+deb12u2-log`: a line fits a terminal.

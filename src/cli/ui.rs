@@ -1,15 +1,13 @@
 //! What people see: results on stdout, progress and questions on stderr, colour only on terminals.
 
 use std::io::{IsTerminal, Write};
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::failure::{Failure, Kind};
+use super::page::Page;
 use super::{Cli, Output};
-use crate::health::Severity;
-use crate::sys::progress::Event;
 
 pub struct Ui {
     json: bool,
@@ -44,15 +42,12 @@ impl Ui {
         if self.json {
             print_json(&failure.json());
         }
-        let mut err = std::io::stderr().lock();
-        drop(writeln!(
-            err,
-            "understudy: {}",
-            shown_lines(&failure.message)
-        ));
+        let page = Page::of_stderr();
+        let mut text = on_lines(&page, "understudy: ", &failure.message);
         for hint in &failure.hints {
-            drop(writeln!(err, "  hint: {}", shown_lines(hint)));
+            text.extend(on_lines(&page, "  hint: ", hint));
         }
+        print_error(&format!("{}\n", text.join("\n")));
     }
 
     pub fn is_json(&self) -> bool {
@@ -123,6 +118,15 @@ impl Ui {
     }
 }
 
+/// A text that has lines; what is broken goes on four in.
+fn on_lines(page: &Page, head: &str, text: &str) -> Vec<String> {
+    let heads = std::iter::once(head).chain(std::iter::repeat(""));
+    text.split('\n')
+        .zip(heads)
+        .flat_map(|(line, head)| page.broken(head, 4, line))
+        .collect()
+}
+
 /// A closed pipe (`| head`) is no error.
 pub fn print_text(text: &str) {
     let mut out = std::io::stdout().lock();
@@ -131,86 +135,6 @@ pub fn print_text(text: &str) {
 
 pub fn print_json(json: &Value) {
     print_text(&serde_json::to_string_pretty(json).unwrap_or_default());
-}
-
-pub fn stderr_has_colour() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
-}
-
-/// Colours for a text on stdout; none where it isn't a terminal.
-pub struct Paint {
-    colours: bool,
-}
-
-impl Paint {
-    pub fn of_stdout() -> Self {
-        let allowed = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        Self {
-            colours: allowed && std::io::stdout().is_terminal(),
-        }
-    }
-
-    /// `None` is good.
-    pub fn severity(&self, severity: Option<Severity>, text: &str) -> String {
-        let colour = match severity {
-            None => "32",
-            Some(Severity::Info) => "36",
-            Some(Severity::Warning) => "33",
-            Some(Severity::Unknown) => "35",
-            Some(Severity::Critical) => "1;31",
-        };
-        match self.colours {
-            true => format!("\x1b[{colour}m{text}\x1b[0m"),
-            false => text.to_owned(),
-        }
-    }
-}
-
-/// Prints events until the last sender is gone; a terminal that stalls holds up only this thread.
-pub fn print_events(events: &Receiver<Event>, shows: bool) {
-    let (dim, plain) = if stderr_has_colour() {
-        ("\x1b[2m", "\x1b[0m")
-    } else {
-        ("", "")
-    };
-    let mut in_line = false;
-    for event in events {
-        if !shows {
-            continue;
-        }
-        let mut err = std::io::stderr().lock();
-        match event {
-            Event::Step { name, detail, took } => {
-                let clear = if in_line { "\r\x1b[K" } else { "" };
-                in_line = false;
-                drop(writeln!(
-                    err,
-                    "{clear}{name:>9}  {detail} {dim}{}{plain}",
-                    duration(took)
-                ));
-            }
-            Event::Still { name, detail, took } => {
-                in_line = true;
-                let took = duration(took);
-                drop(write!(
-                    err,
-                    "\r\x1b[K{name:>9}  {detail} {dim}{took}{plain}"
-                ));
-                drop(err.flush());
-            }
-            Event::Bytes { done, total } => {
-                in_line = true;
-                let share = done.saturating_mul(100).checked_div(total).unwrap_or(100);
-                drop(write!(
-                    err,
-                    "\r\x1b[K     copy  {} of {} ({share} %)",
-                    bytes(done),
-                    bytes(total)
-                ));
-                drop(err.flush());
-            }
-        }
-    }
 }
 
 /// `64 ms`, `2.3 s`, `4m 10s`.
@@ -225,33 +149,6 @@ pub fn duration(duration: Duration) -> String {
 /// As `duration`.
 pub fn ms(ms: u64) -> String {
     duration(Duration::from_millis(ms))
-}
-
-/// An ordinary terminal's.
-const COLUMNS: usize = 80;
-
-/// Lines that fit an ordinary terminal: the first begins with `head`, the others are as far in. A word
-/// that is too long for a line stays whole.
-pub fn wrapped(head: &str, text: &str) -> Vec<String> {
-    let indent = head.chars().count();
-    let mut lines = vec![head.to_owned()];
-    let mut is_bare = true;
-    for word in shown(text).split_whitespace() {
-        let line = lines.last().map_or(0, |line| line.chars().count());
-        let needed = word.chars().count() + usize::from(!is_bare);
-        if !is_bare && line + needed > COLUMNS {
-            lines.push(" ".repeat(indent));
-            is_bare = true;
-        }
-        if let Some(line) = lines.last_mut() {
-            if !is_bare {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-        is_bare = false;
-    }
-    lines
 }
 
 /// `8.0 s behind`, or `delayed 2h on purpose, 8.0 s behind that`.
@@ -292,47 +189,6 @@ pub fn bytes(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-/// Columns as wide as their widest cell; the last one is left ragged.
-pub fn table(rows: &[Vec<String>]) -> String {
-    let rows: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| row.iter().map(|cell| shown(cell)).collect())
-        .collect();
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells: Vec<String> = row
-            .iter()
-            .enumerate()
-            .map(|(column, cell)| format!("{cell:<width$}", width = widths[column]))
-            .collect();
-        cells.join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-/// What came from outside (a label, a server's words) on a terminal: control characters escaped.
-pub fn shown(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| match c.is_control() {
-            true => c.escape_default().collect::<Vec<_>>(),
-            false => vec![c],
-        })
-        .collect()
-}
-
-/// As [`shown`], of a text that has lines.
-pub fn shown_lines(text: &str) -> String {
-    text.split('\n').map(shown).collect::<Vec<_>>().join("\n")
-}
-
 /// On stderr, as it is.
 pub fn print_error(text: &str) {
     let mut err = std::io::stderr().lock();
@@ -342,25 +198,6 @@ pub fn print_error(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn control_characters_never_reach_the_terminal() {
-        let rows = [vec!["a\u{1b}[2Jb\nc".to_owned(), "ü".to_owned()]];
-        assert_eq!(table(&rows), "a\\u{1b}[2Jb\\nc  ü");
-    }
-
-    #[test]
-    fn long_texts_fit_an_ordinary_terminal() {
-        let lines = wrapped("  warning   ", &"seven s ".repeat(30));
-        assert!(lines.len() > 2 && lines.iter().all(|line| line.chars().count() <= 80));
-        assert!(lines[1].starts_with("            seven"));
-        let word = "x".repeat(100);
-        assert_eq!(
-            wrapped("- ", &format!("a {word} b")),
-            ["- a", &format!("  {word}"), "  b"]
-        );
-        assert_eq!(wrapped("- ", ""), ["- "]);
-    }
 
     #[test]
     fn durations_and_sizes_read_well() {

@@ -19,8 +19,15 @@ pub enum Event {
         detail: String,
         took: Duration,
     },
-    /// Bytes of a long copy.
-    Bytes { done: u64, total: u64 },
+    /// Bytes of long work.
+    Bytes {
+        name: &'static str,
+        /// What it is counted in besides; may be empty.
+        words: String,
+        done: u64,
+        /// As far as anybody knows it.
+        total: Option<u64>,
+    },
 }
 
 /// Where events go; dropping them is fine.
@@ -65,8 +72,19 @@ impl Progress {
         });
     }
 
+    /// Of a copy.
     pub fn bytes(&self, done: u64, total: u64) {
-        self.send(Event::Bytes { done, total });
+        self.moved("copy", "", done, Some(total));
+    }
+
+    /// Of other long work: its name, and what it is counted in besides.
+    pub fn moved(&self, name: &'static str, words: &str, done: u64, total: Option<u64>) {
+        self.send(Event::Bytes {
+            name,
+            words: words.to_owned(),
+            done,
+            total,
+        });
     }
 
     fn send(&self, event: Event) {

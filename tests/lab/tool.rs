@@ -130,6 +130,40 @@ impl Tool {
         self.start(command, args, &[]).wait()
     }
 
+    /// What it shows on a terminal so wide, without colours unless they are asked for.
+    pub fn on_terminal(&self, args: &[&str], columns: u16, has_colours: bool) -> String {
+        let size = nix::pty::Winsize {
+            ws_row: 24,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        let terminal = nix::pty::openpty(&size, None).expect("a terminal");
+        let mut command = Command::new(binary());
+        command
+            .env(MARK, &self.base)
+            .env("NO_COLOR", if has_colours { "" } else { "1" });
+        command
+            .arg("--config")
+            .arg(self.base.join("understudy.toml"));
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
+        command.stdout(Stdio::from(terminal.slave));
+        let mut child = command.spawn().expect("it starts");
+        // The slave's last other end, so that reading ends with the program.
+        drop(command);
+        let mut text = Vec::new();
+        // A terminal whose program is gone answers with an error.
+        drop(std::io::Read::read_to_end(
+            &mut File::from(terminal.master),
+            &mut text,
+        ));
+        child.wait().expect("it was started here");
+        String::from_utf8_lossy(&text).replace("\r\n", "\n")
+    }
+
     pub fn spawn(&self, args: &[&str], env: &[(&str, &str)]) -> Running {
         let mut command = Command::new(binary());
         command.args(["--output", "json", "--config"]);

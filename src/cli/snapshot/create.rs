@@ -8,8 +8,9 @@ use serde_json::json;
 use super::render;
 use crate::cli::Cli;
 use crate::cli::failure::Failure;
+use crate::cli::page::{Cell, Page, prose_table};
 use crate::cli::session::with_context;
-use crate::cli::ui::{self, Ui};
+use crate::cli::ui::Ui;
 use crate::snapshot::manifest::Level;
 use crate::snapshot::prove::verify;
 use crate::snapshot::take::create;
@@ -134,31 +135,28 @@ fn dry_run(cli: &Cli, ui: &Ui, args: &Args, options: &Options) -> Result<(), Fai
     }});
     ui.result(&json, || {
         let mut lines = vec![format!("would take a snapshot of {}:", args.server)];
-        lines.extend(
-            steps
-                .iter()
-                .map(|step| format!("  {:<13} {}", step.step, step.detail)),
-        );
-        let rows: Vec<Vec<String>> = takes
+        let page = Page::of_stdout();
+        let rows: Vec<Vec<Cell>> = steps
+            .iter()
+            .map(|step| vec![step.step.into(), step.detail.as_str().into()])
+            .collect();
+        lines.extend(prose_table(&page, 2, &rows));
+        let rows: Vec<Vec<Cell>> = takes
             .iter()
             .map(|taken| {
                 let path = taken.path.display().to_string();
                 vec![
-                    "  takes".to_owned(),
-                    taken.what.to_owned(),
-                    path,
-                    taken.source(),
+                    "takes".into(),
+                    taken.what.into(),
+                    path.into(),
+                    taken.source().into(),
                 ]
             })
             .collect();
-        lines.push(ui::table(&rows));
-        lines.extend(
-            ready
-                .plan
-                .warnings
-                .iter()
-                .map(|w| format!("  warning: {w}")),
-        );
+        lines.extend(prose_table(&page, 2, &rows));
+        for warning in &ready.plan.warnings {
+            lines.extend(page.hanging("  warning: ", 4, warning));
+        }
         lines.join("\n")
     });
     Ok(())

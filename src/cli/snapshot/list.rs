@@ -5,6 +5,7 @@ use serde_json::json;
 use super::render;
 use crate::cli::Cli;
 use crate::cli::failure::Failure;
+use crate::cli::page::Page;
 use crate::cli::session::with_context;
 use crate::cli::ui::Ui;
 use crate::snapshot::keep::{catalog, present};
@@ -38,7 +39,7 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         if snapshots.is_empty() {
             "no snapshots yet; `understudy snapshot create SERVER` takes one".to_owned()
         } else {
-            render::list(&snapshots, &fits)
+            render::list(&snapshots, &fits, &Page::of_stdout())
         }
     });
     Ok(())

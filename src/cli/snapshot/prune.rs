@@ -4,8 +4,9 @@ use serde_json::json;
 
 use crate::cli::Cli;
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::page::{Cell, Page, prose_table};
 use crate::cli::session::with_context;
-use crate::cli::ui::{self, Ui};
+use crate::cli::ui::Ui;
 use crate::snapshot::keep::lifecycle::{self, Pruned};
 
 /// Delete what no retention rule keeps
@@ -34,7 +35,7 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         Ok(lifecycle::prune(ctx, server, false)?)
     })?;
     let json = json!({"pruned": pruned, "dry_run": args.dry_run});
-    ui.result(&json, || render(&pruned, args.dry_run));
+    ui.result(&json, || render(&pruned, args.dry_run, &Page::of_stdout()));
     let failed: Vec<&str> = pruned.iter().filter_map(|p| p.error.as_deref()).collect();
     if failed.is_empty() {
         Ok(())
@@ -43,11 +44,11 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
     }
 }
 
-fn render(pruned: &[Pruned], dry_run: bool) -> String {
+fn render(pruned: &[Pruned], dry_run: bool, page: &Page) -> String {
     if pruned.is_empty() {
         return "no snapshots to prune".to_owned();
     }
-    let rows: Vec<Vec<String>> = pruned
+    let rows: Vec<Vec<Cell>> = pruned
         .iter()
         .map(|p| {
             let what = match (p.keep, dry_run, &p.error) {
@@ -57,8 +58,8 @@ fn render(pruned: &[Pruned], dry_run: bool) -> String {
                 (false, false, Some(_)) => "failed",
             };
             let reasons = p.error.clone().unwrap_or_else(|| p.reasons.join(", "));
-            vec![what.to_owned(), p.id.clone(), reasons]
+            vec![what.into(), p.id.as_str().into(), reasons.into()]
         })
         .collect();
-    ui::table(&rows)
+    prose_table(page, 0, &rows).join("\n")
 }

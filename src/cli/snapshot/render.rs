@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::cli::page::{Cell, Column, Page, Table, prose_table};
 use crate::cli::ui;
+use crate::health::Severity;
 use crate::snapshot::Manifest;
 use crate::snapshot::keep::fit::Fit;
 use crate::snapshot::manifest::{Proof, State, Timing, Verification};
@@ -154,41 +156,70 @@ fn verification(record: &Verification) -> String {
     )
 }
 
+/// `snapshot show` has all of it, too: what is left out first is what changes least.
+const COLUMNS: [Column; 9] = [
+    Column::new("ID"),
+    Column::spare("AGE", 4),
+    Column::spare("BACKEND", 1),
+    Column::new("STATE"),
+    Column::new("PROOF"),
+    Column::new("FIT"),
+    Column::spare("PAUSE", 2),
+    Column::spare("USED", 3),
+    Column::new("LABEL"),
+];
+
 /// A table, newest first.
-pub fn list(manifests: &[Manifest], fits: &[Option<Fit>]) -> String {
-    let heading = [
-        "ID", "AGE", "BACKEND", "STATE", "PROOF", "FIT", "PAUSE", "USED", "LABEL",
-    ];
-    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+pub fn list(manifests: &[Manifest], fits: &[Option<Fit>], page: &Page) -> String {
+    let mut table = Table::new(&COLUMNS);
     let now = crate::sys::clock::now();
     for (manifest, fit) in manifests.iter().zip(fits) {
-        let age_s = now.duration_since(manifest.created).as_secs().max(0) as u64;
-        let used: Option<u64> = manifest
-            .volumes
-            .iter()
-            .map(|volume| volume.bytes_used)
-            .sum::<Option<u64>>();
-        let held = if manifest.held { " (held)" } else { "" };
-        let mounted = if manifest.mounts.is_empty() {
-            ""
-        } else {
-            " (mounted)"
-        };
-        rows.push(vec![
-            manifest.id.clone(),
-            ui::age(age_s),
-            backend(manifest).to_owned(),
-            format!("{}{held}{mounted}", state(manifest)),
-            proof_age(manifest, now),
-            fit.as_ref().map_or("-".to_owned(), Fit::words),
-            manifest
-                .timing
-                .map_or("-".to_owned(), |t| format!("{} ms", t.pause_ms)),
-            used.map_or("-".to_owned(), ui::bytes),
-            manifest.label.clone().unwrap_or_default(),
-        ]);
+        table.row(row(manifest, fit.as_ref(), now));
     }
-    ui::table(&rows)
+    table.render(page, 0).join("\n")
+}
+
+fn row(manifest: &Manifest, fit: Option<&Fit>, now: jiff::Timestamp) -> Vec<Cell> {
+    let age_s = now.duration_since(manifest.created).as_secs().max(0) as u64;
+    let volumes = manifest.volumes.iter();
+    let used: Option<u64> = volumes.map(|volume| volume.bytes_used).sum();
+    let held = if manifest.held { " (held)" } else { "" };
+    let mounted = if manifest.mounts.is_empty() {
+        ""
+    } else {
+        " (mounted)"
+    };
+    let judged = match manifest.state {
+        State::Complete => None,
+        State::Orphan => Some(Severity::Warning),
+        State::Invalid => Some(Severity::Critical),
+    };
+    let state = Cell::judged(format!("{}{held}{mounted}", state(manifest)), judged);
+    let pause = manifest.timing.map(|t| format!("{} ms", t.pause_ms));
+    let proven = match manifest.proof {
+        Proof::Taken => Cell::from(proof_age(manifest, now)),
+        Proof::Failed => Cell::judged(proof_age(manifest, now), Some(Severity::Critical)),
+        Proof::Booted | Proof::Checked | Proof::Rows => {
+            Cell::judged(proof_age(manifest, now), None)
+        }
+    };
+    let fit = match fit {
+        None => "-".into(),
+        Some(fit @ Fit::Fits) => Cell::judged(fit.words(), None),
+        Some(fit @ Fit::Ahead(_)) => Cell::judged(fit.words(), Some(Severity::Warning)),
+        Some(fit @ Fit::Unknown(_)) => Cell::judged(fit.words(), Some(Severity::Unknown)),
+    };
+    vec![
+        manifest.id.as_str().into(),
+        ui::age(age_s).into(),
+        backend(manifest).into(),
+        state,
+        proven,
+        fit,
+        pause.unwrap_or_else(|| "-".to_owned()).into(),
+        used.map_or("-".to_owned(), ui::bytes).into(),
+        manifest.label.clone().unwrap_or_default().into(),
+    ]
 }
 
 /// `booted 3h 5m ago`
@@ -215,9 +246,11 @@ fn fit_words(fit: &Fit) -> String {
 }
 
 /// Everything about one snapshot.
-pub fn show(manifest: &Manifest, fit: Option<&Fit>) -> String {
-    let mut rows: Vec<Vec<String>> = Vec::new();
-    let mut add = |name: &str, value: String| rows.push(vec![format!("{name}:"), value]);
+pub fn show(manifest: &Manifest, fit: Option<&Fit>, page: &Page) -> String {
+    let mut rows: Vec<Vec<Cell>> = Vec::new();
+    let mut add = |name: &str, value: String| {
+        rows.push(vec![format!("{name}:").into(), value.into()]);
+    };
     add("id", manifest.id.clone());
     add("server", manifest.server.clone());
     add("created", manifest.created_at());
@@ -298,5 +331,5 @@ pub fn show(manifest: &Manifest, fit: Option<&Fit>) -> String {
     for warning in &manifest.warnings {
         add("warning", warning.clone());
     }
-    ui::table(&rows)
+    prose_table(page, 0, &rows).join("\n")
 }

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::render;
 use crate::cli::Cli;
 use crate::cli::failure::Failure;
+use crate::cli::page::Page;
 use crate::cli::session::with_context;
 use crate::cli::ui::Ui;
 use crate::snapshot::keep::{catalog, present};
@@ -23,6 +24,8 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         Ok((manifest, fit.flatten()))
     })?;
     let document = json!({"snapshot": render::document(&manifest, fit.as_ref())});
-    ui.result(&document, || render::show(&manifest, fit.as_ref()));
+    ui.result(&document, || {
+        render::show(&manifest, fit.as_ref(), &Page::of_stdout())
+    });
     Ok(())
 }

@@ -270,8 +270,8 @@ fn replay(
         };
         let tell = &mut |told: Told<'_>| {
             if let Told::Moved(bytes) = told {
-                let words = format!("{} MiB of binary logs", bytes >> 20);
-                ctx.progress.still("replay", &words, since);
+                // What the logs become isn't as long as they are: no whole, no time left.
+                ctx.progress.moved("replay", "binary logs", bytes, None);
             }
             !ctx.cancel.is_set()
         };

@@ -162,7 +162,7 @@ pub fn check_tables(
             .map(|session| scope.spawn(|| work.run(session)))
             .collect();
         while handles.iter().any(|handle| !handle.is_finished()) {
-            ctx.progress.still("check", &work.words(), since);
+            work.tell(ctx);
             let until = Instant::now() + TELL_EVERY;
             while Instant::now() < until && handles.iter().any(|handle| !handle.is_finished()) {
                 std::thread::sleep(Duration::from_millis(5));
@@ -221,15 +221,11 @@ impl Work {
         }
     }
 
-    fn words(&self) -> String {
+    fn tell(&self, ctx: &Context) {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let share = (found.bytes * 100)
-            .checked_div(self.bytes_all)
-            .unwrap_or(100);
-        format!(
-            "{} of {} tables, {share} % of the bytes",
-            found.checked.tables, self.tables_all
-        )
+        let words = format!("{} of {} tables", found.checked.tables, self.tables_all);
+        let (done, all) = (found.bytes, self.bytes_all);
+        ctx.progress.moved("check", &words, done, Some(all));
     }
 
     fn run(&self, mut session: Session) -> Result<(), SessionError> {

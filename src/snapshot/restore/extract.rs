@@ -110,7 +110,8 @@ fn dump_all(
     let dump = booted
         .find_tool(Tool::Dump, plan.binary.directory())
         .map_err(|names| Failure::Other(no_program(&names, plan)))?;
-    let (mut session, wanted) = resolve(session, options)?;
+    let (session, wanted) = resolve(session, options)?;
+    let (mut session, total) = about(session, &wanted)?;
     let since = Instant::now();
     let options_file = booted.write_tool_options()?;
     for (schema, tables) in &wanted {
@@ -131,7 +132,7 @@ fn dump_all(
             tables.as_deref(),
             options.existing,
         );
-        run_dump(using, &dump, &args, sink, since)?;
+        run_dump(using, &dump, &args, sink, total)?;
         failpoint::hit("dumped");
     }
     using
@@ -174,7 +175,7 @@ fn run_dump(
     dump: &Program,
     args: &[OsString],
     sink: &mut Sink,
-    since: Instant,
+    total: Option<u64>,
 ) -> Result<(), Failure> {
     let cancel = &using.ctx.cancel;
     let progress = &using.ctx.progress;
@@ -183,7 +184,7 @@ fn run_dump(
     let read = stream::read(dump, args, &|| cancel.is_set(), &mut |piece| {
         if told.elapsed() > Duration::from_millis(500) {
             told = Instant::now();
-            progress.still("extract", &format!("{} MiB", sink.bytes >> 20), since);
+            progress.moved("extract", "", sink.bytes, total.map(|t| t.max(sink.bytes)));
         }
         sink.take(&editor.pass(piece))
     });
@@ -272,6 +273,29 @@ fn resolve(session: Session, options: &Options) -> Result<(Session, Wanted), Fai
         "Name tables as SCHEMA.TABLE and schemas as they were called then; `understudy snapshot \
          mount` shows their files.",
     )))
+}
+
+/// About as much SQL as there is data, which is what the dictionary believes.
+fn about(mut session: Session, wanted: &Wanted) -> Result<(Session, Option<u64>), Failure> {
+    let mut all: Option<u64> = None;
+    for (schema, tables) in wanted {
+        let mut statement = format!(
+            "SELECT CAST(COALESCE(SUM(DATA_LENGTH), 0) AS UNSIGNED) FROM information_schema.TABLES \
+             WHERE {}",
+            is_name("TABLE_SCHEMA", schema)
+        );
+        if let Some(tables) = tables {
+            let names: Vec<String> = tables.iter().map(|t| is_name("TABLE_NAME", t)).collect();
+            statement.push_str(&format!(" AND ({})", names.join(" OR ")));
+        }
+        let (back, bytes) = session.value(&statement, CATALOGUE_LIMIT)?;
+        session = back;
+        let bytes = bytes.and_then(|bytes| bytes.parse::<u64>().ok());
+        all = bytes
+            .map(|bytes| all.unwrap_or(0).saturating_add(bytes))
+            .or(all);
+    }
+    Ok((session, all.filter(|all| *all > 0)))
 }
 
 /// A condition. MariaDB compares the names of its catalogue without case, also where it tells them apart.
