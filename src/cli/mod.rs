@@ -13,6 +13,7 @@ mod grants;
 mod heartbeat;
 mod history;
 mod init;
+mod interrupted;
 mod logs;
 mod man;
 mod metrics;
