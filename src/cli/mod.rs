@@ -13,6 +13,8 @@ mod grants;
 mod heartbeat;
 mod history;
 mod init;
+mod interrupted;
+mod logs;
 mod man;
 mod methods;
 mod metrics;
@@ -147,13 +149,12 @@ pub fn main() -> ExitCode {
     }
     let parsed = examples::command()
         .try_get_matches()
-        .and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = match parsed {
-        Ok(cli) => cli,
+        .and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return usage(escaped(error)),
     };
-    session::start_logging(&cli);
-    let ui = Ui::new(&cli);
+    let ui = Ui::new(&cli, logs::start(&cli, &matches));
     if let Command::Check(args) = &cli.command {
         return check::run(&cli, &ui, args);
     }
@@ -204,9 +205,9 @@ fn escaped(mut error: clap::Error) -> clap::Error {
         .context()
         .filter_map(|(kind, value)| {
             let value = match value {
-                ContextValue::String(text) => ContextValue::String(ui::shown(text)),
+                ContextValue::String(text) => ContextValue::String(page::shown(text)),
                 ContextValue::Strings(texts) => {
-                    ContextValue::Strings(texts.iter().map(|text| ui::shown(text)).collect())
+                    ContextValue::Strings(texts.iter().map(|text| page::shown(text)).collect())
                 }
                 // Usage and styled advice are clap's own, or made of what stands here.
                 _ => return None,
@@ -224,7 +225,7 @@ fn escaped(mut error: clap::Error) -> clap::Error {
 /// parser's own error is in no context of clap's.
 fn print_usage(error: &clap::Error, words: &[String]) {
     match words.iter().any(|word| word.contains(char::is_control)) {
-        true => ui::print_error(&ui::shown_lines(&error.render().to_string())),
+        true => ui::print_error(&page::shown_lines(&error.render().to_string())),
         false => drop(error.print()),
     }
 }
@@ -281,7 +282,7 @@ fn is_for_check(words: &[String]) -> bool {
 mod tests {
     use clap::{CommandFactory, Parser};
 
-    use super::{Cli, escaped, ui};
+    use super::{Cli, escaped, page};
 
     #[test]
     fn command_line_is_well_formed() {
@@ -307,7 +308,7 @@ mod tests {
         ] {
             let words = [&["understudy"], &args[..]].concat();
             let error = Cli::try_parse_from(&words).expect_err("it is refused");
-            let text = ui::shown_lines(&escaped(error).render().to_string());
+            let text = page::shown_lines(&escaped(error).render().to_string());
             let raw = |c: char| c.is_control() && c != '\n';
             assert!(!text.contains(raw), "{args:?}: {text:?}");
             assert!(!text.contains("\ny"), "{args:?}: {text:?}");

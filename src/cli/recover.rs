@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::Cli;
 use super::failure::{Failure, Kind};
+use super::interrupted;
 use super::session::with_context;
 use super::ui::Ui;
 use crate::snapshot::keep::lifecycle;
@@ -28,7 +29,10 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         Ok(if args.dry_run {
             lifecycle::left_over(ctx, server)?
         } else {
-            lifecycle::recover_servers(ctx, server)?
+            let recovered = lifecycle::recover_servers(ctx, server);
+            // Whatever came of that: who has to hear of the run has to hear of it.
+            interrupted::settle_all(ctx, server);
+            recovered?
         })
     })?;
     let json = json!({"recovered": recovered, "dry_run": args.dry_run});

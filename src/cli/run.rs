@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Cli;
 use super::failure::{Failure, Kind};
+use super::interrupted;
 use super::metrics;
 use super::page::Page;
 use super::session::with_context;
 use super::snapshot::unproven;
 use super::ui::{self, Ui};
 use crate::config::NotifyEvent;
-use crate::nightly::history;
+use crate::nightly::begun;
+use crate::nightly::history::{self, History};
 use crate::nightly::record::{self, Record, Told};
 use crate::nightly::rhythm::Tonight;
 use crate::nightly::run::{self, Night, Why};
@@ -23,7 +26,7 @@ use crate::snapshot::manifest::{Level, Proof};
 use crate::snapshot::take::create;
 use crate::snapshot::take::plan;
 use crate::snapshot::take::preflight::Options;
-use crate::sys::{clock, files, process};
+use crate::sys::{clock, failpoint, files, process};
 
 /// Do all that a night needs: recover, take a snapshot, prove it, prune
 ///
@@ -75,8 +78,12 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
             if ctx.cancel.is_set() && !done.is_empty() {
                 break;
             }
-            let night = run::run(ctx, &server, &options(args), || ping.start());
-            done.push(keep_and_tell(ctx, night));
+            let _entries = ui.of_server(&server).entered();
+            let locked = |began| begin(ctx, &server, began);
+            let night = run::run(ctx, &server, &options(args), locked, || ping.start());
+            let one = keep_and_tell(ctx, night);
+            ui.noted(one.failure.as_ref().map(|f| f.kind), &one.record.summary());
+            done.push(one);
         }
         let mut not_told = end_ping(ping, &done);
         not_told.extend(write_metrics(ctx));
@@ -118,15 +125,38 @@ fn wanted(ctx: &Context, args: &Args) -> Result<Vec<String>, Failure> {
 
 /// Into the history, and to whom it concerns. What goes wrong here is said, and fails nothing.
 fn keep_and_tell(ctx: &Context, night: Night) -> Done {
-    let mut done = tell(night);
+    let mut done = what_came_of(night);
     let record = &done.record;
     let before = history::read(&ctx.state, &record.server).unwrap_or_default();
     if let Err(error) = history::append(&ctx.state, record) {
         done.not_told
             .push(format!("this run isn't in the history: {error}"));
     }
+    failpoint::hit("run-kept");
+    done.not_told.extend(tell_of(ctx, record, &before));
+    if done.night.held.is_some()
+        && let Err(error) = begun::clear(&ctx.state, &record.server)
+    {
+        done.not_told.push(error.to_string());
+    }
+    tell(&done.not_told);
+    // From here on the next one may begin.
+    done.night.held = None;
+    done
+}
+
+/// What a killed run left untold comes first; from now on this one leaves as much.
+fn begin(ctx: &Context, server: &str, began: Timestamp) {
+    interrupted::settle(ctx, server);
+    if let Err(error) = begun::note(&ctx.state, server, began) {
+        tracing::error!("should this run be killed, the history won't tell: {error}");
+    }
+}
+
+/// Whom it concerns, given what was before; who couldn't be told.
+pub fn tell_of(ctx: &Context, record: &Record, before: &History) -> Vec<String> {
     let event = match (record.is_done(), before.last_failed()) {
-        _ if record.is_busy() => return done,
+        _ if record.is_busy() => return Vec::new(),
         (false, _) => NotifyEvent::Failure,
         (true, true) => NotifyEvent::Recovery,
         (true, false) => NotifyEvent::Success,
@@ -146,12 +176,14 @@ fn keep_and_tell(ctx: &Context, night: Night) -> Done {
             .unwrap_or_default(),
         run: json!(record),
     };
-    done.not_told
-        .extend(notify::tell(&ctx.config.notify, &told));
-    for line in &done.not_told {
+    notify::tell(&ctx.config.notify, &told)
+}
+
+/// Who couldn't be told, to whoever reads what we say.
+pub fn tell(not_told: &[String]) {
+    for line in not_told {
         tracing::error!("{line}");
     }
-    done
 }
 
 /// Of every server that has run, also before: the file is replaced whole.
@@ -181,14 +213,12 @@ fn end_ping(ping: Ping<'_>, done: &[Done]) -> Vec<String> {
     let is_good = tried.iter().all(|record| record.is_done());
     let text: Vec<String> = tried.iter().map(|record| record.summary()).collect();
     let not_told = ping.end(is_good, &text.join("\n"));
-    for line in &not_told {
-        tracing::error!("{line}");
-    }
+    tell(&not_told);
     not_told
 }
 
 /// What came of a night, as it is kept and told.
-fn tell(mut night: Night) -> Done {
+fn what_came_of(mut night: Night) -> Done {
     let failed = night.failed.take();
     let step = failed.as_ref().map(|failed| failed.step.to_owned());
     let failure = failed.map(|failed| match failed.why {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::failure::{Failure, Kind};
+use super::logs::Logs;
 use super::page::Page;
 use super::{Cli, Output};
 
@@ -13,11 +14,13 @@ pub struct Ui {
     json: bool,
     quiet: bool,
     yes: bool,
+    logs: Logs,
 }
 
 impl Ui {
-    pub fn new(cli: &Cli) -> Self {
+    pub fn new(cli: &Cli, logs: Logs) -> Self {
         Self {
+            logs,
             json: cli.output == Output::Json,
             quiet: cli.quiet,
             yes: cli.yes,
@@ -42,12 +45,25 @@ impl Ui {
         if self.json {
             print_json(&failure.json());
         }
+        if self.logs.failed(failure) {
+            return;
+        }
         let page = Page::of_stderr();
         let mut text = on_lines(&page, "understudy: ", &failure.message);
         for hint in &failure.hints {
             text.extend(on_lines(&page, "  hint: ", hint));
         }
         print_error(&format!("{}\n", text.join("\n")));
+    }
+
+    /// Entries of the journal in it are of this server, and of what is done to it.
+    pub fn of_server(&self, server: &str) -> tracing::Span {
+        self.logs.of_server(server)
+    }
+
+    /// What came of a job, for the journal alone: elsewhere the result says it.
+    pub fn noted(&self, failed: Option<Kind>, text: &str) {
+        self.logs.noted(failed, text);
     }
 
     pub fn is_json(&self) -> bool {
@@ -189,21 +205,6 @@ pub fn bytes(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-/// What came from outside (a label, a server's words) on a terminal: control characters escaped.
-pub fn shown(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| match c.is_control() {
-            true => c.escape_default().collect::<Vec<_>>(),
-            false => vec![c],
-        })
-        .collect()
-}
-
-/// As [`shown`], of a text that has lines.
-pub fn shown_lines(text: &str) -> String {
-    text.split('\n').map(shown).collect::<Vec<_>>().join("\n")
-}
-
 /// On stderr, as it is.
 pub fn print_error(text: &str) {
     let mut err = std::io::stderr().lock();
@@ -213,11 +214,6 @@ pub fn print_error(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn control_characters_never_reach_the_terminal() {
-        assert_eq!(shown("a\u{1b}[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
-    }
 
     #[test]
     fn durations_and_sizes_read_well() {
