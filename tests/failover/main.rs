@@ -14,6 +14,7 @@ mod killed;
 mod lab;
 mod look;
 mod measured;
+mod mha;
 mod planned;
 mod refused;
 mod rejoin;
