@@ -15,6 +15,7 @@ mod lab;
 mod look;
 mod measured;
 mod mha;
+mod old;
 mod planned;
 mod refused;
 mod rejoin;
