@@ -1,24 +1,14 @@
 """A small pipeline as laboratories run it: made, populated, or its tables printed.
 
-pipeline.py write|extend|show SOCKET_OR_PORT
+pipeline.py write|extend|show PORT
 """
 import hashlib
-import sys
 
-import datajoint as dj
 import numpy as np
 
-dj.config["database.host"] = "127.0.0.1"
-dj.config["database.port"] = int(sys.argv[2])
-dj.config["database.user"] = "lab"
-dj.config["database.password"] = "lab at work"
-dj.config["database.use_tls"] = False
-dj.config["safemode"] = False
-dj.config["loglevel"] = "WARNING"
-dj.logger.setLevel("WARNING")
+from lab import ARRAY, dj, rows, schema, what
 
-what = sys.argv[1]
-schema = dj.schema("lab_ephys", create_tables=what == "write", create_schema=what == "write")
+schema = schema("lab_ephys", what == "write")
 
 
 @schema
@@ -34,11 +24,11 @@ class Mouse(dj.Manual):
 
 @schema
 class Recording(dj.Manual):
-    definition = """
+    definition = f"""
     -> Mouse
     session : smallint
     ---
-    trace   : longblob  # volts
+    trace   : {ARRAY}  # volts
     """
 
 
@@ -54,11 +44,11 @@ class Filter(dj.Lookup):
 
 @schema
 class Spikes(dj.Computed):
-    definition = """
+    definition = f"""
     -> Recording
     -> Filter
     ---
-    smooth   : longblob
+    smooth   : {ARRAY}
     n_peaks  : int
     """
 
@@ -92,7 +82,7 @@ def add(mice):
 
 def show():
     for table in (Mouse, Recording, Filter, Spikes, Spikes.Peak):
-        for row in table().fetch(as_dict=True, order_by="KEY"):
+        for row in rows(table()):
             for name, value in row.items():
                 if isinstance(value, np.ndarray):
                     row[name] = (str(value.dtype), value.shape, hashlib.sha256(value.tobytes()).hexdigest())

@@ -1,24 +1,17 @@
 """A worker as laboratories run them, and what is left of one.
 
-worker.py init PORT: five tasks and no work. work PORT: populates what isn't reserved, a second each.
-jobs PORT: the reservations. clear PORT: takes away those of workers that are gone. done PORT: what is done.
+worker.py begin [PORT]: makes five tasks and populates; in the second it waits for a line on its input, within
+what it makes. late [PORT]: the same in a schema of its own, but it waits before the commit.
+left [PORT]: what is done, how many rows there are, and the jobs that don't just wait.
+resume [PORT]: takes away reservations, those of workers that are gone, and populates what is left;
+says on which port its server is, and what is done then.
 """
 import sys
-import time
 
-import datajoint as dj
+from lab import IS_NEW, dj, rows, schema, what
 
-dj.config["database.host"] = "127.0.0.1"
-dj.config["database.port"] = int(sys.argv[2])
-dj.config["database.user"] = "lab"
-dj.config["database.password"] = "lab at work"
-dj.config["database.use_tls"] = False
-dj.config["safemode"] = False
-dj.config["loglevel"] = "WARNING"
-dj.logger.setLevel("WARNING")
-
-what = sys.argv[1]
-schema = dj.schema("lab_work", create_tables=what == "init", create_schema=what == "init")
+begins = what in ("begin", "late")
+schema = schema("lab_late" if what == "late" else "lab_work", begins)
 
 
 @schema
@@ -36,26 +29,55 @@ class Result(dj.Computed):
     value : int
     """
 
+    class Part(dj.Part):
+        definition = """
+        -> master
+        number : int
+        """
+
     def make(self, key):
-        print("making", key["task_id"], flush=True)
-        time.sleep(1)
+        """One row, what takes long, and two more: none may be seen without the others."""
         self.insert1(dict(key, value=key["task_id"] ** 2))
+        if what == "late":
+            self.make_parts(key)
+        waits = begins and len(Result()) == 2
+        print("making", key["task_id"], flush=True)
+        if waits:
+            sys.stdin.readline()
+        if what != "late":
+            self.make_parts(key)
+
+    def make_parts(self, key):
+        self.Part.insert(dict(key, number=number) for number in (1, 2))
 
 
-if what == "init":
+def jobs():
+    """Reservations and failures: a table for each schema in 0.14, one for each table in 2.x."""
+    return Result.jobs if IS_NEW else schema.jobs
+
+
+def task_of(job):
+    return job["task_id"] if IS_NEW else job["key"]["task_id"]
+
+
+def done():
+    whole = [row["task_id"] for row in rows(Result()) if len(Result.Part & {"task_id": row["task_id"]}) == 2]
+    print("done", *whole)
+
+
+if begins:
     Task.insert((task,) for task in range(1, 6))
-    # The table of reservations, which the first worker would make.
-    len(schema.jobs)
-elif what == "work":
     try:
         Result.populate(reserve_jobs=True)
     except Exception as error:
-        print("ended by", type(error).__name__, error.args[0] if error.args else "", flush=True)
+        print("ended by", type(error).__name__, *error.args, flush=True)
         sys.exit(1)
-elif what == "clear":
-    (schema.jobs & 'status = "reserved"').delete()
-elif what == "jobs":
-    for job in schema.jobs.fetch(as_dict=True):
-        print(job["table_name"], job["status"], job["key"]["task_id"])
-elif what == "done":
-    print(*Result.fetch("task_id", order_by="task_id"))
+elif what == "left":
+    done()
+    print("rows", len(Result()), len(Result.Part()))
+    print("jobs", *(f"{task_of(job)} {job['status']}" for job in rows(jobs()) if job["status"] != "pending"))
+elif what == "resume":
+    print("at", dj.conn().query("SELECT @@port").fetchone()[0])
+    (jobs() & 'status = "reserved"').delete()
+    Result.populate(reserve_jobs=True)
+    done()

@@ -14,6 +14,8 @@ mod killed;
 mod lab;
 mod look;
 mod measured;
+mod mha;
+mod old;
 mod planned;
 mod refused;
 mod rejoin;

@@ -46,21 +46,63 @@ pub fn write(path: &Path, text: &str, mode: u32) {
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
 }
 
-/// DataJoint's Python, as scripts/lab/datajoint makes it.
-pub fn datajoint() -> Option<std::path::PathBuf> {
-    let lab = Flavour::Mariadb.home();
-    let python = lab.parent().unwrap().join("datajoint/bin/python");
-    if lab.parent().unwrap().join("datajoint/.complete").exists() {
-        return Some(python);
+/// DataJoint in one of its versions, as scripts/lab/datajoint makes them.
+#[derive(Debug, Clone)]
+pub struct DataJoint {
+    pub name: &'static str,
+    python: PathBuf,
+}
+
+impl DataJoint {
+    /// A script of tests/datajoint, which leaves its files in `base`.
+    pub fn command(&self, base: &Path, script: &str, args: &[&str]) -> Command {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/datajoint")
+            .join(script);
+        let mut command = Command::new(&self.python);
+        command.arg(script).args(args).current_dir(base);
+        command
+            .env("HOME", base)
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        command
     }
-    assert!(
-        std::env::var_os("CI").is_none(),
-        "{} is missing",
-        python.display()
-    );
-    eprintln!(
-        "\n!!! DataJoint is SKIPPED: scripts/lab/datajoint makes {}\n",
-        python.display()
-    );
-    None
+
+    /// What it printed.
+    #[track_caller]
+    pub fn said(&self, base: &Path, script: &str, args: &[&str]) -> String {
+        let output = self.command(base, script, args).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {args:?}: {stderr}", self.name);
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+/// Those that are there.
+pub fn datajoints() -> Vec<DataJoint> {
+    let lab = Flavour::Mariadb.home();
+    let is_there = |name: &&str| {
+        let home = lab.with_file_name(name);
+        let there = home.join(".complete").exists();
+        assert!(
+            there || std::env::var_os("CI").is_none(),
+            "{} is missing",
+            home.display()
+        );
+        if !there {
+            eprintln!(
+                "\n!!! {name} is SKIPPED: scripts/lab/datajoint makes {}\n",
+                home.display()
+            );
+        }
+        there
+    };
+    let there = ["datajoint-0.14", "datajoint-2"]
+        .into_iter()
+        .filter(is_there);
+    there
+        .map(|name| DataJoint {
+            name,
+            python: lab.with_file_name(name).join("bin/python"),
+        })
+        .collect()
 }

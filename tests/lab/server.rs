@@ -386,6 +386,16 @@ impl Server {
         }
     }
 
+    /// The anonymous accounts of old servers would come first for connections from this host.
+    pub fn drop_anonymous(&self) {
+        if self.flavour == Flavour::Mysql56 {
+            self.execute_unlogged(&[
+                "DELETE FROM mysql.user WHERE User = ''".to_owned(),
+                "FLUSH PRIVILEGES".to_owned(),
+            ]);
+        }
+    }
+
     pub fn rows(&self, statement: &str) -> Vec<Row> {
         try_rows(&mut self.connect(), statement)
             .unwrap_or_else(|error| panic!("{statement}: {error}"))

@@ -53,6 +53,7 @@ impl Trio {
         }
         for server in &mut servers {
             server.wait_ready();
+            server.drop_anonymous();
             server.execute_unlogged(&account());
         }
         let trio = Self {
@@ -341,7 +342,14 @@ impl Trio {
 pub struct Writer {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
-    acknowledged: Arc<Mutex<Vec<(u64, Instant)>>>,
+    acknowledged: Arc<Mutex<Vec<Acknowledged>>>,
+}
+
+#[derive(Clone, Copy)]
+struct Acknowledged {
+    id: u64,
+    at: Instant,
+    port: u16,
 }
 
 impl Writer {
@@ -370,7 +378,8 @@ impl Writer {
                         if connection.query_drop(&statement).is_err() {
                             break;
                         }
-                        keeps.lock().unwrap().push((id, Instant::now()));
+                        let (at, port) = (Instant::now(), *port);
+                        keeps.lock().unwrap().push(Acknowledged { id, at, port });
                         // What replicas can follow, on a busy machine too.
                         sleep(Duration::from_millis(2));
                     }
@@ -398,15 +407,25 @@ impl Writer {
 
     /// What was acknowledged, and the longest time between two of them.
     pub fn end(self) -> (Vec<u64>, Duration) {
+        self.end_among(|_, _| true)
+    }
+
+    /// What was acknowledged, and the longest time between two of them of which two servers took one.
+    pub fn end_moved(self) -> (Vec<u64>, Duration) {
+        self.end_among(|one, next| one.port != next.port)
+    }
+
+    fn end_among(self, counts: fn(&Acknowledged, &Acknowledged) -> bool) -> (Vec<u64>, Duration) {
         self.stop.store(true, Ordering::SeqCst);
         self.thread.join().unwrap();
         let all = self.acknowledged.lock().unwrap().clone();
         let gap = all
             .windows(2)
-            .map(|pair| pair[1].1 - pair[0].1)
+            .filter(|pair| counts(&pair[0], &pair[1]))
+            .map(|pair| pair[1].at - pair[0].at)
             .max()
             .unwrap_or_default();
-        (all.into_iter().map(|(id, _)| id).collect(), gap)
+        (all.into_iter().map(|one| one.id).collect(), gap)
     }
 }
 

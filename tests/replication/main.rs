@@ -15,6 +15,7 @@ use std::time::Duration;
 use lab::couple::{Couple, content};
 use lab::left::half_written;
 use lab::load::Load;
+use lab::program::DataJoint;
 use lab::server::{Flavour, flavours};
 use lab::small_state::SmallState;
 use lab::strikes::{self, Strikes};
@@ -1031,10 +1032,6 @@ fn a_source_that_dies_holds_up_its_own_part_only_and_nothing_is_undone_twice() {
 
 #[test]
 fn a_datajoint_pipeline_runs_through_a_pair() {
-    let Some(python) = lab::program::datajoint() else {
-        return;
-    };
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/datajoint/pipeline.py");
     for flavour in flavours() {
         let couple = filled(flavour);
         for statement in [
@@ -1043,27 +1040,24 @@ fn a_datajoint_pipeline_runs_through_a_pair() {
         ] {
             couple.source.execute(statement);
         }
-        let run = |what: &str, server: &lab::server::Server| {
+        let run = |datajoint: &DataJoint, what: &str, server: &lab::server::Server| {
             let port = server.port.to_string();
-            let output = std::process::Command::new(&python)
-                .args([script, what, &port])
-                .env("HOME", couple.base())
-                .current_dir(couple.base())
-                .output()
-                .unwrap();
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(output.status.success(), "{what}: {said}");
-            String::from_utf8(output.stdout).unwrap()
+            datajoint.said(couple.base(), "pipeline.py", &[what, &port])
         };
-        let before = run("write", &couple.source);
-        assert!(before.lines().count() > 20, "{before}");
+        let datajoints = lab::program::datajoints();
+        let before: Vec<String> = datajoints
+            .iter()
+            .map(|own| run(own, "write", &couple.source))
+            .collect();
         couple.setup(&["--provision", "dump"]).ok();
-        assert_eq!(run("show", &couple.replica), before);
-        // And what comes later, through the pair that setup made.
-        let after = run("extend", &couple.source);
-        assert!(after.lines().count() > before.lines().count());
-        wait_equal(&couple);
-        assert_eq!(run("show", &couple.replica), after);
+        for (datajoint, before) in datajoints.iter().zip(before) {
+            assert!(before.lines().count() > 20, "{before}");
+            // What comes later goes through the pair that setup made.
+            let after = run(datajoint, "extend", &couple.source);
+            assert!(after.lines().count() > before.lines().count());
+            wait_equal(&couple);
+            assert_eq!(run(datajoint, "show", &couple.replica), after);
+        }
         couple.assert_equal();
     }
 }
@@ -1141,13 +1135,8 @@ fn makes_a_pair_of_old_servers() {
         return;
     }
     let couple = Couple::start(flavour);
-    // Its anonymous accounts would come first for connections from this host.
-    for server in [&couple.source, &couple.replica] {
-        server.execute_unlogged(&[
-            "DELETE FROM mysql.user WHERE User = ''".to_owned(),
-            "FLUSH PRIVILEGES".to_owned(),
-        ]);
-    }
+    couple.source.drop_anonymous();
+    couple.replica.drop_anonymous();
     for statement in lab::load::tables(flavour) {
         couple.source.execute(&statement);
     }
