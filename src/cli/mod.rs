@@ -204,9 +204,9 @@ fn escaped(mut error: clap::Error) -> clap::Error {
         .context()
         .filter_map(|(kind, value)| {
             let value = match value {
-                ContextValue::String(text) => ContextValue::String(ui::shown(text)),
+                ContextValue::String(text) => ContextValue::String(page::shown(text)),
                 ContextValue::Strings(texts) => {
-                    ContextValue::Strings(texts.iter().map(|text| ui::shown(text)).collect())
+                    ContextValue::Strings(texts.iter().map(|text| page::shown(text)).collect())
                 }
                 // Usage and styled advice are clap's own, or made of what stands here.
                 _ => return None,
@@ -224,7 +224,7 @@ fn escaped(mut error: clap::Error) -> clap::Error {
 /// parser's own error is in no context of clap's.
 fn print_usage(error: &clap::Error, words: &[String]) {
     match words.iter().any(|word| word.contains(char::is_control)) {
-        true => ui::print_error(&ui::shown_lines(&error.render().to_string())),
+        true => ui::print_error(&page::shown_lines(&error.render().to_string())),
         false => drop(error.print()),
     }
 }
@@ -281,7 +281,7 @@ fn is_for_check(words: &[String]) -> bool {
 mod tests {
     use clap::{CommandFactory, Parser};
 
-    use super::{Cli, escaped, ui};
+    use super::{Cli, escaped, page};
 
     #[test]
     fn command_line_is_well_formed() {
@@ -307,7 +307,7 @@ mod tests {
         ] {
             let words = [&["understudy"], &args[..]].concat();
             let error = Cli::try_parse_from(&words).expect_err("it is refused");
-            let text = ui::shown_lines(&escaped(error).render().to_string());
+            let text = page::shown_lines(&escaped(error).render().to_string());
             let raw = |c: char| c.is_control() && c != '\n';
             assert!(!text.contains(raw), "{args:?}: {text:?}");
             assert!(!text.contains("\ny"), "{args:?}: {text:?}");

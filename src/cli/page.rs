@@ -6,7 +6,6 @@
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 
-use super::ui::shown;
 use crate::health::Severity;
 
 /// Of a terminal that doesn't say.
@@ -412,9 +411,29 @@ pub fn prose_table(page: &Page, indent: usize, rows: &[Vec<Cell>]) -> Vec<String
     lines
 }
 
+/// What came from outside (a label, a server's words) on a terminal: control characters escaped.
+pub fn shown(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| match c.is_control() {
+            true => c.escape_default().collect::<Vec<_>>(),
+            false => vec![c],
+        })
+        .collect()
+}
+
+/// As [`shown`], of a text that has lines.
+pub fn shown_lines(text: &str) -> String {
+    text.split('\n').map(shown).collect::<Vec<_>>().join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_never_reach_the_terminal() {
+        assert_eq!(shown("a\u{1b}[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
+    }
 
     const COLUMNS: [Column; 4] = [
         Column::new("SERVER"),

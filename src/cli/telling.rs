@@ -6,8 +6,8 @@ use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use super::pace::{Pace, Rate};
-use super::page::Page;
-use super::ui::{bytes, duration, shown};
+use super::page::{Page, shown};
+use super::ui::{bytes, duration};
 use crate::sys::progress::Event;
 
 /// Where a step's words begin.

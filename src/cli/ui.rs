@@ -189,21 +189,6 @@ pub fn bytes(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-/// What came from outside (a label, a server's words) on a terminal: control characters escaped.
-pub fn shown(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| match c.is_control() {
-            true => c.escape_default().collect::<Vec<_>>(),
-            false => vec![c],
-        })
-        .collect()
-}
-
-/// As [`shown`], of a text that has lines.
-pub fn shown_lines(text: &str) -> String {
-    text.split('\n').map(shown).collect::<Vec<_>>().join("\n")
-}
-
 /// On stderr, as it is.
 pub fn print_error(text: &str) {
     let mut err = std::io::stderr().lock();
@@ -213,11 +198,6 @@ pub fn print_error(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn control_characters_never_reach_the_terminal() {
-        assert_eq!(shown("a\u{1b}[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
-    }
 
     #[test]
     fn durations_and_sizes_read_well() {
