@@ -13,6 +13,7 @@ mod grants;
 mod heartbeat;
 mod history;
 mod init;
+mod logs;
 mod man;
 mod methods;
 mod metrics;
@@ -147,13 +148,12 @@ pub fn main() -> ExitCode {
     }
     let parsed = examples::command()
         .try_get_matches()
-        .and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = match parsed {
-        Ok(cli) => cli,
+        .and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return usage(escaped(error)),
     };
-    session::start_logging(&cli);
-    let ui = Ui::new(&cli);
+    let ui = Ui::new(&cli, logs::start(&cli, &matches));
     if let Command::Check(args) = &cli.command {
         return check::run(&cli, &ui, args);
     }

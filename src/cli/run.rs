@@ -75,8 +75,11 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
             if ctx.cancel.is_set() && !done.is_empty() {
                 break;
             }
+            let _entries = ui.of_server(&server).entered();
             let night = run::run(ctx, &server, &options(args), || ping.start());
-            done.push(keep_and_tell(ctx, night));
+            let one = keep_and_tell(ctx, night);
+            ui.noted(one.failure.as_ref().map(|f| f.kind), &one.record.summary());
+            done.push(one);
         }
         let mut not_told = end_ping(ping, &done);
         not_told.extend(write_metrics(ctx));

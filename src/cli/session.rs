@@ -1,40 +1,18 @@
-//! What every command needs before it starts: logging, the configuration, signals, progress.
+//! What every command needs before it starts: the configuration, signals, progress.
 
 use std::path::Path;
 use std::sync::mpsc;
 
 use nix::sys::signal::{SigSet, Signal};
-use tracing_subscriber::filter::LevelFilter;
 
+use super::Cli;
 use super::failure::Failure;
 use super::ui::Ui;
-use super::{Cli, LogFormat};
 use crate::config;
 use crate::journal::StateDir;
 use crate::snapshot::Context;
 use crate::sys::cancel::Cancel;
 use crate::sys::progress::Progress;
-
-/// Logs go to stderr; the driver's and TLS library's own stay out.
-pub fn start_logging(cli: &Cli) {
-    let level = match (cli.quiet, cli.verbose) {
-        (true, _) => LevelFilter::ERROR,
-        (false, 0) => LevelFilter::WARN,
-        (false, 1) => LevelFilter::INFO,
-        (false, 2) => LevelFilter::DEBUG,
-        (false, _) => LevelFilter::TRACE,
-    };
-    let builder = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(level)
-        .with_target(false);
-    match cli.log_format {
-        LogFormat::Text => builder
-            .with_ansi(super::page::Page::of_stderr().has_colours())
-            .init(),
-        LogFormat::Json => builder.json().init(),
-    }
-}
 
 /// Loads the configuration and runs a command with signals and progress in place.
 pub fn with_context<T>(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::failure::{Failure, Kind};
+use super::logs::Logs;
 use super::page::Page;
 use super::{Cli, Output};
 
@@ -13,11 +14,13 @@ pub struct Ui {
     json: bool,
     quiet: bool,
     yes: bool,
+    logs: Logs,
 }
 
 impl Ui {
-    pub fn new(cli: &Cli) -> Self {
+    pub fn new(cli: &Cli, logs: Logs) -> Self {
         Self {
+            logs,
             json: cli.output == Output::Json,
             quiet: cli.quiet,
             yes: cli.yes,
@@ -42,12 +45,25 @@ impl Ui {
         if self.json {
             print_json(&failure.json());
         }
+        if self.logs.failed(failure) {
+            return;
+        }
         let page = Page::of_stderr();
         let mut text = on_lines(&page, "understudy: ", &failure.message);
         for hint in &failure.hints {
             text.extend(on_lines(&page, "  hint: ", hint));
         }
         print_error(&format!("{}\n", text.join("\n")));
+    }
+
+    /// Entries of the journal in it are of this server, and of what is done to it.
+    pub fn of_server(&self, server: &str) -> tracing::Span {
+        self.logs.of_server(server)
+    }
+
+    /// What came of a job, for the journal alone: elsewhere the result says it.
+    pub fn noted(&self, failed: Option<Kind>, text: &str) {
+        self.logs.noted(failed, text);
     }
 
     pub fn is_json(&self) -> bool {

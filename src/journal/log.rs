@@ -166,6 +166,12 @@ pub struct Log {
 impl Log {
     /// Starts the log of a new operation.
     pub fn begin(state: &StateDir, beginning: Beginning<'_>) -> Result<Self, FileError> {
+        // Log entries from here on say so, where they have fields.
+        let span = tracing::Span::current();
+        span.record("operation", beginning.operation);
+        for party in beginning.parties {
+            span.record("server", *party);
+        }
         let path = state
             .journal()
             .join(format!("{}.jsonl", beginning.operation));
