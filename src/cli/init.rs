@@ -341,7 +341,8 @@ fn report(ui: &Ui, path: &Path, written: &[PathBuf], found: &Found) {
     let nightly: Vec<&str> = replicas.map(|member| member.name.as_str()).collect();
     if nightly.is_empty() {
         notes.push(
-            "no replica was found on this host: there is nothing to run every night here"
+            "no replica was found on this host: there is nothing to run every night here; of one in a \
+             container of this host, add a [server.NAME.snapshot] table"
                 .to_owned(),
         );
     }

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::Cli;
+use super::aftermath;
 use super::failure::{Failure, Kind};
 use super::session::with_context;
 use super::ui::Ui;
@@ -28,7 +29,10 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         Ok(if args.dry_run {
             lifecycle::left_over(ctx, server)?
         } else {
-            lifecycle::recover_servers(ctx, server)?
+            let recovered = lifecycle::recover_servers(ctx, server);
+            // Whatever came of that: who has to hear of the run has to hear of it.
+            aftermath::settle_all(ctx, server);
+            recovered?
         })
     })?;
     let json = json!({"recovered": recovered, "dry_run": args.dry_run});

@@ -2,28 +2,30 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Cli;
+use super::aftermath::{settle, tell, tell_of};
 use super::failure::{Failure, Kind};
 use super::metrics;
 use super::page::Page;
 use super::session::with_context;
 use super::snapshot::unproven;
 use super::ui::{self, Ui};
-use crate::config::NotifyEvent;
+use crate::nightly::begun;
 use crate::nightly::history;
 use crate::nightly::record::{self, Record, Told};
 use crate::nightly::rhythm::Tonight;
 use crate::nightly::run::{self, Night, Why};
-use crate::notify::{self, Ping};
+use crate::notify::Ping;
 use crate::snapshot::Context;
 use crate::snapshot::keep::lifecycle::{self, Pruned};
 use crate::snapshot::manifest::{Level, Proof};
 use crate::snapshot::take::create;
 use crate::snapshot::take::plan;
 use crate::snapshot::take::preflight::Options;
-use crate::sys::{clock, files, process};
+use crate::sys::{clock, failpoint, files};
 
 /// Do all that a night needs: recover, take a snapshot, prove it, prune
 ///
@@ -76,7 +78,8 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
                 break;
             }
             let _entries = ui.of_server(&server).entered();
-            let night = run::run(ctx, &server, &options(args), || ping.start());
+            let locked = |began| begin(ctx, &server, began);
+            let night = run::run(ctx, &server, &options(args), locked, || ping.start());
             let one = keep_and_tell(ctx, night);
             ui.noted(one.failure.as_ref().map(|f| f.kind), &one.record.summary());
             done.push(one);
@@ -121,40 +124,32 @@ fn wanted(ctx: &Context, args: &Args) -> Result<Vec<String>, Failure> {
 
 /// Into the history, and to whom it concerns. What goes wrong here is said, and fails nothing.
 fn keep_and_tell(ctx: &Context, night: Night) -> Done {
-    let mut done = tell(night);
+    let mut done = what_came_of(night);
     let record = &done.record;
     let before = history::read(&ctx.state, &record.server).unwrap_or_default();
     if let Err(error) = history::append(&ctx.state, record) {
         done.not_told
             .push(format!("this run isn't in the history: {error}"));
     }
-    let event = match (record.is_done(), before.last_failed()) {
-        _ if record.is_busy() => return done,
-        (false, _) => NotifyEvent::Failure,
-        (true, true) => NotifyEvent::Recovery,
-        (true, false) => NotifyEvent::Success,
-    };
-    let told = notify::Told {
-        event,
-        host: process::host_name(),
-        server: record.server.clone(),
-        result: record.result.clone(),
-        exit: record.exit,
-        snapshot: record.snapshot.clone(),
-        summary: record.summary(),
-        hints: record
-            .error
-            .as_ref()
-            .map(|error| error.hints.clone())
-            .unwrap_or_default(),
-        run: json!(record),
-    };
-    done.not_told
-        .extend(notify::tell(&ctx.config.notify, &told));
-    for line in &done.not_told {
-        tracing::error!("{line}");
+    failpoint::hit("run-kept");
+    done.not_told.extend(tell_of(ctx, record, &before));
+    if done.night.held.is_some()
+        && let Err(error) = begun::clear(&ctx.state, &record.server)
+    {
+        done.not_told.push(error.to_string());
     }
+    tell(&done.not_told);
+    // From here on the next one may begin.
+    done.night.held = None;
     done
+}
+
+/// What a killed run left untold comes first; from now on this one leaves as much.
+fn begin(ctx: &Context, server: &str, began: Timestamp) {
+    settle(ctx, server);
+    if let Err(error) = begun::note(&ctx.state, server, began) {
+        tracing::error!("should this run be killed, the history won't tell: {error}");
+    }
 }
 
 /// Of every server that has run, also before: the file is replaced whole.
@@ -184,14 +179,12 @@ fn end_ping(ping: Ping<'_>, done: &[Done]) -> Vec<String> {
     let is_good = tried.iter().all(|record| record.is_done());
     let text: Vec<String> = tried.iter().map(|record| record.summary()).collect();
     let not_told = ping.end(is_good, &text.join("\n"));
-    for line in &not_told {
-        tracing::error!("{line}");
-    }
+    tell(&not_told);
     not_told
 }
 
 /// What came of a night, as it is kept and told.
-fn tell(mut night: Night) -> Done {
+fn what_came_of(mut night: Night) -> Done {
     let failed = night.failed.take();
     let step = failed.as_ref().map(|failed| failed.step.to_owned());
     let failure = failed.map(|failed| match failed.why {

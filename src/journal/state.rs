@@ -132,6 +132,11 @@ impl StateDir {
         self.root.join("history").join(format!("{server}.jsonl"))
     }
 
+    /// There while a server's run goes on, and after one that was killed.
+    pub fn run_begun(&self, server: &str) -> PathBuf {
+        self.root.join("history").join(format!("{server}.begun"))
+    }
+
     /// Held for the moment in which a line is added to a history.
     pub fn lock_history(&self) -> Result<FileLock, StateError> {
         let path = self.root.join("locks").join("history");

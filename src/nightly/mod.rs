@@ -2,6 +2,7 @@
 //!
 //! Takes, proves and prunes by the commands' own means; knows no other way to do any of it.
 
+pub mod begun;
 pub mod history;
 pub mod record;
 pub mod rhythm;

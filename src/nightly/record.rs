@@ -20,7 +20,7 @@ pub struct Record {
     /// `done`, or the kind of the error, as docs/EXIT-CODES.md has it.
     pub result: String,
     pub exit: u8,
-    /// Where it failed: `recover`, `snapshot`, `verify`, `prune`.
+    /// Where it failed: `recover`, `snapshot`, `verify`, `prune`; `run` of one that was killed.
     pub step: Option<String>,
     pub recovered: Vec<String>,
     pub snapshot: Option<String>,
@@ -68,6 +68,35 @@ impl Record {
     /// Nothing was tried: another operation was at it.
     pub fn is_busy(&self) -> bool {
         self.result == BUSY
+    }
+
+    /// Of a run that began then and never ended. How far it came isn't known.
+    pub fn interrupted(server: &str, began: &str) -> Self {
+        Self {
+            version: VERSION,
+            server: server.to_owned(),
+            began: began.to_owned(),
+            ended: began.to_owned(),
+            result: "failed".to_owned(),
+            exit: 1,
+            step: Some("run".to_owned()),
+            error: Some(Told {
+                kind: "failed".to_owned(),
+                message: format!(
+                    "the run of {server} that began at {began} never ended: it was killed, or its \
+                     machine went down"
+                ),
+                hints: vec![
+                    format!(
+                        "`understudy recover {server}` puts back what it left, as the next run does."
+                    ),
+                    "A killer of processes that take much memory says so in the kernel's log: \
+                     `journalctl -k`."
+                        .to_owned(),
+                ],
+            }),
+            ..Self::default()
+        }
     }
 
     /// The same with every text and list of a bounded length.

@@ -12,6 +12,7 @@ use crate::snapshot::prove::verify;
 use crate::snapshot::take::create;
 use crate::snapshot::take::preflight::Options;
 use crate::snapshot::{Context, Manifest, SnapshotError};
+use crate::sys::lock::FileLock;
 use crate::sys::{clock, failpoint};
 
 /// What came of it; with `failed`, as far as it came.
@@ -28,6 +29,8 @@ pub struct Night {
     pub kept: Option<Kept>,
     pub warnings: Vec<String>,
     pub failed: Option<Failed>,
+    /// While it is kept, no other run of the server begins.
+    pub held: Option<FileLock>,
 }
 
 /// Where it ended.
@@ -54,8 +57,15 @@ pub struct Kept {
     pub bytes: Option<u64>,
 }
 
-/// Runs one server's night; `started` is called once it is sure that nobody else is at it.
-pub fn run(ctx: &Context, server: &str, options: &Options, started: impl FnOnce()) -> Night {
+/// Runs one server's night. `locked` is called when no other run is at it, with when this one began;
+/// `started` once it is sure that nobody else is.
+pub fn run(
+    ctx: &Context,
+    server: &str,
+    options: &Options,
+    locked: impl FnOnce(Timestamp),
+    started: impl FnOnce(),
+) -> Night {
     let mut night = Night {
         server: server.to_owned(),
         began: clock::now(),
@@ -67,8 +77,20 @@ pub fn run(ctx: &Context, server: &str, options: &Options, started: impl FnOnce(
         kept: None,
         warnings: Vec::new(),
         failed: None,
+        held: None,
     };
-    let outcome = steps(ctx, &mut night, options, started);
+    // A proof holds no server: without this, a second run would begin beside it.
+    let outcome = match only_run(ctx, server) {
+        Ok(lock) => {
+            night.held = Some(lock);
+            locked(night.began);
+            steps(ctx, &mut night, options, started)
+        }
+        Err(error) => Err(Failed {
+            step: "lock",
+            why: Why::Error(error),
+        }),
+    };
     night.failed = outcome.err();
     night.ended = clock::now();
     night
@@ -88,9 +110,6 @@ fn steps(
         }
     };
 
-    // A proof holds no server: without this, a second run would begin beside it.
-    let _only_run = only_run(ctx, &server).map_err(at("lock"))?;
-
     let mut started = Some(started);
     let mut recovered = recover(ctx, &server);
     if !matches!(recovered, Err(SnapshotError::Busy { .. })) {
@@ -99,6 +118,7 @@ fn steps(
     night.recovered = std::mem::take(recovered.as_mut().unwrap_or(&mut Vec::new()));
     recovered.map_err(at("recover"))?;
     all_recovered(&server, &night.recovered).map_err(at("recover"))?;
+    failpoint::hit("run-recovered");
 
     let manifest = create::create(ctx, &server, options).map_err(at("snapshot"))?;
     let id = manifest.id.clone();
@@ -124,13 +144,16 @@ fn steps(
         }
     }
 
+    failpoint::hit("run-proven");
+
     // Only after a good night: a bad one is no time to delete anything.
     prune(ctx, &server, night)?;
     night.kept = kept(ctx, &server);
+    failpoint::hit("run-pruned");
     Ok(())
 }
 
-fn only_run(ctx: &Context, server: &str) -> Result<crate::sys::lock::FileLock, SnapshotError> {
+fn only_run(ctx: &Context, server: &str) -> Result<FileLock, SnapshotError> {
     ctx.server(server)?;
     ctx.state.create()?;
     Ok(ctx.state.lock_run(server)?)

@@ -8,6 +8,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+use nix::sys::signal::Signal;
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -50,6 +51,9 @@ fn cases_of(flavour: Flavour) -> Vec<Case> {
     if flavour.is_mariadb() {
         cases.extend(cases![
             false what_does_not_answer_or_refuses_is_one_message,
+            false hung_servers_cost_their_time_and_no_more,
+            false a_replica_by_an_address_of_elsewhere_is_told,
+            false a_server_of_a_container_is_no_server_of_this_host,
             false a_source_that_cannot_be_reached_is_told,
             false overwrites_nothing_and_says_what_differs,
             false asks_on_a_terminal_without_showing_the_password,
@@ -184,6 +188,14 @@ fn from_the_replica_to_a_night(pair: &mut Pair) {
     let id = told[0]["snapshot"].as_str().unwrap();
     first.tool.run(&["snapshot", "delete", id, "--yes"]).ok();
 
+    by_cron(init["init"]["nightly"]["cron"].as_str().unwrap());
+    let nights = first.tool.run(&["history"]).ok().json();
+    let runs = &nights["history"]["servers"][0]["runs"];
+    assert_eq!(runs.as_array().unwrap().len(), 2, "{nights}");
+    assert_eq!(runs[0]["result"], "done", "{nights}");
+    let id = runs[0]["snapshot"].as_str().unwrap();
+    first.tool.run(&["snapshot", "delete", id, "--yes"]).ok();
+
     let again = first
         .tool
         .run(&first.args(&["--socket", &socket]))
@@ -192,6 +204,30 @@ fn from_the_replica_to_a_night(pair: &mut Pair) {
     assert_eq!(again["init"]["differences"], serde_json::json!([]));
     assert_eq!(again["init"]["written"], serde_json::json!([]));
     pair.wait_caught_up();
+}
+
+/// A line of /etc/crontab, as cron runs it: by a real /bin/sh, with next to nothing in its environment.
+/// It says nothing, or there would be mail every night.
+fn by_cron(line: &str) {
+    let fields: Vec<&str> = line.splitn(7, ' ').collect();
+    assert_eq!(fields[..6], ["0", "2", "*", "*", "*", "root"], "{line}");
+    assert!(
+        !line.contains('%'),
+        "cron would take it for a line end: {line}"
+    );
+    let mut shell = Command::new("/bin/sh");
+    shell.env_clear().envs([
+        ("PATH", "/usr/bin:/bin"),
+        ("HOME", "/root"),
+        ("SHELL", "/bin/sh"),
+    ]);
+    let ran = shell
+        .args(["-c", fields[6]])
+        .current_dir("/")
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    assert!(ran.stdout.is_empty() && ran.stderr.is_empty(), "{ran:?}");
 }
 
 fn from_the_source_by_who_fetches_from_it(pair: &mut Pair) {
@@ -216,7 +252,10 @@ fn from_the_source_by_who_fetches_from_it(pair: &mut Pair) {
         said.starts_with("source   ") && said.contains("\nreplica  "),
         "{said}"
     );
-    fits(&said);
+    // As wide as it is, in a file; broken into lines on a terminal.
+    let again = First::new(pair, "terminal");
+    let args = again.args(&["--address", &address]);
+    fits(&again.tool.on_terminal(&args, 80, false));
     assert!(
         said.contains("\nwritten  ") && said.contains("What doctor says:"),
         "{said}"
@@ -305,6 +344,99 @@ fn what_does_not_answer_or_refuses_is_one_message(pair: &mut Pair) {
         first.tool.run(missing).expect_code(2);
     }
     assert_eq!(first.written(), Vec::<String>::new());
+}
+
+/// Stopped as by a hanging disk: the kernel still takes connections.
+fn hung_servers_cost_their_time_and_no_more(pair: &mut Pair) {
+    let first = First::new(pair, "hung");
+    let address = format!("127.0.0.1:{}", pair.source.port);
+    let socket = pair.replica.socket().display().to_string();
+    pair.source.signal(Signal::SIGSTOP);
+    let asked = first.tool.run(&first.args(&["--address", &address]));
+    let written = first.written();
+    let other = First::new(pair, "hung-source");
+    let beside = other.tool.run(&other.args(&["--socket", &socket]));
+    pair.source.signal(Signal::SIGCONT);
+
+    let asked = asked.expect_code(1);
+    let (_, message) = asked.error();
+    assert!(
+        message.contains(&address) && !message.contains('\n'),
+        "{message}"
+    );
+    assert!(asked.stderr.contains("hint: "), "{}", asked.stderr);
+    assert!(asked.took < limit(12), "{:?}", asked.took);
+    assert_eq!(written, Vec::<String>::new());
+    // Its replica answers, and is written down alone.
+    let beside = beside.ok();
+    let json = beside.json();
+    let notes = json["init"]["notes"].to_string();
+    assert!(
+        notes.contains(&format!(
+            "names {address} as its source, which can't be reached"
+        )),
+        "{notes}"
+    );
+    assert!(notes.contains("add it by an address that can"), "{notes}");
+    assert!(beside.took < limit(30), "{:?}", beside.took);
+    pair.wait_caught_up();
+}
+
+/// It reports an address of its own network, where nobody here gets an answer.
+fn a_replica_by_an_address_of_elsewhere_is_told(pair: &mut Pair) {
+    let address = format!("127.0.0.1:{}", pair.source.port);
+    pair.replica.restart_with(&[
+        "--report-host=192.0.2.1".to_owned(),
+        "--report-port=1".to_owned(),
+    ]);
+    pair.wait_caught_up();
+    let first = First::new(pair, "elsewhere");
+    let run = first.tool.run(&first.args(&["--address", &address]));
+    pair.replica.restart_with(&[]);
+    pair.wait_caught_up();
+    let run = run.ok();
+    let json = run.json();
+    assert_eq!(servers(&json).len(), 1, "{json}");
+    let notes = json["init"]["notes"].to_string();
+    assert!(
+        notes.contains("192.0.2.1:1") && notes.contains("add it by an address that can"),
+        "{notes}"
+    );
+    assert!(run.took < limit(30), "{:?}", run.took);
+    first.tool.run(&["config", "check"]).ok();
+}
+
+/// In a container a machine has another name: its servers run here, and say that they don't.
+fn a_server_of_a_container_is_no_server_of_this_host(pair: &mut Pair) {
+    let first = First::new(pair, "container");
+    let socket = pair.replica.socket().display().to_string();
+    let mut contained = Command::new("/usr/bin/unshare");
+    contained.args([
+        "--uts",
+        "/bin/sh",
+        "-c",
+        "hostname elsewhere && exec \"$@\"",
+        "sh",
+    ]);
+    let run = first
+        .tool
+        .run_under(contained, &first.args(&["--socket", &socket]))
+        .ok();
+    let json = run.json();
+    assert_eq!(
+        json["init"]["nightly"]["timers"],
+        serde_json::json!([]),
+        "{json}"
+    );
+    let notes = json["init"]["notes"].to_string();
+    assert!(
+        notes.contains("container of this host, add a [server.NAME.snapshot] table"),
+        "{notes}"
+    );
+    assert!(
+        notes.contains("no replica was found on this host"),
+        "{notes}"
+    );
 }
 
 /// Where this runs, the source's address leads nowhere.
@@ -443,5 +575,4 @@ fn asks_on_a_terminal_without_showing_the_password(pair: &mut Pair) {
     assert_eq!(first.written(), ["understudy.cnf", "understudy.toml"]);
     let text = std::fs::read_to_string(first.dir.join("understudy.cnf")).unwrap();
     assert!(text.contains("password = \"secret word\""));
-    fits("");
 }

@@ -43,6 +43,31 @@ fn notify(pair: &Pair, lines: &str) {
     std::fs::set_permissions(file, PermissionsExt::from_mode(0o600)).unwrap();
 }
 
+/// From now on the events are recorded; what it gives says which there were since it was last asked, by
+/// their first letters in their order, those of one run by the alphabet.
+pub fn recorded(pair: &Pair) -> impl Fn() -> String + use<> {
+    let path = pair.base().join("told");
+    drop(std::fs::remove_file(&path));
+    let recorder = program(
+        pair,
+        "record",
+        &format!("echo $1 >>{}; cat >/dev/null", path.display()),
+    );
+    let recorder = recorder.display();
+    notify(
+        pair,
+        &format!(
+            "on_failure = [\"{recorder}\", \"F\"]\non_success = [\"{recorder}\", \"S\"]\n\
+             on_recovery = [\"{recorder}\", \"R\"]\n"
+        ),
+    );
+    move || {
+        let text = taken(&path).replace('\n', "");
+        // A recovery is a success as well, and both are told at once.
+        text.replace("SR", "RS")
+    }
+}
+
 /// What a recorder has written, which is then gone.
 fn taken(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
