@@ -1,6 +1,7 @@
 //! The command line: one file per command, with its arguments and one function that reads in
 //! order – resolve, check, act, report. The only room that prints.
 
+mod aftermath;
 mod check;
 mod completions;
 mod config;
@@ -13,7 +14,6 @@ mod grants;
 mod heartbeat;
 mod history;
 mod init;
-mod interrupted;
 mod logs;
 mod man;
 mod methods;

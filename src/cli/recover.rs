@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::Cli;
+use super::aftermath;
 use super::failure::{Failure, Kind};
-use super::interrupted;
 use super::session::with_context;
 use super::ui::Ui;
 use crate::snapshot::keep::lifecycle;
@@ -31,7 +31,7 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         } else {
             let recovered = lifecycle::recover_servers(ctx, server);
             // Whatever came of that: who has to hear of the run has to hear of it.
-            interrupted::settle_all(ctx, server);
+            aftermath::settle_all(ctx, server);
             recovered?
         })
     })?;

@@ -6,27 +6,26 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Cli;
+use super::aftermath::{settle, tell, tell_of};
 use super::failure::{Failure, Kind};
-use super::interrupted;
 use super::metrics;
 use super::page::Page;
 use super::session::with_context;
 use super::snapshot::unproven;
 use super::ui::{self, Ui};
-use crate::config::NotifyEvent;
 use crate::nightly::begun;
-use crate::nightly::history::{self, History};
+use crate::nightly::history;
 use crate::nightly::record::{self, Record, Told};
 use crate::nightly::rhythm::Tonight;
 use crate::nightly::run::{self, Night, Why};
-use crate::notify::{self, Ping};
+use crate::notify::Ping;
 use crate::snapshot::Context;
 use crate::snapshot::keep::lifecycle::{self, Pruned};
 use crate::snapshot::manifest::{Level, Proof};
 use crate::snapshot::take::create;
 use crate::snapshot::take::plan;
 use crate::snapshot::take::preflight::Options;
-use crate::sys::{clock, failpoint, files, process};
+use crate::sys::{clock, failpoint, files};
 
 /// Do all that a night needs: recover, take a snapshot, prove it, prune
 ///
@@ -147,42 +146,9 @@ fn keep_and_tell(ctx: &Context, night: Night) -> Done {
 
 /// What a killed run left untold comes first; from now on this one leaves as much.
 fn begin(ctx: &Context, server: &str, began: Timestamp) {
-    interrupted::settle(ctx, server);
+    settle(ctx, server);
     if let Err(error) = begun::note(&ctx.state, server, began) {
         tracing::error!("should this run be killed, the history won't tell: {error}");
-    }
-}
-
-/// Whom it concerns, given what was before; who couldn't be told.
-pub fn tell_of(ctx: &Context, record: &Record, before: &History) -> Vec<String> {
-    let event = match (record.is_done(), before.last_failed()) {
-        _ if record.is_busy() => return Vec::new(),
-        (false, _) => NotifyEvent::Failure,
-        (true, true) => NotifyEvent::Recovery,
-        (true, false) => NotifyEvent::Success,
-    };
-    let told = notify::Told {
-        event,
-        host: process::host_name(),
-        server: record.server.clone(),
-        result: record.result.clone(),
-        exit: record.exit,
-        snapshot: record.snapshot.clone(),
-        summary: record.summary(),
-        hints: record
-            .error
-            .as_ref()
-            .map(|error| error.hints.clone())
-            .unwrap_or_default(),
-        run: json!(record),
-    };
-    notify::tell(&ctx.config.notify, &told)
-}
-
-/// Who couldn't be told, to whoever reads what we say.
-pub fn tell(not_told: &[String]) {
-    for line in not_told {
-        tracing::error!("{line}");
     }
 }
 
