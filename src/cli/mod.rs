@@ -4,6 +4,8 @@
 mod check;
 mod completions;
 mod config;
+#[cfg(test)]
+mod contract_tests;
 mod doctor;
 mod examples;
 mod exposition;
@@ -14,6 +16,8 @@ mod heartbeat;
 mod history;
 mod init;
 mod man;
+#[cfg(test)]
+mod manual_tests;
 mod methods;
 mod metrics;
 mod pace;
