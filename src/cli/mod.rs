@@ -5,6 +5,8 @@ mod aftermath;
 mod check;
 mod completions;
 mod config;
+#[cfg(test)]
+mod contract_tests;
 mod doctor;
 mod examples;
 mod exposition;
@@ -16,6 +18,8 @@ mod history;
 mod init;
 mod logs;
 mod man;
+#[cfg(test)]
+mod manual_tests;
 mod methods;
 mod metrics;
 mod pace;

@@ -127,6 +127,7 @@ pub enum VerifyChoice {
 
 /// What takes a server's snapshots; `Auto` looks at what the data directory lies on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum BackendChoice {
     #[default]
@@ -140,6 +141,7 @@ pub enum BackendChoice {
 
 /// What keeps the data still while a snapshot is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Consistency {
     /// SQL threads paused; for replicas.

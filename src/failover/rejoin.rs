@@ -51,6 +51,7 @@ pub enum Way {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Report {
     pub server: String,
     pub source: String,

@@ -5,6 +5,7 @@ use serde::Serialize;
 /// How bad it is, in the order in which the worst one counts. What can't be known may hide a
 /// critical thing, so it is worse than a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// Said, and no fault.
@@ -27,6 +28,7 @@ impl Severity {
 
 /// One rule's word on one server or on the pair.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Finding {
     pub rule: &'static str,
     pub severity: Severity,
@@ -55,6 +57,7 @@ impl Verdict {
 
 /// A pair in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     Healthy,

@@ -24,6 +24,7 @@ pub struct Options {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Report {
     pub server: String,
     pub beats: u64,

@@ -8,6 +8,7 @@ use crate::server::replication::ThreadState;
 
 /// What the lag was read from, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// It has everything that its source has.

@@ -18,6 +18,7 @@ use crate::server::replication::{Channel, ThreadState};
 use crate::sys::clock;
 
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PairReport {
     /// `null` for a server that is in no pair.
     pub name: Option<String>,
@@ -32,6 +33,7 @@ pub struct PairReport {
 
 /// An operation that has no end yet.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OperationReport {
     pub operation: String,
     pub kind: OperationKind,
@@ -43,6 +45,7 @@ pub struct OperationReport {
 
 /// What isn't known is null, with a reason beside it.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ServerReport {
     pub name: String,
     pub address: String,

@@ -7,6 +7,7 @@ use crate::server::replication::Channel;
 
 /// What a server is in its pair now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     Source,

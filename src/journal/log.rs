@@ -23,6 +23,7 @@ use former::{Former, FormerRestore};
 const DONE_MAX: usize = 300;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum OperationKind {
     SnapshotCreate,

@@ -76,6 +76,7 @@ impl Outcome {
 
 /// One step as it is reported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Step {
     pub name: &'static str,
     /// changed, already-so, verified; in a dry run also would-change, would-verify, would-refuse.

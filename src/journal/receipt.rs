@@ -11,6 +11,7 @@ use crate::sys::files::{self, FileError};
 
 /// What the old source had, and the new one hasn't.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Lost {
     /// False: it can't be told; `reason` says why.
     pub known: bool,
@@ -34,6 +35,7 @@ impl Lost {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Receipt {
     pub operation: String,
     /// RFC 3339.

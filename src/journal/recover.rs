@@ -61,6 +61,7 @@ pub enum RecoverError {
 
 /// What was done about one operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Recovered {
     pub operation: String,
     pub server: String,

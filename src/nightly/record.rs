@@ -9,6 +9,7 @@ pub const VERSION: u32 = 1;
 
 /// Older lines may lack what came later.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Record {
     pub version: u32,
@@ -44,6 +45,7 @@ pub struct Record {
 
 /// An error as it was told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Told {
     pub kind: String,
     pub message: String,

@@ -9,6 +9,7 @@ use super::record::Record;
 
 /// The medians of two weeks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Weeks {
     pub last_week: u64,
     pub week_before: u64,
@@ -18,6 +19,7 @@ pub struct Weeks {
 
 /// `None` where there are too few runs to tell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Trend {
     pub pause_ms: Option<Weeks>,
     /// What a server's snapshots hold altogether.

@@ -34,6 +34,7 @@ use crate::sys::lock::FileLock;
 
 /// What was done, or would be, for one replica.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Report {
     pub pair: String,
     pub source: String,
@@ -46,6 +47,7 @@ pub struct Report {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AccountReport {
     pub user: String,
     pub host: String,

@@ -6,6 +6,7 @@ use super::row::Row;
 
 /// What makes a server itself. MariaDB has no uuid of its own, so its id, host and port serve.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Identity {
     /// MySQL's `server_uuid`, in lower case.
     pub server_uuid: Option<String>,

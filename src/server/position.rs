@@ -157,6 +157,7 @@ pub fn parse_channels(rows: &[Row]) -> Vec<Channel> {
 
 /// Where a server is in the stream, as the manifest keeps it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Position {
     /// MySQL: the executed set. MariaDB: the applied position of each domain.
     pub gtid: String,
@@ -172,6 +173,7 @@ pub struct Position {
 
 /// Where one channel's applier is in its source's binary log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ChannelPosition {
     pub name: String,
     pub source_host: String,

@@ -14,6 +14,7 @@ use super::session::{READ_LIMIT, Session, SessionError};
 
 /// What a server must be started with to come up on these files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct BootFacts {
     /// `@@version` and its comment.
     pub version: String,
@@ -52,6 +53,7 @@ pub struct BootFacts {
 
 /// Absolute paths.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct BinaryLog {
     /// Directory and beginning of the files' names.
     pub base: PathBuf,

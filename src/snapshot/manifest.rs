@@ -14,6 +14,7 @@ use crate::volume::{BackendKind, VolumeRecord};
 
 /// How far a snapshot was proven; it climbs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Proof {
     /// A verification failed; see `state_reason`.
@@ -28,6 +29,7 @@ pub enum Proof {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     Complete,
@@ -38,11 +40,13 @@ pub enum State {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Manifest {
     pub id: String,
     pub server: String,
     pub pair: Option<String>,
     #[serde(with = "millisecond_time")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub created: Timestamp,
     /// `zfs`, `lvm`, `btrfs`, `reflink` or `copy`.
     pub backend: BackendChoice,
@@ -80,6 +84,7 @@ pub struct Manifest {
 
 /// A directory where a snapshot can be looked into.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Mounted {
     pub directory: PathBuf,
     pub writable: bool,
@@ -89,6 +94,7 @@ pub struct Mounted {
 
 /// How far a verification looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// A server comes up, all files are there, the position is the recorded one.
@@ -101,6 +107,7 @@ pub enum Level {
 
 /// Which look found a flaw: the same one has to be taken again to say that it is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Look {
     Boot,
@@ -111,6 +118,7 @@ pub enum Look {
 
 /// One try to prove a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Verification {
     /// RFC 3339.
     pub at: String,
@@ -168,6 +176,7 @@ impl Verification {
 /// Durations of the steps, in ms; the pause runs from the first STOP sent to the last applier seen
 /// running again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Timing {
     pub pause_ms: u64,
     /// The same in µs, for measurements.

@@ -14,6 +14,7 @@ use crate::sys::Fact;
 
 /// The ways to keep a copy. `auto` in the configuration becomes one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum BackendKind {
     Zfs,
@@ -64,6 +65,7 @@ impl BackendKind {
 
 /// One kept volume as the manifest records it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct VolumeRecord {
     /// What it was taken of: `tank/mysql`, `vg0/mysql`, a subvolume's or directory's path.
     pub origin: String,
@@ -212,6 +214,7 @@ pub trait Prepared: Send {
 
 /// A volume that is about to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PlannedVolume {
     pub origin: String,
     pub name: String,

@@ -3,6 +3,7 @@
 //! Everything made here is private (own directory, own names, loopback only) and goes when its
 //! value is dropped, also on a panic. What a killed run left is swept by the next one.
 
+pub mod contract;
 pub mod couple;
 pub mod kept;
 pub mod left;

@@ -92,6 +92,8 @@ impl Run {
 pub struct Running {
     child: Child,
     argv: String,
+    /// Behind the program and the configuration.
+    args: String,
     out: PathBuf,
     err: PathBuf,
     began: Instant,
@@ -194,6 +196,7 @@ impl Tool {
         Running {
             child,
             argv: format!("understudy {} {env:?}", args.join(" ")),
+            args: args.join(" "),
             out,
             err,
             began: Instant::now(),
@@ -259,7 +262,8 @@ impl Running {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Waits for its end; one that doesn't end is killed, and that is a failure.
+    /// Waits for its end; one that doesn't end is killed, and that is a failure. What it printed is held to
+    /// docs/schema/, whether the test looks at it or not.
     #[track_caller]
     pub fn wait(mut self) -> Run {
         let until = Instant::now() + limit(150);
@@ -278,10 +282,12 @@ impl Running {
             let bytes = std::fs::read(path).unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()
         };
+        let stdout = text(&self.out);
+        super::contract::hold(&self.args, &stdout);
         Run {
             argv: self.argv.clone(),
             status,
-            stdout: text(&self.out),
+            stdout,
             stderr: text(&self.err),
             took: self.began.elapsed(),
         }

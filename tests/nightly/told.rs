@@ -124,6 +124,7 @@ fn tells_failure_recovery_and_success_in_every_way(pair: &mut Pair) {
     };
     assert_eq!(path, &format!("/hook/{TOKEN}?x=1"));
     let body: Value = serde_json::from_str(body).unwrap();
+    super::lab::contract::hold_as("notify", &body);
     assert_eq!(body["event"], "failure");
     assert_eq!(body["version"], 1);
     assert_eq!(body["server"], pair.source_name().as_str());
@@ -161,6 +162,7 @@ fn tells_failure_recovery_and_success_in_every_way(pair: &mut Pair) {
     let got = receiver.take();
     assert_eq!(paths(&of("/ping", &got)), [ping("/start"), ping("")]);
     let body: Value = serde_json::from_str(&of("/hook", &got)[0].1).unwrap();
+    super::lab::contract::hold_as("notify", &body);
     assert_eq!(body["event"], "success");
     assert_eq!(body["run"]["proof"], "booted");
     assert!(taken(&pair.base().join("told")).starts_with("S success "));
@@ -178,6 +180,7 @@ fn tells_failure_recovery_and_success_in_every_way(pair: &mut Pair) {
     receiver.take();
     pair.tool.run(&["run", &name]).ok();
     let body: Value = serde_json::from_str(&of("/hook", &receiver.take())[0].1).unwrap();
+    super::lab::contract::hold_as("notify", &body);
     assert_eq!(body["event"], "recovery");
     let told = taken(&pair.base().join("told"));
     let mut words: Vec<&str> = told.lines().map(|line| &line[..2]).collect();

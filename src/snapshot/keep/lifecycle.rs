@@ -170,6 +170,7 @@ pub fn set_held(
 
 /// One line of a prune: what is kept or removed, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Pruned {
     pub id: String,
     pub server: String,

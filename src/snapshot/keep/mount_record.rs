@@ -11,6 +11,7 @@ use crate::volume::{BackendKind, PlannedVolume, mount};
 
 /// One mount of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MountRecord {
     pub use_id: String,
     pub snapshot: String,

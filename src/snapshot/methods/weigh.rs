@@ -57,6 +57,7 @@ pub struct Common {
 
 /// One way, weighed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Weighed {
     /// As `backend` takes it.
     pub method: BackendChoice,

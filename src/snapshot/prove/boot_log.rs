@@ -14,6 +14,7 @@ const COMPLAINTS_MAX: usize = 5;
 
 /// Why a snapshot isn't good. Each has one cause and one cure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Flaw {
     /// A copy-on-write area overflowed, or the kept volume is damaged.

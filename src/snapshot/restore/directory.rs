@@ -52,6 +52,7 @@ const DIRECTORIES: [&str; 6] = [
 
 /// What was restored, or would be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Restored {
     pub snapshot: String,
     pub directory: PathBuf,

@@ -49,6 +49,7 @@ pub struct Options {
 
 /// What was extracted.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Extracted {
     pub snapshot: String,
     pub tables: Vec<String>,

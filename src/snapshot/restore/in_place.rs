@@ -72,6 +72,7 @@ pub struct Plan {
 
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RolledBack {
     pub snapshot: String,
     pub server: String,

@@ -24,6 +24,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// What `pause` and `resume` say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PauseReport {
     pub server: String,
     /// The channels whose applier was stopped, or started again.

@@ -86,6 +86,7 @@ impl Plan {
 
 /// One line of a dry run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PlannedStep {
     pub step: &'static str,
     pub detail: String,

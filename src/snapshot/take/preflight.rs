@@ -74,6 +74,7 @@ impl Preflight {
 
 /// One of the server's places. A log's path is the beginning of its files' names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Taken {
     pub what: &'static str,
     pub path: PathBuf,
