@@ -22,3 +22,4 @@ mod semi_sync;
 mod steps;
 mod stories;
 mod told;
+mod two_tools;
