@@ -8,12 +8,10 @@ use crate::journal::lease::{self, Found};
 use crate::journal::state::StateError;
 use crate::journal::{OperationKind, log, recover};
 use crate::server::Target;
-use crate::server::session::{READ_LIMIT, Session};
+use crate::server::pair_lock;
+use crate::server::session::Session;
 use crate::snapshot::{Context, SnapshotError};
 use crate::sys::lock::FileLock;
-
-/// The lock on the servers themselves; it lives with its connection.
-const ON_SERVER: &str = "understudy.pair";
 
 /// How long a snapshot whose pause was ended may take to see that and to give its lock back.
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
@@ -32,6 +30,25 @@ impl Hold {
         own.filter(|session| session.target().server == server)
             .map(Session::connection_id)
             .collect()
+    }
+
+    /// Before the moment: somebody may have ended one of our connections, and be at it himself.
+    pub fn still(&mut self) -> Result<(), SnapshotError> {
+        let sessions = std::mem::take(&mut self.sessions);
+        for session in sessions {
+            let server = session.target().server.clone();
+            let lost = |reason: String| SnapshotError::Failed {
+                step: "hold the pair",
+                reason: format!("the lock on {server} was lost: {reason}"),
+                hint: Some("See who else changes the pair, then run it again.".to_owned()),
+            };
+            match pair_lock::is_held(session) {
+                Ok((session, true)) => self.sessions.push(session),
+                Ok((_, false)) => return Err(lost("somebody else has it".to_owned())),
+                Err(error) => return Err(lost(error.to_string())),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -61,14 +78,14 @@ pub fn take(
         .collect();
     for target in &sorted {
         for operation in recover::recover_holding(&ctx.state, target, &held)?.0 {
-            tracing::warn!(operation = %operation.operation, actions = ?operation.actions, "recovered");
+            tracing::warn!(operation = %operation.operation, actions = ?operation.actions, left = ?operation.left, "recovered");
         }
     }
     let mut sessions = Vec::new();
     for target in sorted {
         // One that doesn't answer can't be held, nor can anybody else hold it.
         if let Ok(session) = Session::connect(target) {
-            sessions.push(hold(session)?);
+            sessions.push(hold(session, what)?);
         }
     }
     Ok(Hold {
@@ -148,16 +165,7 @@ fn end_pause(ctx: &Context, target: &Target) -> Result<bool, SnapshotError> {
     }
 }
 
-fn hold(session: Session) -> Result<Session, SnapshotError> {
-    let statement = format!("SELECT GET_LOCK('{ON_SERVER}', 0)");
-    let (session, got) = session.value(&statement, READ_LIMIT)?;
-    if got.as_deref() == Some("1") {
-        return Ok(session);
-    }
-    Err(SnapshotError::Busy {
-        server: session.target().server.clone(),
-        holder: "roles of its pair are being moved, by another process or from another host"
-            .to_owned(),
-        hint: "Wait until that ends; `understudy status` shows the pair.".to_owned(),
-    })
+fn hold(session: Session, what: &str) -> Result<Session, SnapshotError> {
+    let server = session.target().server.clone();
+    pair_lock::take(session, what)?.map_err(|holder| SnapshotError::busy(&server, &holder))
 }

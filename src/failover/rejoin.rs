@@ -135,6 +135,7 @@ fn decide(ctx: &Context, scene: &Scene<'_>, server: &str) -> Result<Ready, Snaps
     let cast = Cast {
         candidate,
         old: Some(party.clone()),
+        dead: None,
         others: Vec::new(),
         endpoint,
         events: Vec::new(),

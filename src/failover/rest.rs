@@ -7,7 +7,7 @@ use super::scene::{Endpoint, Scene};
 use super::semi_sync::Moving;
 use super::steps;
 use crate::config::TlsMode;
-use crate::journal::act::{Act, ActError, FreshLink, Link, Rest};
+use crate::journal::act::{Act, ActError, FreshLink, Link, Reach, Rest};
 use crate::journal::operation::Step;
 use crate::journal::{Operation, Party};
 use crate::replication::account;
@@ -24,6 +24,8 @@ pub struct Cast {
     pub candidate: Party,
     /// `None` when it is dead.
     pub old: Option<Party>,
+    /// How it is reached should it come back, where it was seen before.
+    pub dead: Option<Reach>,
     /// The other replicas that follow the old source.
     pub others: Vec<Party>,
     /// Where everybody reaches the candidate.
@@ -40,7 +42,16 @@ pub struct Cast {
 pub fn of(ctx: &Context, scene: &Scene<'_>, cast: &Cast) -> Vec<Rest> {
     let candidate = &cast.candidate;
     let statements = |words: &str, statements: Vec<String>| on(candidate, words, statements);
-    let mut rest = Vec::new();
+    let from = cast.old.as_ref().map(Party::reach);
+    let mut rest = vec![Rest {
+        act: Act::Unmoved {
+            closes: from.is_some(),
+            from: from.or_else(|| cast.dead.clone()),
+            to: candidate.reach(),
+            others: cast.others.iter().map(Party::reach).collect(),
+        },
+        gate: true,
+    }];
     if let Some(old) = &cast.old {
         // Killed before the opening, the old source may have restarted, and take writes again.
         rest.push(Rest {
@@ -230,7 +241,7 @@ pub fn planned(rest: &[Rest], cast: &Cast) -> Vec<Step> {
         format!("{name} takes writes"),
         Duration::ZERO,
     )];
-    let gate = rest.iter().position(|rest| rest.gate);
+    let gate = rest.iter().rposition(|rest| rest.gate);
     all.extend(would(&rest[gate.map_or(0, |gate| gate + 1)..]));
     if cast.old.is_some() || !cast.others.is_empty() {
         all.push(would_prove(name, "everybody"));

@@ -153,6 +153,7 @@ fn decide(
         ways,
         candidate: candidate_party,
         old: Some(old.clone()),
+        dead: None,
         others,
         endpoint,
         events,
@@ -237,7 +238,7 @@ fn events(session: Session) -> Result<Vec<Event>, SessionError> {
 /// Does it, or puts everything back.
 pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
     let pair = Scene::observe(ctx, &request.pair)?.pair;
-    let hold = hold::take(ctx, &targets(ctx, pair)?, "switchover", None)?;
+    let mut hold = hold::take(ctx, &targets(ctx, pair)?, "switchover", None)?;
     // Again, now that nobody else of ours changes them.
     let scene = Scene::observe(ctx, &request.pair)?;
     let (source, cast, notes) = decide(ctx, &scene, request)?;
@@ -262,7 +263,7 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
         &scene,
         &cast,
         &source,
-        &hold,
+        &mut hold,
         &mut moment,
         &mut operation,
         request,
@@ -364,7 +365,7 @@ fn until_opened(
     scene: &Scene<'_>,
     cast: &Cast,
     source: &Party,
-    hold: &Hold,
+    hold: &mut Hold,
     moment: &mut Moment,
     operation: &mut Operation,
     request: &Request,
@@ -394,11 +395,14 @@ fn until_opened(
         })?;
     }
     let rest = rest::of(ctx, scene, cast);
-    operation.note(Act::Statements {
+    let beside = std::iter::once(&cast.candidate).chain(&cast.others);
+    operation.note(Act::Open {
         on: source.reach(),
         words: "open it again for writers".to_owned(),
         statements: source.flavour.open(),
+        beside: beside.map(Party::reach).collect(),
     })?;
+    hold.still()?;
     ctx.cancel.check("switching over")?;
 
     let since = operation.open_step(steps::FENCE)?;

@@ -7,7 +7,7 @@ use super::assess;
 use super::drain::{Drained, drain, elect};
 use super::evidence;
 use super::fence::{self, Fence};
-use super::hold;
+use super::hold::{self, Hold};
 use super::losses;
 use super::moment::prove;
 use super::report::{Ended, Kind, Report};
@@ -17,17 +17,17 @@ use super::scene::{Scene, targets};
 use super::semi_sync;
 use super::steps;
 use super::switchover::put_back;
-use crate::journal::act::{Act, Rest};
+use crate::journal::act::{Act, Reach, Rest};
 use crate::journal::operation::{Outcome, Step};
 use crate::journal::receipt;
 use crate::journal::{Beginning, InHand, Operation, OperationKind, Party};
-use crate::server::Target;
 use crate::server::channel::ChannelName;
 use crate::server::gtid::GtidSet;
 use crate::server::log_files::LogPlace;
 use crate::server::promotion::Event;
 use crate::server::replication::observe_gtid;
 use crate::server::session::Session;
+use crate::server::{Flavour, Target};
 use crate::snapshot::{Context, SnapshotError, id};
 use crate::sys::words::counted;
 use crate::sys::{clock, failpoint};
@@ -206,15 +206,31 @@ fn cast(
     let endpoint = scene.reached_at(chosen)?;
     let events = events_of(scene, dead, &candidate)?;
     let ways = rest::ways(ctx, scene, dead, &candidate)?;
+    let dead = dead_reach(ctx, scene, dead, &candidate.flavour)?;
     Ok(Cast {
         semi_sync: semi_sync::after_death(&candidate, &others)?,
         ways,
         candidate,
         old: None,
+        dead,
         others,
         endpoint,
         events,
     })
+}
+
+/// How the dead source is reached, if it comes back before the opening.
+fn dead_reach(
+    ctx: &Context,
+    scene: &Scene<'_>,
+    dead: &str,
+    flavour: &Flavour,
+) -> Result<Option<Reach>, SnapshotError> {
+    let Some(known) = scene.known(dead) else {
+        return Ok(None);
+    };
+    let party = ctx.party(ctx.server(dead)?, &known.identity, flavour)?;
+    Ok(Some(party.reach()))
 }
 
 /// Those that ran on the dead source when it was seen last, and are there.
@@ -251,7 +267,7 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
     if request.salvage {
         salvage::check(first.pair.failover.salvage.as_deref())?;
     }
-    let _hold = hold::take(ctx, &targets(ctx, first.pair)?, "failover", Some(&dead))?;
+    let mut hold = hold::take(ctx, &targets(ctx, first.pair)?, "failover", Some(&dead))?;
     // Again, now that nobody else of ours changes them.
     let scene = Scene::observe(ctx, &request.pair)?;
     let candidates = decide(ctx, &scene, request)?;
@@ -268,7 +284,14 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
         settled_by: None,
     })?;
     operation.steps.push(looked(&dead, &candidates));
-    let opened = until_opened(ctx, &scene, request, fence, &candidates, &mut operation);
+    let opened = until_opened(
+        ctx,
+        &scene,
+        request,
+        (fence, &mut hold),
+        &candidates,
+        &mut operation,
+    );
     let opened = match opened {
         Ok(opened) => opened,
         Err(error) if operation.is_committed() => {
@@ -363,7 +386,7 @@ fn until_opened(
     ctx: &Context,
     scene: &Scene<'_>,
     request: &Request,
-    fence: Fence<'_>,
+    (fence, hold): (Fence<'_>, &mut Hold),
     candidates: &assess::Candidates,
     operation: &mut Operation,
 ) -> Result<Opened, SnapshotError> {
@@ -387,6 +410,7 @@ fn until_opened(
     operation.step(steps::FENCE, |_| {
         fence::perform(&scene.pair.name, &target, fence)
     })?;
+    hold.still()?;
     let session = cast.candidate.session()?;
     operation.note(Act::File {
         path: ctx.state.receipt(&operation.id),
@@ -467,8 +491,9 @@ fn open(
     bring: Option<Act>,
 ) -> Result<Opened, SnapshotError> {
     let mut rest = rest::of(ctx, scene, &cast);
+    // After the look at who else is the source.
     rest.splice(
-        0..0,
+        1..1,
         bring.iter().map(|act| Rest {
             act: act.clone(),
             gate: false,

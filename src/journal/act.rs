@@ -7,6 +7,7 @@ mod clients;
 mod clone;
 mod follow;
 pub mod option_file;
+mod roles;
 mod salvage;
 mod server;
 mod storage;
@@ -24,7 +25,7 @@ use crate::server::Identity;
 use crate::server::channel::ChannelName;
 use crate::server::globals::GlobalBefore;
 use crate::server::log_files::LogPlace;
-use crate::server::session::{SessionError, Target};
+use crate::server::session::{Session, SessionError, Target};
 use crate::sys::files::{self, FileError};
 use crate::volume::{self, BackendKind, PlannedVolume, PutRequest, VolumeError};
 
@@ -84,6 +85,21 @@ pub enum Act {
         /// What this does, for people.
         words: String,
         statements: Vec<String>,
+    },
+    /// Opens a server for writers, unless one of `beside` takes writes by now.
+    Open {
+        on: Reach,
+        words: String,
+        statements: Vec<String>,
+        beside: Vec<Reach>,
+    },
+    /// Sees, before `to` is opened, that nobody else is the source by now; `closes`: the former one is
+    /// closed next.
+    Unmoved {
+        from: Option<Reach>,
+        to: Reach,
+        others: Vec<Reach>,
+        closes: bool,
     },
     /// Removes a file.
     File { path: PathBuf },
@@ -199,6 +215,9 @@ pub enum ActError {
     Reroute(String),
     #[error("{0}")]
     Several(String),
+    /// Somebody else has moved the roles since.
+    #[error("{0}")]
+    Moved(String),
     /// Everything else is back.
     #[error("{0}")]
     Lost(String),
@@ -243,6 +262,17 @@ pub fn undo_all(
             }
             Err(failure) => failures.push(failure),
         }
+    }
+    // The rest of what it told was of a source that is none any more.
+    let moved = failures
+        .iter()
+        .position(|one| matches!(one.error, ActError::Moved(_)));
+    if let Some(moved) = moved {
+        let Failure { error, .. } = failures.swap_remove(moved);
+        return match joined(failures) {
+            None => Err(error),
+            Some(other) => Err(other),
+        };
     }
     match (joined(failures), lost.is_empty()) {
         (None, true) => Ok(actions),
@@ -306,6 +336,12 @@ pub fn carry_all(
     })
 }
 
+/// A session with the very server that was meant, if that answers now.
+pub fn session(means: &Means<'_>, on: &Reach) -> Option<Session> {
+    let target = server::target(means, on).ok()?;
+    Session::connect_to(&target, &on.identity).ok()
+}
+
 /// One act alone.
 pub fn run_one(act: &Act, means: &mut Means<'_>) -> Result<Option<String>, ActError> {
     act.run(means).map_err(|failure| failure.error)
@@ -327,6 +363,7 @@ impl Act {
     fn server(&self) -> Option<&str> {
         match self {
             Self::Statements { on, .. }
+            | Self::Open { on, .. }
             | Self::Start { on, .. }
             | Self::Resume { on, .. }
             | Self::Follow { on, .. }
@@ -343,9 +380,58 @@ impl Act {
             | Self::UndoSnapshot { .. }
             // What can't be brought in doesn't keep that server from being opened.
             | Self::Salvage { .. }
+            // It is a gate.
+            | Self::Unmoved { .. }
             | Self::Reroute { .. }
             | Self::Lost { .. }
             | Self::Told { .. } => None,
+        }
+    }
+
+    /// As the operation itself does it, which holds the pair: nobody else has moved the roles, and writers
+    /// wait.
+    pub fn held(self) -> Self {
+        match self {
+            Self::Open {
+                on,
+                words,
+                statements,
+                ..
+            } => Self::Statements {
+                on,
+                words,
+                statements,
+            },
+            other => other,
+        }
+    }
+
+    /// All servers that it asks or changes.
+    pub fn reaches(&self) -> Vec<&Reach> {
+        match self {
+            Self::Statements { on, .. }
+            | Self::Start { on, .. }
+            | Self::Resume { on, .. }
+            | Self::Follow { on, .. }
+            | Self::DataDir { on, .. }
+            | Self::Salvage { on, .. } => vec![on],
+            Self::Clone { on, donor, .. } => vec![on, donor],
+            Self::Open { on, beside, .. } => [on].into_iter().chain(beside).collect(),
+            Self::Unmoved {
+                from, to, others, ..
+            } => from.iter().chain([to]).chain(others).collect(),
+            Self::File { .. }
+            | Self::OptionFile { .. }
+            | Self::Tree { .. }
+            | Self::EmptyDirectory { .. }
+            | Self::MountPoint { .. }
+            | Self::Volumes { .. }
+            | Self::Clones { .. }
+            | Self::UndoSnapshot { .. }
+            | Self::Put { .. }
+            | Self::Reroute { .. }
+            | Self::Lost { .. }
+            | Self::Told { .. } => Vec::new(),
         }
     }
 
@@ -382,6 +468,24 @@ impl Act {
             } => {
                 server::run(means, on, statements)?;
                 Some(format!("{words} on {}", on.server))
+            }
+            Self::Open {
+                on,
+                words,
+                statements,
+                beside,
+            } => {
+                roles::open(means, on, statements, beside)?;
+                Some(format!("{words} on {}", on.server))
+            }
+            Self::Unmoved {
+                from,
+                to,
+                others,
+                closes,
+            } => {
+                roles::unmoved(means, from.as_ref(), to, others, *closes)?;
+                None
             }
             Self::File { path } => removed(files::remove(path)?, path),
             Self::OptionFile { path, before } => option_file::put_back(path, before.as_deref())?,
@@ -444,7 +548,15 @@ impl Act {
     /// What would be done, for --dry-run; `None` where nobody need know.
     pub fn words(&self) -> Option<String> {
         Some(match self {
-            Self::Statements { on, words, .. } => format!("{words} on {}", on.server),
+            Self::Statements { on, words, .. } | Self::Open { on, words, .. } => {
+                format!("{words} on {}", on.server)
+            }
+            Self::Unmoved { to, .. } => {
+                format!(
+                    "see that nobody else takes writes by now, instead of {}",
+                    to.server
+                )
+            }
             Self::File { path } | Self::Tree { path } | Self::EmptyDirectory { path } => {
                 format!("remove {}", path.display())
             }

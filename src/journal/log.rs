@@ -60,6 +60,21 @@ impl OperationKind {
         }
     }
 
+    /// Two of them at once on one pair would do harm, also from two hosts.
+    pub fn changes_a_pair(self) -> bool {
+        match self {
+            Self::Setup | Self::Switchover | Self::Failover | Self::Repoint | Self::Rejoin => true,
+            Self::Verify
+            | Self::Extract
+            | Self::Mount
+            | Self::RestoreTo
+            | Self::SnapshotCreate
+            | Self::SnapshotDelete
+            | Self::Pause
+            | Self::RestoreInPlace => false,
+        }
+    }
+
     /// It works on clones of a kept snapshot, beside whatever else goes on with its server.
     pub fn is_use(self) -> bool {
         match self {

@@ -147,10 +147,10 @@ impl Operation {
         Ok(())
     }
 
-    /// The rest up to its first gate was done by the caller on connections of its own: the moment
+    /// The rest up to its last gate was done by the caller on connections of its own: the moment
     /// counts.
     pub fn gate_is_done(&mut self) {
-        let gate = self.rest().iter().position(|rest| rest.gate).unwrap_or(0);
+        let gate = self.rest().iter().rposition(|rest| rest.gate).unwrap_or(0);
         for number in 0..=gate {
             // Where that can't be written it may be done twice.
             drop(self.log.done(number));
@@ -228,7 +228,8 @@ impl Operation {
                 progress: &mut bytes,
             };
             let log = &mut self.log;
-            act::undo_all(&self.undos, &BTreeSet::new(), &mut means, |number| {
+            let undos: Vec<Act> = self.undos.iter().cloned().map(Act::held).collect();
+            act::undo_all(&undos, &BTreeSet::new(), &mut means, |number| {
                 // Where that can't be written it may be undone twice.
                 drop(log.undone(number));
             })
@@ -240,7 +241,7 @@ impl Operation {
                 }
                 drop(self.log.end(&format!("failed: {why}")));
             }
-            Err(ActError::Lost(words)) => {
+            Err(ActError::Lost(words) | ActError::Moved(words)) => {
                 drop(self.log.end(&format!("failed: {why}; {words}")));
             }
             // Its journal stays open: `recover` goes on with it.

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::act::{self, ActError, Came, Means};
+use super::act::{self, Act, ActError, Came, Means, Reach};
 use super::lease::{self, Found, Lease, Purpose};
 use super::log::{self, Log, Unfinished};
 use super::putback::{self, PutBackError};
 use super::state::{StateDir, StateError};
-use crate::server::session::Target;
+use crate::server::pair_lock::{self, Holder};
+use crate::server::session::{Session, Target};
 use crate::sys::failpoint;
 use crate::sys::files::{self, FileError};
 use crate::sys::lock::{FileLock, LockError};
@@ -52,6 +53,9 @@ pub enum RecoverError {
     /// Another operation holds a server that the unfinished one changed too.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Somebody changes the pair from another host.
+    #[error("another operation holds {server}: {}", holder.words(server))]
+    Elsewhere { server: String, holder: Holder },
     #[error("lease {} can't be read: {reason}", path.display())]
     Lease {
         path: std::path::PathBuf,
@@ -130,20 +134,27 @@ fn finish(
     known: &[Target],
     recovered: &mut Vec<Recovered>,
 ) -> Result<(), RecoverError> {
-    let mut log = Log::reopen(state, &operation.path)?;
     let mut means = Means {
         state,
         known,
         progress: &mut |_, _| {},
     };
+    let _sessions = hold_servers(&means, operation)?;
+    let mut log = Log::reopen(state, &operation.path)?;
     // Where what is done can't be noted, it may be done twice.
     let ended = match &operation.rest {
-        Some(rest) => act::carry_all(rest, &operation.done, &mut means, |number, came| {
-            if came.is_ok() {
-                drop(log.done(number));
+        Some(rest) => {
+            let came = act::carry_all(rest, &operation.done, &mut means, |number, came| {
+                if came.is_ok() {
+                    drop(log.done(number));
+                }
+                failpoint::hit("act:after");
+            });
+            match came {
+                Err(ActError::Moved(words)) => given_up(operation, &mut means, words),
+                came => came,
             }
-            failpoint::hit("act:after");
-        }),
+        }
         None if operation.is_settled() => Ok(Came::default()),
         None => act::undo_all(&operation.undos, &operation.undone, &mut means, |number| {
             drop(log.undone(number));
@@ -157,6 +168,10 @@ fn finish(
     let name = operation.operation.clone();
     let Came { mut actions, left } = match ended {
         Ok(came) => came,
+        Err(ActError::Moved(words)) => Came {
+            actions: Vec::new(),
+            left: vec![words],
+        },
         // Told once, and not again by each later `recover`.
         Err(ActError::Lost(words)) => Came {
             actions: vec![words],
@@ -188,6 +203,55 @@ fn finish(
         told.left.extend(left);
     }
     Ok(())
+}
+
+/// Somebody else has moved the roles meanwhile: what was changed before the commit is put back, and told.
+fn given_up(
+    operation: &Unfinished,
+    means: &mut Means<'_>,
+    words: String,
+) -> Result<Came, ActError> {
+    let undone = act::undo_all(&operation.undos, &operation.undone, means, |_| {});
+    let actions = match undone {
+        Ok(actions) => actions,
+        // It says the same.
+        Err(ActError::Moved(_)) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    Ok(Came {
+        actions,
+        left: vec![words],
+    })
+}
+
+/// Whoever changes the pair from another host is waited out: its servers' own locks, of those that answer.
+fn hold_servers(means: &Means<'_>, operation: &Unfinished) -> Result<Vec<Session>, RecoverError> {
+    if !operation.kind.changes_a_pair() {
+        return Ok(Vec::new());
+    }
+    let acts = operation.undos.iter();
+    let acts = acts.chain(operation.rest.iter().flatten().map(|rest| &rest.act));
+    let mut reaches: Vec<&Reach> = acts.flat_map(Act::reaches).collect();
+    reaches.sort_by(|one, other| one.server.cmp(&other.server));
+    reaches.dedup_by(|one, other| one.server == other.server);
+    let mut sessions = Vec::new();
+    for on in reaches {
+        let Some(session) = act::session(means, on) else {
+            continue;
+        };
+        match pair_lock::take(session, "recover") {
+            Ok(Ok(session)) => sessions.push(session),
+            Ok(Err(holder)) => {
+                return Err(RecoverError::Elsewhere {
+                    server: on.server.clone(),
+                    holder,
+                });
+            }
+            // It went away just now.
+            Err(error) => tracing::warn!(%error, server = %on.server, "not held"),
+        }
+    }
+    Ok(sessions)
 }
 
 /// Puts back what killed uses of this server's snapshots left; needs neither the server nor its

@@ -26,9 +26,10 @@ use crate::journal::InHand;
 use crate::journal::operation::Step;
 use crate::journal::receipt;
 use crate::server::pair::Account;
+use crate::server::pair_lock;
 use crate::server::session::Session;
-use crate::snapshot::Context;
 use crate::snapshot::keep::lifecycle::lock_recovered;
+use crate::snapshot::{Context, SnapshotError};
 use crate::sys::fact::Fact;
 use crate::sys::lock::FileLock;
 
@@ -348,13 +349,22 @@ impl Prepared {
 
 /// Holds both servers, source and replica in the order of their names, with nothing left over from
 /// before.
-fn lock(ctx: &Context, ready: &Prepared) -> Result<Vec<FileLock>, SetupError> {
-    let mut names = [&ready.source.name, &ready.replica.name];
-    names.sort();
-    names
-        .into_iter()
-        .map(|name| Ok(lock_recovered(ctx, name, "setup")?))
-        .collect()
+fn lock(ctx: &Context, ready: &Prepared) -> Result<(Vec<FileLock>, Vec<Session>), SetupError> {
+    let mut servers = [&ready.source, &ready.replica];
+    servers.sort_by(|one, other| one.name.cmp(&other.name));
+    let locks: Result<Vec<_>, SnapshotError> = servers
+        .iter()
+        .map(|server| lock_recovered(ctx, &server.name, "setup"))
+        .collect();
+    let locks = locks?;
+    // And from whoever is at it on another host.
+    let mut sessions = Vec::new();
+    for server in servers {
+        let session = Session::connect(&ctx.target(server)?)?;
+        let taken = pair_lock::take(session, "setup")?;
+        sessions.push(taken.map_err(|holder| SnapshotError::busy(&server.name, &holder))?);
+    }
+    Ok((locks, sessions))
 }
 
 /// Does what `look` decided, or puts everything back.

@@ -22,6 +22,7 @@ pub mod lock;
 pub mod log_files;
 pub mod neighbours;
 pub mod pair;
+pub mod pair_lock;
 pub mod parity;
 pub mod position;
 pub mod private;

@@ -6,6 +6,7 @@ use crate::journal::recover::RecoverError;
 use crate::journal::state::StateError;
 use crate::journal::watchdog::WatchdogError;
 use crate::server::SessionError;
+use crate::server::pair_lock::Holder;
 use crate::sys::cancel::Interrupted;
 use crate::sys::files::FileError;
 use crate::volume::VolumeError;
@@ -97,6 +98,17 @@ impl SnapshotError {
     }
 }
 
+impl SnapshotError {
+    /// Somebody changes the server's pair, by the lock on the server itself.
+    pub fn busy(server: &str, holder: &Holder) -> Self {
+        Self::Busy {
+            server: server.to_owned(),
+            holder: holder.words(server),
+            hint: holder.hint(server),
+        }
+    }
+}
+
 impl From<StateError> for SnapshotError {
     fn from(error: StateError) -> Self {
         match error {
@@ -120,6 +132,9 @@ impl From<RecoverError> for SnapshotError {
         if let RecoverError::State(error) = error {
             return error.into();
         }
+        if let RecoverError::Elsewhere { server, holder } = &error {
+            return Self::busy(server, holder);
+        }
         Self::NeedsOperator {
             hint: match &error {
                 RecoverError::PutBack { .. } => {
@@ -142,12 +157,13 @@ impl From<RecoverError> for SnapshotError {
                     | ActError::Reroute(_)
                     | ActError::Salvage(_)
                     | ActError::Several(_)
+                    | ActError::Moved(_)
                     | ActError::Lost(_) => {
                         "Make both servers of the pair reachable, then run `understudy recover`."
                             .to_owned()
                     }
                 },
-                RecoverError::State(_) => {
+                RecoverError::State(_) | RecoverError::Elsewhere { .. } => {
                     "Wait until that ends, then run `understudy recover`.".to_owned()
                 }
                 RecoverError::Lease { path, .. } => format!(

@@ -24,3 +24,4 @@ mod semi_sync;
 mod steps;
 mod stories;
 mod told;
+mod two_tools;
