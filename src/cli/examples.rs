@@ -358,6 +358,16 @@ const ALL: &[Examples] = &[
                 "understudy snapshot extract latest:db2 --table lab.mouse --into db1 --missing-rows",
                 "rows that were deleted come back",
             ),
+            (
+                "understudy snapshot extract latest:db2 --table lab.mouse --where mouse_id=5 \
+                 --with-children --dry-run",
+                "how many rows hang on one",
+            ),
+            (
+                "understudy snapshot extract latest:db2 --table lab.mouse --where mouse_id=5 \
+                 --with-parents --with-children --to mouse-5.sql",
+                "one with all that loads it into an empty server",
+            ),
         ],
     ),
     (

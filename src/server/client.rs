@@ -193,13 +193,15 @@ pub fn option_file(flavour: &Flavour, target: &Target) -> String {
     lines.join("\n")
 }
 
-/// Dumps tables of one schema, or all of it with routines and events.
+/// Dumps tables of one schema, or all of it with routines and events; with a `condition`, the rows that
+/// are so, as they are now, without what says when and how it was dumped.
 pub fn dump_args(
     flavour: &Flavour,
     options: &Path,
     schema: &str,
     tables: Option<&[String]>,
     existing: Existing,
+    condition: Option<&str>,
 ) -> Vec<OsString> {
     let mut args: Vec<OsString> = vec![format!("--defaults-file={}", options.display()).into()];
     let mut add = |words: &[&str]| args.extend(words.iter().map(OsString::from));
@@ -221,8 +223,20 @@ pub fn dump_args(
         Existing::AddRows => add(&["--no-create-info", "--insert-ignore", "--skip-triggers"]),
     }
     // Rows that are added to a table are new there: what they were before isn't its history.
-    if flavour.dumps_history() && existing != Existing::AddRows {
+    if flavour.dumps_history() && existing != Existing::AddRows && condition.is_none() {
         add(&["--dump-history"]);
+    }
+    if let Some(condition) = condition {
+        add(&[&format!("--where={condition}"), "--skip-comments"]);
+        if existing == Existing::AddRows {
+            // These would end the transaction in which the rows are loaded. And no statement shall have
+            // more rows than a server counts warnings (65535).
+            add(&[
+                "--skip-add-locks",
+                "--skip-disable-keys",
+                "--net-buffer-length=131072",
+            ]);
+        }
     }
     match tables {
         None if existing != Existing::AddRows => add(&["--routines", "--events"]),
@@ -310,6 +324,29 @@ pub const DUMP_MODE: Edit = Edit {
     find: "SQL_MODE='NO_AUTO_VALUE_ON_ZERO'",
     put: "SQL_MODE='NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES'",
 };
+
+/// Rows are held to foreign keys while they are loaded, which a dump switches off.
+pub const FOREIGN_KEYS_ON: Edit = Edit {
+    find: "FOREIGN_KEY_CHECKS=0",
+    put: "FOREIGN_KEY_CHECKS=1",
+};
+
+/// Rows are held to unique keys, which a dump lets InnoDB leave out where it is quicker: it thinks of tables
+/// that were empty. MariaDB's doesn't where it makes no tables.
+pub const UNIQUE_KEYS_ON: Edit = Edit {
+    find: "UNIQUE_CHECKS=0",
+    put: "UNIQUE_CHECKS=1",
+};
+
+/// Before rows are loaded whose warnings are counted (`heard_client_args`): all at once, or none.
+pub const BEGIN_ROWS: &str = "SET max_error_count = 65535;\nSTART TRANSACTION;\n";
+
+/// As `client_args`; and it tells each warning, and what it is asked, at once.
+pub fn heard_client_args(options: &Path) -> Vec<OsString> {
+    let mut args = client_args(options);
+    args.extend(["--show-warnings", "--unbuffered", "--skip-column-names"].map(OsString::from));
+    args
+}
 
 /// What the server must take in one statement while a dump is loaded: binary values are twice as long in
 /// it as they are.
@@ -408,7 +445,7 @@ mod tests {
         let lines = || text.lines();
         assert!(lines().any(|own| own == "loose-default-character-set=utf8mb4"));
         assert!(lines().any(|own| own == "password=\"p\\\"#1\""));
-        let args = dump_args(&flavour, Path::new("/x"), "lab", None, Existing::Fail);
+        let args = dump_args(&flavour, Path::new("/x"), "lab", None, Existing::Fail, None);
         assert!(
             args.iter()
                 .all(|arg| !arg.to_string_lossy().contains("p\"#1"))
@@ -420,10 +457,17 @@ mod tests {
         let flavour = Flavour::of_version("9.7.1 x");
         let args = |existing| {
             let tables = ["t".to_owned()];
-            dump_args(&flavour, Path::new("/x"), "lab", Some(&tables), existing)
-                .into_iter()
-                .map(|arg| arg.into_string().unwrap())
-                .collect::<Vec<_>>()
+            dump_args(
+                &flavour,
+                Path::new("/x"),
+                "lab",
+                Some(&tables),
+                existing,
+                None,
+            )
+            .into_iter()
+            .map(|arg| arg.into_string().unwrap())
+            .collect::<Vec<_>>()
         };
         assert!(args(Existing::Fail).contains(&"--skip-add-drop-table".to_owned()));
         assert!(args(Existing::Replace).contains(&"--add-drop-table".to_owned()));

@@ -12,6 +12,7 @@ pub mod durability;
 pub mod engine_files;
 pub mod facts;
 pub mod flavour;
+pub mod foreign_keys;
 pub mod globals;
 pub mod grants;
 pub mod gtid;

@@ -25,6 +25,7 @@ impl Edit {
 pub struct Editor {
     edit: Option<Edit>,
     held: Vec<u8>,
+    has_edited: bool,
 }
 
 impl Editor {
@@ -32,6 +33,7 @@ impl Editor {
         Self {
             edit,
             held: Vec::new(),
+            has_edited: false,
         }
     }
 
@@ -42,6 +44,7 @@ impl Editor {
             Some(edited) => {
                 self.edit = None;
                 self.held = edited;
+                self.has_edited = true;
             }
             None if self.held.len() >= EDIT_BYTES => self.edit = None,
             None => {}
@@ -56,6 +59,11 @@ impl Editor {
     pub fn finish(&mut self) -> Vec<u8> {
         self.edit = None;
         std::mem::take(&mut self.held)
+    }
+
+    /// Whether what was looked for came, and was replaced.
+    pub fn has_edited(&self) -> bool {
+        self.has_edited
     }
 
     /// Whether everything else passes as it is.
@@ -83,6 +91,7 @@ mod tests {
                 .collect();
             all.extend(editor.finish());
             assert_eq!(String::from_utf8(all).unwrap(), "aBCDabc-", "{size}");
+            assert!(editor.has_edited());
         }
     }
 
@@ -92,6 +101,7 @@ mod tests {
         let mut editor = Editor::new(Some(find));
         assert!(editor.pass(b"abc").is_empty());
         assert_eq!(editor.finish(), b"abc");
+        assert!(!editor.has_edited());
         let mut editor = Editor::new(Some(find));
         assert_eq!(editor.pass(&[b'a'; EDIT_BYTES]).len(), EDIT_BYTES);
         assert!(editor.is_done());

@@ -1,7 +1,7 @@
 //! Programs whose output or input is too large to hold: read and fed piece by piece.
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
@@ -72,20 +72,46 @@ pub fn read(
 pub struct Eater {
     child: Child,
     stdin: Option<ChildStdin>,
+    /// Hands on what it says.
+    listener: Option<thread::JoinHandle<()>>,
     complaints: Receiver<String>,
     argv: String,
 }
 
 impl Eater {
+    /// What it says is of no interest.
     pub fn start(program: &Program, args: &[OsString]) -> Result<Self, ExecError> {
+        Self::start_with(program, args, Stdio::null())
+    }
+
+    /// Each line that it says goes to `hear`, on a thread of its own.
+    pub fn start_heard(
+        program: &Program,
+        args: &[OsString],
+        mut hear: impl FnMut(&str) + Send + 'static,
+    ) -> Result<Self, ExecError> {
+        let mut eater = Self::start_with(program, args, Stdio::piped())?;
+        if let Some(stdout) = eater.child.stdout.take() {
+            eater.listener = Some(thread::spawn(move || {
+                let lines = io::BufReader::new(stdout).split(b'\n');
+                for line in lines.map_while(Result::ok) {
+                    hear(&String::from_utf8_lossy(&line));
+                }
+            }));
+        }
+        Ok(eater)
+    }
+
+    fn start_with(program: &Program, args: &[OsString], stdout: Stdio) -> Result<Self, ExecError> {
         let argv = render_argv(program.path(), args);
         let mut command = program.command(args, &Options::default());
-        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        command.stdin(Stdio::piped()).stdout(stdout);
         let mut child = command.spawn().map_err(|source| ExecError::Start {
             argv: argv.clone(),
             source,
         })?;
         Ok(Self {
+            listener: None,
             stdin: child.stdin.take(),
             complaints: text_of(child.stderr.take()),
             child,
@@ -101,11 +127,20 @@ impl Eater {
         }
     }
 
-    /// Tells it that this was all, and waits until it is done with it.
+    /// Whether it has ended by itself; `finish` then tells why.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Tells it that this was all, and waits until it is done with it and all that it said was heard.
     pub fn finish(mut self) -> Result<(), ExecError> {
         drop(self.stdin.take());
         let argv = std::mem::take(&mut self.argv);
-        finish(&mut self.child, argv, &self.complaints)
+        let finished = finish(&mut self.child, argv, &self.complaints);
+        if let Some(listener) = self.listener.take() {
+            drop(listener.join());
+        }
+        finished
     }
 }
 
@@ -210,6 +245,22 @@ mod tests {
         assert!(error.unwrap_err().to_string().contains("No such file"));
         let error = read(&program("sleep"), &["60".into()], &|| true, &mut |_| Ok(()));
         assert!(matches!(error, Err(StreamError::Stopped)));
+    }
+
+    #[test]
+    fn an_eater_is_heard_to_its_end() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let hear = move |line: &str| drop(sender.send(line.to_owned()));
+        let mut eater = Eater::start_heard(&program("cat"), &["-u".into()], hear).unwrap();
+        eater.feed(b"one\n").unwrap();
+        assert_eq!(
+            receiver.recv_timeout(Duration::from_secs(20)).unwrap(),
+            "one"
+        );
+        assert!(!eater.has_ended());
+        eater.feed(b"two\nthree").unwrap();
+        eater.finish().unwrap();
+        assert_eq!(receiver.iter().collect::<Vec<_>>(), ["two", "three"]);
     }
 
     #[test]

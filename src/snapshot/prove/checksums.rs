@@ -73,8 +73,25 @@ fn sum_of_rows(session: Session, table: &Table) -> Result<Option<String>, Failur
 /// Number of the rows, and the sums of two parts of their hashes: in any order, and so that rows that
 /// are there twice don't cancel each other out. `columns` are names and types.
 fn rows_query((schema, table): &Table, columns: &[(String, String)]) -> String {
-    let of = |(name, kind): &(String, String)| {
-        let name = quote_name(name);
+    let part = |from: u8| {
+        format!("COALESCE(SUM(CAST(CONV(SUBSTRING(h, {from}, 15), 16, 10) AS UNSIGNED)), 0)")
+    };
+    format!(
+        "SELECT CONCAT_WS('-', COUNT(*), {}, {}) FROM \
+         (SELECT {} AS h FROM {}.{}) AS r",
+        part(1),
+        part(16),
+        row_hash(columns, ""),
+        quote_name(schema),
+        quote_name(table),
+    )
+}
+
+/// An expression: a hash of all that is in a row. `columns` are names and types, `of` what stands before
+/// the names, with its dot.
+pub fn row_hash(columns: &[(String, String)], of: &str) -> String {
+    let value = |(name, kind): &(String, String)| {
+        let name = format!("{of}{}", quote_name(name));
         // As a text it has fewer digits than it holds.
         let value = match kind.as_str() {
             "float" => format!("{name} + 0e0"),
@@ -82,19 +99,8 @@ fn rows_query((schema, table): &Table, columns: &[(String, String)]) -> String {
         };
         format!("COALESCE(SHA2(CAST({value} AS BINARY), 256), '-')")
     };
-    let values: Vec<String> = columns.iter().map(of).collect();
-    let part = |from: u8| {
-        format!("COALESCE(SUM(CAST(CONV(SUBSTRING(h, {from}, 15), 16, 10) AS UNSIGNED)), 0)")
-    };
-    format!(
-        "SELECT CONCAT_WS('-', COUNT(*), {}, {}) FROM \
-         (SELECT SHA2(CONCAT({}), 256) AS h FROM {}.{}) AS r",
-        part(1),
-        part(16),
-        values.join(", "),
-        quote_name(schema),
-        quote_name(table),
-    )
+    let values: Vec<String> = columns.iter().map(value).collect();
+    format!("SHA2(CONCAT({}), 256)", values.join(", "))
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Every table of a private server looked at: its files are there, and CHECK TABLE says OK.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::server::flavour::quote_name;
+use crate::server::foreign_keys;
 use crate::server::row::Row;
 use crate::server::{Session, SessionError, Target};
 use crate::snapshot::context::Context;
@@ -346,33 +346,28 @@ fn some_of<T: AsRef<str>>(all: &[T]) -> String {
     }
 }
 
-/// A foreign key: child and parent with their columns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct ForeignKey {
-    name: String,
-    child: String,
-    parent: String,
-    /// (child's, parent's)
-    columns: Vec<(String, String)>,
-}
-
 /// Rows whose parents are missing, in any foreign key: InnoDB doesn't check those loaded with
 /// foreign_key_checks off.
 pub fn check_foreign_keys(ctx: &Context, session: Session) -> Result<Session, Failure> {
     let since = Instant::now();
     let statement = session.flavour().foreign_keys_query();
     let (mut session, rows) = session.query(statement, CATALOGUE_LIMIT)?;
-    let keys = group_keys(&rows);
+    let keys = foreign_keys::group(&rows);
     let mut bad = Vec::new();
     for (index, key) in keys.iter().enumerate() {
         ctx.cancel.check("checking foreign keys")?;
         let words = format!("{index} of {} foreign keys", keys.len());
         ctx.progress.still("check", &words, since);
-        let (back, count) = session.value(&orphans_query(key), CHECK_LIMIT)?;
+        let count = format!("SELECT COUNT(*) FROM ({}) o", key.orphans_query());
+        let (back, count) = session.value(&count, CHECK_LIMIT)?;
         session = back;
         let count = count.unwrap_or_default();
         if count != "0" {
-            bad.push(format!("{} of {}: {count} rows", key.name, key.child));
+            bad.push(format!(
+                "{} of {}: {count} rows",
+                key.name,
+                key.child.quoted()
+            ));
         }
     }
     if !bad.is_empty() {
@@ -384,48 +379,6 @@ pub fn check_foreign_keys(ctx: &Context, session: Session) -> Result<Session, Fa
     let words = format!("{} foreign keys are whole", keys.len());
     ctx.progress.step("check", words, since);
     Ok(session)
-}
-
-fn group_keys(rows: &[Row]) -> Vec<ForeignKey> {
-    let mut keys: BTreeMap<(String, String, String), ForeignKey> = BTreeMap::new();
-    for row in rows {
-        let at = |index| row.at(index).unwrap_or_default().to_owned();
-        let table = |schema: usize, name: usize| {
-            format!("{}.{}", quote_name(&at(schema)), quote_name(&at(name)))
-        };
-        let key = keys
-            .entry((at(0), at(2), at(1)))
-            .or_insert_with(|| ForeignKey {
-                name: at(1),
-                child: table(0, 2),
-                parent: table(4, 5),
-                columns: Vec::new(),
-            });
-        key.columns.push((quote_name(&at(3)), quote_name(&at(6))));
-    }
-    keys.into_values().collect()
-}
-
-/// Counts at most a thousand. A NULL in any column refers to nothing (MATCH SIMPLE).
-fn orphans_query(key: &ForeignKey) -> String {
-    let joins: Vec<String> = key
-        .columns
-        .iter()
-        .map(|(child, parent)| format!("p.{parent} = c.{child}"))
-        .collect();
-    let set: Vec<String> = key
-        .columns
-        .iter()
-        .map(|(child, _)| format!("c.{child} IS NOT NULL"))
-        .collect();
-    format!(
-        "SELECT COUNT(*) FROM (SELECT 1 FROM {} c WHERE {} AND NOT EXISTS \
-         (SELECT 1 FROM {} p WHERE {}) LIMIT 1000) o",
-        key.child,
-        set.join(" AND "),
-        key.parent,
-        joins.join(" AND ")
-    )
 }
 
 #[cfg(test)]
@@ -473,29 +426,6 @@ mod tests {
             assert_eq!(judge(&rows), verdict);
         }
         assert!(matches!(judge(&[]), Verdict::Bad(_)));
-    }
-
-    #[test]
-    fn keys_of_several_columns_are_one_question() {
-        let part = |column: &str, parent: &str| {
-            Row::of([
-                ("a", Some("lab")),
-                ("b", Some("fk")),
-                ("c", Some("child`1")),
-                ("d", Some(column)),
-                ("e", Some("lab")),
-                ("f", Some("parent")),
-                ("g", Some(parent)),
-            ])
-        };
-        let keys = group_keys(&[part("x", "id"), part("y", "id2")]);
-        assert_eq!(keys.len(), 1);
-        assert_eq!(
-            orphans_query(&keys[0]),
-            "SELECT COUNT(*) FROM (SELECT 1 FROM `lab`.`child``1` c WHERE c.`x` IS NOT NULL AND \
-             c.`y` IS NOT NULL AND NOT EXISTS (SELECT 1 FROM `lab`.`parent` p WHERE \
-             p.`id` = c.`x` AND p.`id2` = c.`y`) LIMIT 1000) o"
-        );
     }
 
     #[test]

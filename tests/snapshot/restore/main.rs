@@ -10,6 +10,8 @@
 #[path = "../../lab/mod.rs"]
 mod lab;
 
+mod lineage;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::sleep;
@@ -24,6 +26,10 @@ use lab::storage::Storage;
 use lab::strikes::Strikes;
 use lab::walk;
 use lab::{eventually, in_guest, limit};
+use lineage::{
+    brings_back_what_datajoint_deleted, brings_deleted_rows_back_or_none,
+    extracts_a_lineage_that_loads, refuses_a_lineage_that_is_none,
+};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use understudy::sys::failpoint::INSIDE_RESTORE;
@@ -43,6 +49,19 @@ fn main() -> ExitCode {
                     false extracts_what_was_lost,
                     false extracts_what_a_careless_dump_loses,
                 ]);
+            }
+            // The same on every storage.
+            if !in_guest() && storage == Storage::Btrfs {
+                cases.extend(cases![
+                    false extracts_a_lineage_that_loads,
+                    false brings_deleted_rows_back_or_none,
+                ]);
+                if flavour.is_mariadb() {
+                    cases.extend(cases![
+                        false brings_back_what_datajoint_deleted,
+                        false refuses_a_lineage_that_is_none,
+                    ]);
+                }
             }
             if flavour.is_mariadb() {
                 cases.extend(cases![
