@@ -43,6 +43,7 @@ pub struct Options {
 
 /// Of a table, how much is extracted.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TableRows {
     pub table: String,
     pub rows: u64,
