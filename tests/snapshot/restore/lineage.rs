@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::lab::left::Footprint;
 use super::lab::pair::Pair;
+use super::lab::program::DataJoint;
 use super::lab::server::{Server, Start};
 use super::{id, leavings, new_dir, text};
 
@@ -135,7 +136,7 @@ fn fill(server: &Server) {
 }
 
 fn drop_all(pair: &Pair) {
-    for schema in ["lab_ana", "lab_ephys", "lab_ref"] {
+    for schema in ["lab_ana", "lab_ephys", "lab_ephys_2", "lab_ref"] {
         let all = format!("DROP DATABASE IF EXISTS {schema}");
         let mut conn = pair.source.connect();
         mysql::prelude::Queryable::query_drop(&mut conn, "SET foreign_key_checks = 0").unwrap();
@@ -467,29 +468,26 @@ fn differing(one: &[(String, String)], other: &[(String, String)]) -> BTreeSet<S
 
 /// The real client makes a pipeline, deletes a mouse and all that was computed of it, and has it back.
 pub fn brings_back_what_datajoint_deleted(pair: &mut Pair) {
-    let Some(python) = super::lab::program::datajoint() else {
-        return;
-    };
     let before = Footprint::of(pair);
     pair.source
         .execute("CREATE USER 'lab'@'%' IDENTIFIED BY 'lab at work'");
     pair.source.execute("GRANT ALL ON `lab\\_%`.* TO 'lab'@'%'");
-    let run = |script: &str, what: &str| {
-        let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/datajoint");
-        let output = std::process::Command::new(&python)
-            .args([
-                &format!("{scripts}/{script}"),
-                what,
-                &pair.source.port.to_string(),
-            ])
-            .env("HOME", pair.base())
-            .current_dir(pair.base())
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{script} {what}: {said}");
-        String::from_utf8(output.stdout).unwrap()
+    for datajoint in super::lab::program::datajoints() {
+        brings_back_what_it_deleted(pair, &datajoint);
+    }
+    pair.source.execute("DROP USER 'lab'@'%'");
+    drop_all(pair);
+    pair.delete_all();
+    before.assert_nothing_new(pair);
+}
+
+fn brings_back_what_it_deleted(pair: &Pair, datajoint: &DataJoint) {
+    let schema = match datajoint.name {
+        "datajoint-2" => "lab_ephys_2",
+        _ => "lab_ephys",
     };
+    let port = pair.source.port.to_string();
+    let run = |script: &str, what: &str| datajoint.said(pair.base(), script, &[what, &port]);
     let wanted = run("pipeline.py", "write");
     pair.wait_caught_up();
     let extract = Extract {
@@ -502,17 +500,13 @@ pub fn brings_back_what_datajoint_deleted(pair: &mut Pair) {
     let source = pair.source_name();
     let rows = ["--with-children", "--missing-rows", "--into", &source];
     let back = extract
-        .run("lab_ephys.mouse", "mouse_id = 2", &rows)
+        .run(&format!("{schema}.mouse"), "mouse_id = 2", &rows)
         .ok()
         .json();
-    assert_eq!(run("pipeline.py", "show"), wanted);
+    assert_eq!(run("pipeline.py", "show"), wanted, "{}", datajoint.name);
     let named: Vec<String> = rows_of(&back).into_iter().map(|(table, _)| table).collect();
-    let computed = ["lab_ephys.__spikes", "lab_ephys.__spikes__peak"].map(str::to_owned);
+    let computed = ["__spikes", "__spikes__peak"].map(|table| format!("{schema}.{table}"));
     assert!(named.ends_with(&computed), "{named:?}");
-    pair.source.execute("DROP USER 'lab'@'%'");
-    drop_all(pair);
-    pair.delete_all();
-    before.assert_nothing_new(pair);
 }
 
 pub fn refuses_a_lineage_that_is_none(pair: &mut Pair) {
