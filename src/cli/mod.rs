@@ -4,8 +4,6 @@
 mod check;
 mod completions;
 mod config;
-#[cfg(test)]
-mod contract_tests;
 mod doctor;
 mod examples;
 mod exposition;
@@ -16,8 +14,6 @@ mod heartbeat;
 mod history;
 mod init;
 mod man;
-#[cfg(test)]
-mod manual_tests;
 mod methods;
 mod metrics;
 mod pace;
@@ -281,6 +277,10 @@ fn is_for_check(words: &[String]) -> bool {
     false
 }
 
+#[cfg(test)]
+mod contract_tests;
+#[cfg(test)]
+mod manual_tests;
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
