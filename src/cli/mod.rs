@@ -5,8 +5,6 @@ mod aftermath;
 mod check;
 mod completions;
 mod config;
-#[cfg(test)]
-mod contract_tests;
 mod doctor;
 mod examples;
 mod exposition;
@@ -18,8 +16,6 @@ mod history;
 mod init;
 mod logs;
 mod man;
-#[cfg(test)]
-mod manual_tests;
 mod methods;
 mod metrics;
 mod pace;
@@ -282,6 +278,10 @@ fn is_for_check(words: &[String]) -> bool {
     false
 }
 
+#[cfg(test)]
+mod contract_tests;
+#[cfg(test)]
+mod manual_tests;
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
