@@ -1,17 +1,18 @@
 //! What remains once the candidate is opened, and is carried through: its own link goes, everybody
 //! else follows it, events run where they ran.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::scene::{Endpoint, Scene};
 use super::semi_sync::Moving;
 use super::steps;
 use crate::config::TlsMode;
-use crate::journal::act::{Act, ActError, FreshLink, Link, Rest};
+use crate::journal::act::{Act, ActError, FreshLink, Link, Reach, Rest};
 use crate::journal::operation::Step;
 use crate::journal::{Operation, Party};
 use crate::replication::account;
 use crate::reroute::{self, Destination, Origin, RerouteAct};
+use crate::server::Flavour;
 use crate::server::channel::ChannelName;
 use crate::server::promotion::Event;
 use crate::snapshot::error::Refusal;
@@ -19,11 +20,16 @@ use crate::snapshot::{Context, SnapshotError};
 
 use super::report::NotRepointed;
 
+/// What comes between the fence and the opening takes less, unless somebody or something is held up.
+const LATE: Duration = Duration::from_secs(2);
+
 /// The servers of one change of roles.
 pub struct Cast {
     pub candidate: Party,
     /// `None` when it is dead.
     pub old: Option<Party>,
+    /// A dead source as it was seen last: it may come back before the candidate is opened.
+    pub dead: Option<Dead>,
     /// The other replicas that follow the old source.
     pub others: Vec<Party>,
     /// Where everybody reaches the candidate.
@@ -34,6 +40,29 @@ pub struct Cast {
     pub semi_sync: Moving,
     /// How clients are led there, each looked at beforehand.
     pub ways: Vec<RerouteAct>,
+}
+
+/// A source that is given up.
+pub struct Dead {
+    pub reach: Reach,
+    pub flavour: Flavour,
+}
+
+impl Cast {
+    /// Those that don't take writes, and must not when the source or the candidate is opened.
+    pub fn closed(&self, scene: &Scene<'_>) -> Vec<Reach> {
+        let is_closed = |party: &&Party| {
+            let condition = scene
+                .index(&party.name)
+                .and_then(|index| scene.condition(index));
+            condition.is_some_and(|condition| condition.is_read_only() == Some(true))
+        };
+        self.others
+            .iter()
+            .filter(is_closed)
+            .map(Party::reach)
+            .collect()
+    }
 }
 
 /// The rest, the opening first: all else waits for that.
@@ -52,8 +81,14 @@ pub fn of(ctx: &Context, scene: &Scene<'_>, cast: &Cast) -> Vec<Rest> {
             gate: false,
         });
     }
+    rest.extend(close_again(cast).map(|act| Rest { act, gate: false }));
     rest.push(Rest {
-        act: statements("open it for writers", candidate.flavour.open()),
+        act: Act::Open {
+            on: candidate.reach(),
+            words: "open it for writers".to_owned(),
+            statements: candidate.flavour.open(),
+            unless: cast.closed(scene),
+        },
         gate: true,
     });
     rest.extend(cast.semi_sync.to_candidate(candidate));
@@ -96,6 +131,49 @@ pub fn of(ctx: &Context, scene: &Scene<'_>, cast: &Cast) -> Vec<Rest> {
         rest.push(Rest { act, gate: false });
     }
     rest
+}
+
+/// Between its death and the opening a source may have come back, as its option file has it.
+fn close_again(cast: &Cast) -> Option<Act> {
+    cast.dead.as_ref().map(|dead| Act::Close {
+        on: dead.reach.clone(),
+        statements: vec![dead.flavour.close().to_owned()],
+    })
+}
+
+/// Whether the process was stopped between the fence and now: nothing is then as it was seen.
+pub fn is_late(fenced: Instant) -> bool {
+    fenced.elapsed() > LATE
+}
+
+/// What comes late after the fence: nobody takes writes instead by now.
+pub fn see_alone(
+    operation: &Operation,
+    scene: &Scene<'_>,
+    cast: &Cast,
+    fenced: Instant,
+) -> Result<(), SnapshotError> {
+    if !is_late(fenced) {
+        return Ok(());
+    }
+    let (on, unless) = (cast.candidate.reach(), cast.closed(scene));
+    // It opens nothing by itself.
+    let alone = Act::Open {
+        on,
+        words: String::new(),
+        statements: Vec::new(),
+        unless,
+    };
+    let closed = match operation.is_committed() {
+        true => close_again(cast).map_or(Ok(None), |act| operation.act(&act)),
+        false => Ok(None),
+    };
+    let seen = closed.and_then(|_| operation.act(&alone));
+    seen.map(drop).map_err(|error| SnapshotError::Failed {
+        step: "open",
+        reason: error.to_string(),
+        hint: None,
+    })
 }
 
 fn on(party: &Party, words: &str, statements: Vec<String>) -> Act {
@@ -150,7 +228,8 @@ pub fn ways(
             before: None,
         })
         .collect();
-    let came = reroute::side_by_side(&ways, reroute::check);
+    let came = reroute::side_by_side(&ways, |way| reroute::check_unless(way, &ctx.cancel));
+    ctx.cancel.check("looking at the ways of clients")?;
     let (mut able, mut refusals) = (Vec::new(), Vec::new());
     for (mut way, came) in ways.into_iter().zip(came) {
         match came {
@@ -277,7 +356,7 @@ pub fn carry(operation: &mut Operation, count: usize, carried: &mut Carried) {
             (_, Err(_)) => carried.failed.push(detail.clone()),
             (_, Ok(_)) => {}
         }
-        let is_told = came.is_err() || !matches!(act, Act::Tree { .. });
+        let is_told = came.is_err() || !matches!(act, Act::Tree { .. } | Act::Close { .. });
         if is_told {
             carried.steps.push(step(name, result, detail, took));
         }

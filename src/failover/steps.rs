@@ -400,6 +400,7 @@ pub fn of_act(act: &Act) -> &'static str {
         Act::Follow { .. } => FOLLOW,
         Act::Reroute { .. } => REROUTE,
         Act::Salvage { .. } => BRING,
+        Act::Open { .. } | Act::Close { .. } => OPEN,
         Act::Statements { words, .. } => of_words(words),
         _ => UNLINK,
     }
@@ -409,7 +410,6 @@ fn of_words(words: &str) -> &'static str {
     let first = words.split(' ').next().unwrap_or_default();
     match first {
         "wake" | "park" => EVENTS,
-        "open" => OPEN,
         "keep" => KEEP,
         "semi-sync" => SEMI_SYNC,
         _ => UNLINK,

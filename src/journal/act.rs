@@ -85,6 +85,16 @@ pub enum Act {
         words: String,
         statements: Vec<String>,
     },
+    /// Opens a server for writers, unless one of `unless` takes writes: two of them are worse than none.
+    Open {
+        on: Reach,
+        /// What this does, for people.
+        words: String,
+        statements: Vec<String>,
+        unless: Vec<Reach>,
+    },
+    /// Closes a server that was given up, should it have come back.
+    Close { on: Reach, statements: Vec<String> },
     /// Removes a file.
     File { path: PathBuf },
     /// Puts an option file of ours back: its former text, `None` where it wasn't there.
@@ -327,6 +337,8 @@ impl Act {
     fn server(&self) -> Option<&str> {
         match self {
             Self::Statements { on, .. }
+            | Self::Open { on, .. }
+            | Self::Close { on, .. }
             | Self::Start { on, .. }
             | Self::Resume { on, .. }
             | Self::Follow { on, .. }
@@ -383,6 +395,18 @@ impl Act {
                 server::run(means, on, statements)?;
                 Some(format!("{words} on {}", on.server))
             }
+            Self::Open {
+                on,
+                words,
+                statements,
+                unless,
+            } => {
+                server::nobody_writes_to(means, unless, &on.server)?;
+                server::run(means, on, statements)?;
+                Some(format!("{words} on {}", on.server))
+            }
+            Self::Close { on, statements } => server::close(means, on, statements)?
+                .then(|| format!("{} had come back, and was closed for writers", on.server)),
             Self::File { path } => removed(files::remove(path)?, path),
             Self::OptionFile { path, before } => option_file::put_back(path, before.as_deref())?,
             Self::Tree { path } => removed(files::remove_tree(path)?, path),
@@ -444,7 +468,11 @@ impl Act {
     /// What would be done, for --dry-run; `None` where nobody need know.
     pub fn words(&self) -> Option<String> {
         Some(match self {
-            Self::Statements { on, words, .. } => format!("{words} on {}", on.server),
+            Self::Statements { on, words, .. } | Self::Open { on, words, .. } => {
+                format!("{words} on {}", on.server)
+            }
+            // Only where something went wrong.
+            Self::Close { .. } => return None,
             Self::File { path } | Self::Tree { path } | Self::EmptyDirectory { path } => {
                 format!("remove {}", path.display())
             }

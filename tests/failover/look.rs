@@ -212,3 +212,83 @@ fn a_missing_privilege_is_named_before_anything_changes() {
         lab::eventually(lab::limit(5), "it answers", || trio.is_writable("b"));
     }
 }
+
+/// Given an account that lacks one privilege of those that `repoint` or `rejoin` needs, each in turn,
+/// expect it named with its cure, and nothing changed; with those alone, expect them done.
+#[test]
+fn a_missing_privilege_stops_a_repoint_and_a_rejoin_before_anything_changes() {
+    for flavour in flavours() {
+        let trio = Trio::start(flavour, 3);
+        let all = printed(&trio, "understudy_failover");
+        let of = |names: &[&str]| -> Vec<(String, String)> {
+            let is_it = |(name, on): &&(String, String)| {
+                names.contains(&name.as_str()) && (name != "SELECT" || on.contains("performance"))
+            };
+            all.iter().filter(is_it).cloned().collect()
+        };
+        let turns: &[&str] = match flavour.is_mariadb() {
+            true => &["SLAVE MONITOR", "REPLICATION SLAVE ADMIN"],
+            false => &["REPLICATION CLIENT", "REPLICATION_SLAVE_ADMIN", "SELECT"],
+        };
+        let closes = match flavour.is_mariadb() {
+            true => "READ_ONLY ADMIN",
+            false => "SYSTEM_VARIABLES_ADMIN",
+        };
+        let lacks = |args: &[&str], needed: &[(String, String)]| {
+            for left_out in needed {
+                let but: Vec<_> = all.iter().filter(|one| *one != left_out).cloned().collect();
+                grant_only(&trio, &but);
+                let (name, on) = left_out;
+                let run = trio.tool.run(args).expect_code(4);
+                let (_, message) = run.error();
+                assert!(message.contains(&format!("lacks {name}")), "{run:?}");
+                let cure = format!("GRANT {name} ON {on} TO `understudy`@`%`");
+                assert!(run.stdout.contains(&cure), "{cure}: {run:?}");
+            }
+        };
+        let turn = ["repoint", "c", "--to", "b"];
+        let turns = of(turns);
+        assert_eq!(turns.len(), if flavour.is_mariadb() { 2 } else { 3 });
+        lacks(&turn, &turns);
+        assert!(trio.follows("c", "a"));
+        // That alone is enough.
+        grant_only(&trio, &turns);
+        trio.tool.run(&turn).ok();
+        trio.tool.run(&["repoint", "c", "--to", "a"]).ok();
+
+        trio.cut_off_and_open("b");
+        let mut takes = turns.clone();
+        takes.extend(of(&[closes]));
+        // One that is cut off gets no statements of `a`.
+        let takes_alone = [vec![takes[0].clone()], of(&[closes])].concat();
+        for left_out in takes_alone {
+            let but: Vec<_> = all
+                .iter()
+                .filter(|one| **one != left_out)
+                .cloned()
+                .collect();
+            unlogged_grants(&trio, &but);
+            let run = trio.tool.run(&["rejoin", "b"]).expect_code(4);
+            let (name, on) = &left_out;
+            assert!(run.error().1.contains(&format!("lacks {name}")), "{run:?}");
+            let cure = format!("GRANT {name} ON {on} TO `understudy`@`%`");
+            assert!(run.stdout.contains(&cure), "{cure}: {run:?}");
+            assert!(trio.is_writable("b") && trio.server("b").channels().is_empty());
+        }
+        unlogged_grants(&trio, &all);
+        trio.tool.run(&["rejoin", "b"]).ok();
+        trio.assert_source("a", &["b", "c"]);
+    }
+}
+
+/// The tool's account on `b` has these and nothing else.
+fn unlogged_grants(trio: &Trio, privileges: &[(String, String)]) {
+    let mut statements =
+        vec!["REVOKE ALL PRIVILEGES, GRANT OPTION FROM 'understudy'@'%'".to_owned()];
+    statements.extend(
+        privileges
+            .iter()
+            .map(|(what, on)| format!("GRANT {what} ON {on} TO 'understudy'@'%'")),
+    );
+    trio.server("b").execute_unlogged(&statements);
+}

@@ -4,7 +4,9 @@
 mod channels;
 mod datajoint;
 mod dead;
+mod full;
 mod hosts;
+mod interrupted;
 mod killed;
 #[expect(
     dead_code,
@@ -20,5 +22,6 @@ mod rejoin;
 mod salvage;
 mod semi_sync;
 mod steps;
+mod stopped;
 mod stories;
 mod told;

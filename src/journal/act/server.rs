@@ -28,6 +28,9 @@ const CLEARED_IN: Duration = Duration::from_secs(20);
 /// and leaves their empty directories until the server is restarted (seen on MySQL 9.7).
 const DIRECTORY_IS_THERE: u16 = 3681;
 
+/// Others wait meanwhile.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+
 pub const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A server that was read-only is writable from its start until we are there.
 const LOOK_SOON: Duration = Duration::from_millis(5);
@@ -119,6 +122,38 @@ pub fn run(means: &Means<'_>, on: &Reach, statements: &[String]) -> Result<(), A
         }
     }
     Ok(())
+}
+
+/// None of them takes writes, as far as they answer; else `server` stays closed for good.
+pub fn nobody_writes_to(means: &Means<'_>, others: &[Reach], server: &str) -> Result<(), ActError> {
+    for other in others {
+        let target = target(means, other)?;
+        // Who doesn't answer takes no writes that we could know of.
+        let Ok(session) = Session::connect_within(&target, ANSWERS_WITHIN) else {
+            continue;
+        };
+        let closed = session.value("SELECT @@GLOBAL.read_only", ANSWERS_WITHIN);
+        if let Ok((_, Some(closed))) = closed
+            && closed == "0"
+        {
+            return Err(ActError::Lost(format!(
+                "{} takes writes by now: {server} isn't opened too; see `understudy status`",
+                other.server
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Closes a server if it answers: one that is dead is left alone.
+pub fn close(means: &Means<'_>, on: &Reach, statements: &[String]) -> Result<bool, ActError> {
+    let target = target(means, on)?;
+    let is_it = Session::connect_within(&target, ANSWERS_WITHIN)
+        .is_ok_and(|session| *session.identity() == on.identity);
+    if is_it {
+        run(means, on, statements)?;
+    }
+    Ok(is_it)
 }
 
 /// Removes the empty directory that the server names, if this host has that very server's data.
