@@ -6,8 +6,8 @@ use mysql::prelude::Queryable;
 
 use super::told::{grant_only, printed};
 use crate::lab;
-use crate::lab::server::flavours;
 use crate::lab::server::try_rows;
+use crate::lab::server::{Flavour, flavours};
 use crate::lab::trio::Trio;
 
 const PLAN: [&str; 3] = ["switchover", "lab", "--dry-run"];
@@ -90,6 +90,42 @@ fn what_is_open_is_told_and_has_its_grace() {
         assert!(!trio.has("b", 9003));
         assert!(open.query_drop("COMMIT").is_err());
         trio.assert_source("b", &["a"]);
+    }
+}
+
+/// Given a MariaDB with the plugin metadata_lock_info, expect locks that outlive their statements to be
+/// told, each by its name.
+#[test]
+fn the_plugin_of_mariadb_tells_locks() {
+    let flavour = Flavour::MariadbOther;
+    let plugins = flavour.home().join("lib/mysql/plugin");
+    if !plugins.join("metadata_lock_info.so").exists() {
+        assert!(std::env::var_os("CI").is_none(), "no {}", plugins.display());
+        eprintln!(
+            "\n!!! SKIPPED: no metadata_lock_info in {}\n",
+            plugins.display()
+        );
+        return;
+    }
+    let mut trio = Trio::start(flavour, 2);
+    let directory = format!("--plugin-dir={}", plugins.display());
+    let load = "--plugin-load-add=metadata_lock_info".to_owned();
+    trio.servers[0].restart_with(&[directory, load]);
+    trio.wait_same("a", "b");
+    for (held, words) in [
+        ("LOCK TABLES lab.w WRITE", "a lock on the table lab.w"),
+        ("LOCK TABLES lab.w READ", "a lock on the table lab.w"),
+        (
+            "FLUSH TABLES WITH READ LOCK",
+            "a lock on all tables (FLUSH TABLES WITH READ LOCK)",
+        ),
+        ("BACKUP STAGE START", "a lock on the server (BACKUP STAGE)"),
+    ] {
+        let mut session = trio.server("a").connect();
+        session.query_drop(held).unwrap();
+        let planned = trio.tool.run(&PLAN).ok().json();
+        let told = planned["failover"]["warnings"].to_string();
+        assert!(told.contains(words), "{held}: {told}");
     }
 }
 
