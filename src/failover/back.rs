@@ -5,12 +5,14 @@ use super::moment::prove;
 use super::report::Lost;
 use super::rest::{self, Cast};
 use super::semi_sync;
+use super::steps;
 use crate::journal::Party;
 use crate::journal::act::{Act, FreshLink, Link, Rest};
 use crate::journal::operation::Step;
 use crate::journal::{Operation, receipt};
 use crate::server::channel::ChannelName;
 use crate::server::promotion::Event;
+use crate::snapshot::error::Refusal;
 use crate::snapshot::{Context, SnapshotError};
 
 /// A server that comes back, as it was found.
@@ -65,7 +67,9 @@ pub fn follow(
 ) -> Result<(Vec<Step>, Vec<String>), SnapshotError> {
     let name = &ready.party.name;
     let (remains, told) = remains(ctx, pair, ready);
-    operation.commit(remains)?;
+    if let Err(error) = operation.commit(remains) {
+        return Err(closed_alone(operation, name, error.into()));
+    }
     let mut carried = rest::Carried::default();
     rest::carry(&mut operation, usize::MAX, &mut carried);
     if carried.repointed.is_empty() {
@@ -81,11 +85,39 @@ pub fn follow(
     }
     let (proof, unproven) = prove(ctx, &ready.cast);
     carried.steps.extend(proof);
-    let warnings = [unproven, carried.failed, told].concat();
+    let mut warnings = [unproven, carried.failed, told].concat();
     let steps = [operation.steps.clone(), carried.steps].concat();
-    operation.end("done")?;
-    receipt::settle_but(&ctx.state, name, |lost| has_all(ready, lost))?;
+    warnings.extend(operation.end_carried("done"));
+    let settled = receipt::settle_but(&ctx.state, name, |lost| has_all(ready, lost));
+    warnings.extend(settled.err().map(|error| {
+        format!(
+            "the receipts of its failovers are still open: {error}; make room, then run `understudy \
+             rejoin {name}` again"
+        )
+    }));
     Ok((steps, warnings))
+}
+
+/// Nothing follows the closing: it isn't taken back, and is told.
+pub fn closed_alone(mut operation: Operation, server: &str, error: SnapshotError) -> SnapshotError {
+    let has_closed = operation.has_begun(steps::CLOSE);
+    // Without its end `recover` ends it, with nothing to undo but half an export.
+    drop(operation.close(&format!("closed alone: {error}")));
+    match error {
+        error if !has_closed => error,
+        SnapshotError::Refused { mut refusals } => {
+            refusals.push(Refusal::new(
+                format!("{server} is closed for writers"),
+                "It stays so, whatever comes; the same command goes on.",
+            ));
+            SnapshotError::Refused { refusals }
+        }
+        error => SnapshotError::Failed {
+            step: "rejoin",
+            reason: format!("{error}; {server} is closed for writers, and stays so"),
+            hint: Some("Cure that, and run the same command again: it goes on.".to_owned()),
+        },
+    }
 }
 
 /// What was thought to be lost came to the source after all.

@@ -12,6 +12,7 @@ use crate::journal::operation::Outcome;
 use crate::server::Target;
 use crate::server::session::Session;
 use crate::snapshot::SnapshotError;
+use crate::sys::cancel::Cancel;
 
 /// Longer than this nobody waits for a power switch.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(60);
@@ -69,22 +70,23 @@ impl<'a> Fence<'a> {
 }
 
 /// The old source doesn't write, for good.
-pub fn perform(pair: &str, target: &Target, fence: Fence<'_>) -> Result<Outcome, SnapshotError> {
+pub fn perform(
+    pair: &str,
+    target: &Target,
+    fence: Fence<'_>,
+    cancel: &Cancel,
+) -> Result<Outcome, SnapshotError> {
     let name = &target.server;
-    if Session::connect(target).is_ok() {
-        return Err(SnapshotError::refused(
-            format!("{name} answers again: going on would lose what only it has"),
-            "`understudy switchover` moves the role from a source that lives.",
-        ));
-    }
+    is_silent(target)?;
     match fence {
         Fence::Word => Ok(Outcome::AlreadySo(format!(
             "{name} is said to stay off; when it comes back, `understudy rejoin {name}` closes it first"
         ))),
         Fence::Program(argv) => {
             let environment = program::environment(pair, target);
-            let said = program::run("fence", argv, environment, PROGRAM_LIMIT)
-                .map_err(|reason| refuse(name, &reason))?;
+            let said = program::run("fence", argv, environment, (PROGRAM_LIMIT, cancel));
+            cancel.check("switching the source off: whether it is off isn't known")?;
+            let said = said.map_err(|reason| refuse(name, &reason))?;
             if !is_gone(&target.address) {
                 let reason = format!(
                     "the fence program ended with 0{said}, and something still listens at {}",
@@ -94,6 +96,20 @@ pub fn perform(pair: &str, target: &Target, fence: Fence<'_>) -> Result<Outcome,
             }
             Ok(Outcome::Changed(format!("{name} was switched off{said}")))
         }
+    }
+}
+
+/// One that answers again isn't given up.
+pub fn is_silent(target: &Target) -> Result<(), SnapshotError> {
+    match Session::connect(target) {
+        Err(_) => Ok(()),
+        Ok(_) => Err(SnapshotError::refused(
+            format!(
+                "{} answers again: going on would lose what only it has",
+                target.server
+            ),
+            "`understudy switchover` moves the role from a source that lives.",
+        )),
     }
 }
 

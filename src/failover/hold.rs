@@ -4,8 +4,9 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::scene::targets;
 use crate::journal::lease::{self, Found};
-use crate::journal::state::StateError;
+use crate::journal::state::{self, StateError};
 use crate::journal::{OperationKind, log, recover};
 use crate::server::Target;
 use crate::server::pair_lock;
@@ -94,6 +95,37 @@ pub fn take(
     })
 }
 
+/// What stands against a change of roles may come of another one that goes on: then that is said.
+pub fn or_in_motion<T>(
+    ctx: &Context,
+    pair: &str,
+    looked: Result<T, SnapshotError>,
+) -> Result<T, SnapshotError> {
+    match looked {
+        Err(SnapshotError::Refused { refusals }) => {
+            Err(in_motion(ctx, pair).unwrap_or(SnapshotError::Refused { refusals }))
+        }
+        looked => looked,
+    }
+}
+
+/// Who moves the roles of a pair now, from here or from another host.
+fn in_motion(ctx: &Context, pair: &str) -> Option<SnapshotError> {
+    let servers = targets(ctx, ctx.config.pairs.get(pair)?).ok()?;
+    for target in &servers {
+        let operations = log::unfinished(&ctx.state, Some(&target.server)).ok()?;
+        let live = |one: &&log::Unfinished| one.kind.moves_roles() && one.owner.is_alive();
+        if let Some(operation) = operations.iter().find(live) {
+            let holder = format!("{}, pid {}", operation.kind.words(), operation.owner.pid);
+            return Some(state::held(&target.server, &holder).into());
+        }
+        if let Ok(Some(holder)) = Session::connect(target).and_then(pair_lock::holder) {
+            return Some(SnapshotError::busy(&target.server, &holder));
+        }
+    }
+    None
+}
+
 /// The server's lock here; a pause that holds it is ended.
 fn lock(
     ctx: &Context,
@@ -114,6 +146,11 @@ fn lock(
             Err(busy @ StateError::Busy { .. }) => busy,
             Err(error) => return Err(error.into()),
         };
+        // A dead source is in no journal of a failover: its holder's own word tells that it isn't one.
+        let moves_roles = matches!(&busy, StateError::Busy { holder, .. } if moves_roles(holder));
+        if moves_roles {
+            return Err(busy.into());
+        }
         let ended = !is_dead && end_pause(ctx, target)?;
         if Instant::now() >= until || !ended && !ends_soon(ctx, name)? {
             return Err(busy.into());
@@ -122,25 +159,21 @@ fn lock(
     }
 }
 
+/// By what the holder of a server's lock wrote about itself.
+fn moves_roles(holder: &str) -> bool {
+    let commands = ["switchover", "failover", "rejoin", "repoint"];
+    commands.iter().any(|command| holder.starts_with(command))
+}
+
 /// A change of roles that didn't come to its opening can't be undone on a dead server, nor need it: a
 /// failover takes its place.
 fn supersede(ctx: &Context, dead: &str, what: &str) -> Result<(), SnapshotError> {
     for operation in log::unfinished(&ctx.state, Some(dead))? {
-        let moves_roles = match operation.kind {
-            OperationKind::Switchover | OperationKind::Failover => true,
-            OperationKind::SnapshotCreate
-            | OperationKind::SnapshotDelete
-            | OperationKind::Pause
-            | OperationKind::Verify
-            | OperationKind::Extract
-            | OperationKind::Mount
-            | OperationKind::RestoreTo
-            | OperationKind::RestoreInPlace
-            | OperationKind::Setup
-            | OperationKind::Repoint
-            | OperationKind::Rejoin => false,
-        };
-        if moves_roles && operation.rest.is_none() {
+        let takes_its_place = matches!(
+            operation.kind,
+            OperationKind::Switchover | OperationKind::Failover
+        );
+        if takes_its_place && operation.rest.is_none() {
             log::supersede(&ctx.state, &operation, what)?;
         }
     }

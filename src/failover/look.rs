@@ -4,8 +4,11 @@
 use std::time::Duration;
 
 use crate::health::picture::Picture;
+use crate::server::Flavour;
 use crate::server::burden::Burden;
+use crate::server::held::Held;
 use crate::server::privileges::{Need, Needed};
+use crate::snapshot::SnapshotError;
 use crate::snapshot::error::Refusal;
 use crate::sys::Fact;
 use crate::sys::words::counted;
@@ -33,7 +36,7 @@ pub struct Looked {
 }
 
 impl Looked {
-    fn and(mut self, other: Self) -> Self {
+    pub fn and(mut self, other: Self) -> Self {
         self.refusals.extend(other.refusals);
         self.notes.extend(other.notes);
         self
@@ -45,9 +48,23 @@ pub fn privileges(name: &str, burden: Option<&Burden>, change: Change) -> Looked
     let Some(burden) = burden else {
         return Looked::default();
     };
+    let stops = |need| match (need, change) {
+        (Need::Always, _) | (Need::Planned, Change::Switchover) => true,
+        (Need::Planned, Change::Failover) | (Need::Told, _) => false,
+    };
+    allowed(name, &burden.privileges, Flavour::moves_roles, stops)
+}
+
+/// Whether the account of one server has all of a table there; what of it `stops`.
+pub fn allowed(
+    name: &str,
+    held: &Fact<Held>,
+    table: impl Fn(&Flavour) -> Vec<Needed>,
+    stops: impl Fn(Need) -> bool,
+) -> Looked {
     let mut looked = Looked::default();
     let hint = format!("`understudy grants {name}` prints what is needed.");
-    let held = match &burden.privileges {
+    let held = match held {
         Fact::Known(held) => held,
         Fact::Unknown(reason) => {
             let reason =
@@ -56,12 +73,7 @@ pub fn privileges(name: &str, burden: Option<&Burden>, change: Change) -> Looked
             return looked;
         }
     };
-    let flavour = held.flavour();
-    for needed in held.missing(&flavour.moves_roles()) {
-        let stops = match (needed.need, change) {
-            (Need::Always, _) | (Need::Planned, Change::Switchover) => true,
-            (Need::Planned, Change::Failover) | (Need::Told, _) => false,
-        };
+    for needed in held.missing(&table(held.flavour())) {
         let (words, hint) = match held.has_idle_role {
             true => (
                 format!(
@@ -72,15 +84,33 @@ pub fn privileges(name: &str, burden: Option<&Burden>, change: Change) -> Looked
                 ),
                 "Make its roles default ones (SET DEFAULT ROLE), or grant it directly.".to_owned(),
             ),
-            false => (lacks(name, &needed), hint.clone()),
+            false => {
+                let whom = held.account.as_deref().unwrap_or("its account");
+                let grant = format!("GRANT {} ON {} TO {whom}", needed.name, needed.on);
+                (lacks(name, &needed), format!("On {name}: {grant}; {hint}"))
+            }
         };
         let refusal = Refusal::new(words, hint);
-        match stops && !held.has_idle_role {
+        match stops(needed.need) && !held.has_idle_role {
             true => looked.refusals.push(refusal),
             false => looked.notes.push(refusal),
         }
     }
     looked
+}
+
+/// What stands against turning one replica, or taking one back, before anything else is looked at: an
+/// account that lacks something may not even see the rest.
+pub fn refuse_missing(looked: Looked) -> Result<(), SnapshotError> {
+    for note in &looked.notes {
+        tracing::warn!(hint = %note.hint, "{}", note.reason);
+    }
+    match looked.refusals.is_empty() {
+        true => Ok(()),
+        false => Err(SnapshotError::Refused {
+            refusals: looked.refusals,
+        }),
+    }
 }
 
 fn lacks(name: &str, needed: &Needed) -> String {

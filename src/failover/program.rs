@@ -1,11 +1,12 @@
 //! A program of the user's that a failover runs (fence, salvage): told everything by its environment,
-//! believed by its exit code, ended when its time is up.
+//! believed by its exit code, ended when its time is up or the failover is interrupted.
 
 use std::path::Path;
 use std::time::Duration;
 
 use crate::server::Target;
 use crate::snapshot::error::Refusal;
+use crate::sys::cancel::Cancel;
 use crate::sys::exec::{ExecError, Options, Program};
 use crate::sys::trust;
 
@@ -42,7 +43,7 @@ pub fn run(
     kind: &str,
     argv: &[String],
     environment: Vec<(&'static str, String)>,
-    limit: Duration,
+    (limit, cancel): (Duration, &Cancel),
 ) -> Result<String, String> {
     let Some((program, args)) = argv.split_first() else {
         return Err(format!("the {kind} program's command is empty"));
@@ -53,6 +54,7 @@ pub fn run(
             .into_iter()
             .map(|(name, value)| (name.into(), value.into()))
             .collect(),
+        cancel: cancel.clone(),
     };
     let ended = Program::at(program)
         .with_grace(GRACE)
@@ -66,7 +68,8 @@ pub fn run(
         Err(
             error @ (ExecError::NotFound { .. }
             | ExecError::Start { .. }
-            | ExecError::TimedOut { .. }),
+            | ExecError::TimedOut { .. }
+            | ExecError::Interrupted { .. }),
         ) => Err(format!("the {kind} program: {error}")),
     }
 }
@@ -91,7 +94,7 @@ mod tests {
             "fence",
             &argv,
             environment.into(),
-            Duration::from_millis(300),
+            (Duration::from_millis(300), &Cancel::default()),
         )
     }
 

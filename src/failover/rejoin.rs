@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::back::{self, Ready};
 use super::hold::{self, Hold};
+use super::look;
 use super::renew;
 use super::repoint::pair_of;
 use super::report::Lost;
@@ -88,6 +89,11 @@ fn decide(ctx: &Context, scene: &Scene<'_>, server: &str) -> Result<Ready, Snaps
     let own = scene.index(server).ok_or_else(|| {
         SnapshotError::refused(format!("{server} is in no pair"), "See the configuration.")
     })?;
+    let has_events = scene
+        .condition(own)
+        .is_some_and(|condition| !condition.events.is_empty());
+    let needs = scene.allowed(ctx, own, |flavour| flavour.takes_back(has_events))?;
+    look::refuse_missing(needs)?;
     let picture = scene.picture();
     let writable: Vec<usize> = (0..scene.view.servers.len())
         .filter(|other| *other != own)
@@ -160,7 +166,7 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SetupError> {
     let server = &request.server;
     let pair = pair_of(ctx, server)?;
     let scene = Scene::observe(ctx, pair)?;
-    let ready = decide(ctx, &scene, server)?;
+    let ready = hold::or_in_motion(ctx, pair, decide(ctx, &scene, server))?;
     let would = |name, detail| step(name, "would-change", detail, Duration::ZERO);
     let source = &ready.cast.candidate.name;
     let mut report = Report::of(&ready, true);
@@ -349,18 +355,14 @@ fn begin(ctx: &Context, pair: &str, server: &str, way: &Way) -> Result<Begun, Sn
     operation.steps.push(looked(&ready));
     // Whatever comes then: it stays closed.
     if let Err(error) = operation.step(steps::CLOSE, |_| close(&ready.party)) {
-        operation.end(&format!("closed alone: {error}"))?;
-        return Err(error);
+        return Err(back::closed_alone(operation, server, error));
     }
     // What was written until then counts, too.
     let looked =
         Scene::observe(ctx, pair).and_then(|scene| Ok((decide(ctx, &scene, server)?, scene)));
     let (ready, scene) = match looked {
         Ok(looked) => looked,
-        Err(error) => {
-            operation.end(&format!("closed alone: {error}"))?;
-            return Err(error);
-        }
+        Err(error) => return Err(back::closed_alone(operation, server, error)),
     };
     if ready.surplus.is_empty() {
         let (steps, warnings) = back::follow(ctx, pair, &ready, operation)?;
@@ -389,8 +391,10 @@ fn begin(ctx: &Context, pair: &str, server: &str, way: &Way) -> Result<Begun, Sn
         })
     });
     let steps = operation.steps.clone();
+    if let Err(error) = exported {
+        return Err(back::closed_alone(operation, server, error));
+    }
     operation.end("closed and exported alone")?;
-    exported?;
     Ok(Begun::HasMore(Box::new(ready), kept, steps))
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::hold;
+use super::look;
 use super::rest::step;
 use super::scene::Scene;
 use super::steps;
@@ -12,6 +13,7 @@ use crate::health::errant;
 use crate::journal::act::{Act, Link};
 use crate::journal::operation::{Outcome, Step};
 use crate::journal::{Beginning, InHand, Operation, OperationKind, Party};
+use crate::server::Flavour;
 use crate::snapshot::{Context, SnapshotError, id};
 use crate::sys::clock;
 
@@ -57,8 +59,9 @@ impl Ready {
 }
 
 pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
-    let scene = Scene::observe(ctx, pair_of(ctx, &request.server)?)?;
-    let ready = decide(ctx, &scene, request)?;
+    let pair = pair_of(ctx, &request.server)?;
+    let scene = Scene::observe(ctx, pair)?;
+    let ready = hold::or_in_motion(ctx, pair, decide(ctx, &scene, request))?;
     let detail = format!("{} follows {}", request.server, request.to);
     let planned = step(steps::FOLLOW, "would-change", detail, Duration::ZERO);
     Ok(ready.report(vec![ready.looked(), planned], true))
@@ -93,6 +96,9 @@ fn decide(ctx: &Context, scene: &Scene<'_>, request: &Request) -> Result<Ready, 
             "Name another server with --to.",
         ));
     }
+    let seen = scene.allowed(ctx, new, Flavour::shows_links)?;
+    let turned = scene.allowed(ctx, own, Flavour::turns_a_replica)?;
+    look::refuse_missing(turned.and(seen))?;
     let party = scene.party(ctx, own)?;
     let conditions = scene.condition(own).zip(scene.condition(new));
     let Some((condition, of_source)) = conditions else {
@@ -182,12 +188,10 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
     })?;
     operation.steps.push(ready.looked());
     let turned = operation.step(steps::FOLLOW, |operation| turn(operation, &ready));
+    // Without its end in the journal a later `recover` would turn it back.
+    let turned = turned.and_then(|()| Ok(operation.close("done")?));
     match turned {
-        Ok(()) => {
-            let steps = operation.steps.clone();
-            operation.end("done")?;
-            Ok(ready.report(steps, false))
-        }
+        Ok(()) => Ok(ready.report(operation.steps.clone(), false)),
         Err(error) => Err(super::switchover::put_back(
             operation,
             error,

@@ -1,7 +1,7 @@
 //! What remains once the candidate is opened, and is carried through: its own link goes, everybody
 //! else follows it, events run where they ran.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::scene::{Endpoint, Scene};
 use super::semi_sync::Moving;
@@ -18,6 +18,9 @@ use crate::snapshot::error::Refusal;
 use crate::snapshot::{Context, SnapshotError};
 
 use super::report::NotRepointed;
+
+/// What comes between the fence and the opening takes less, unless somebody or something is held up.
+const LATE: Duration = Duration::from_secs(2);
 
 /// The servers of one change of roles.
 pub struct Cast {
@@ -38,18 +41,41 @@ pub struct Cast {
     pub ways: Vec<RerouteAct>,
 }
 
+impl Cast {
+    /// Those that don't take writes, and must not when the source or the candidate is opened.
+    pub fn closed(&self, scene: &Scene<'_>) -> Vec<Reach> {
+        let is_closed = |party: &&Party| {
+            let condition = scene
+                .index(&party.name)
+                .and_then(|index| scene.condition(index));
+            condition.is_some_and(|condition| condition.is_read_only() == Some(true))
+        };
+        self.others
+            .iter()
+            .filter(is_closed)
+            .map(Party::reach)
+            .collect()
+    }
+
+    /// What is seen before the candidate is opened; `closes`: a former source that takes writes again is
+    /// closed then, else that stands against it.
+    fn unmoved(&self, scene: &Scene<'_>, closes: bool) -> Act {
+        let old = self.old.as_ref().map(Party::reach);
+        Act::Unmoved {
+            from: old.or_else(|| self.dead.clone()),
+            to: self.candidate.reach(),
+            others: self.closed(scene),
+            closes,
+        }
+    }
+}
+
 /// The rest, the opening first: all else waits for that.
 pub fn of(ctx: &Context, scene: &Scene<'_>, cast: &Cast) -> Vec<Rest> {
     let candidate = &cast.candidate;
     let statements = |words: &str, statements: Vec<String>| on(candidate, words, statements);
-    let from = cast.old.as_ref().map(Party::reach);
     let mut rest = vec![Rest {
-        act: Act::Unmoved {
-            closes: from.is_some(),
-            from: from.or_else(|| cast.dead.clone()),
-            to: candidate.reach(),
-            others: cast.others.iter().map(Party::reach).collect(),
-        },
+        act: cast.unmoved(scene, cast.old.is_some()),
         gate: true,
     }];
     if let Some(old) = &cast.old {
@@ -109,6 +135,31 @@ pub fn of(ctx: &Context, scene: &Scene<'_>, cast: &Cast) -> Vec<Rest> {
     rest
 }
 
+/// Whether the process was stopped between the fence and now: nothing is then as it was seen.
+pub fn is_late(fenced: Instant) -> bool {
+    fenced.elapsed() > LATE
+}
+
+/// What comes late after the fence: nobody takes writes instead by now.
+pub fn see_alone(
+    operation: &Operation,
+    scene: &Scene<'_>,
+    cast: &Cast,
+    fenced: Instant,
+) -> Result<(), SnapshotError> {
+    if !is_late(fenced) {
+        return Ok(());
+    }
+    // Past the commit a source that was closed, and opened by somebody, is closed again.
+    let closes = operation.is_committed() && cast.old.is_some();
+    let seen = operation.act(&cast.unmoved(scene, closes));
+    seen.map(drop).map_err(|error| SnapshotError::Failed {
+        step: "open",
+        reason: error.to_string(),
+        hint: None,
+    })
+}
+
 fn on(party: &Party, words: &str, statements: Vec<String>) -> Act {
     Act::Statements {
         on: party.reach(),
@@ -161,7 +212,8 @@ pub fn ways(
             before: None,
         })
         .collect();
-    let came = reroute::side_by_side(&ways, reroute::check);
+    let came = reroute::side_by_side(&ways, |way| reroute::check_unless(way, &ctx.cancel));
+    ctx.cancel.check("looking at the ways of clients")?;
     let (mut able, mut refusals) = (Vec::new(), Vec::new());
     for (mut way, came) in ways.into_iter().zip(came) {
         match came {

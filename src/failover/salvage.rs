@@ -53,7 +53,7 @@ pub fn place(
             ready.map_err(|error| error.to_string())?;
             let mut environment = program::environment(pair, target);
             environment.push(("UNDERSTUDY_DIRECTORY", directory.display().to_string()));
-            program::run("salvage", argv, environment, PROGRAM_LIMIT)?;
+            program::run("salvage", argv, environment, (PROGRAM_LIMIT, &ctx.cancel))?;
             let place = LogPlace {
                 directory,
                 server_id,

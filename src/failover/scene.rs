@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use super::against;
-use super::look::Burdens;
+use super::look::{self, Burdens, Looked};
 use crate::config::{Address, PairConfig};
 use crate::health::observe::{self, Look};
 use crate::health::picture::Picture;
 use crate::health::view::{Known, Limits, PairView};
 use crate::journal::Party;
-use crate::server::Target;
 use crate::server::burden::{self, Burden};
 use crate::server::channel::ChannelName;
 use crate::server::condition::Condition;
+use crate::server::privileges::{Need, Needed};
 use crate::server::replication::ThreadState;
+use crate::server::{Flavour, Target};
 use crate::snapshot::{Context, SnapshotError};
 
 /// For all servers together.
@@ -67,6 +68,23 @@ impl<'a> Scene<'a> {
                 .ok()
         };
         (0..self.view.servers.len()).map(asked).collect()
+    }
+
+    /// What the account of a server that answers may do there, held against a table; all of it counts.
+    pub fn allowed(
+        &self,
+        ctx: &Context,
+        server: usize,
+        table: impl Fn(&Flavour) -> Vec<Needed>,
+    ) -> Result<Looked, SnapshotError> {
+        if self.condition(server).is_none() {
+            return Ok(Looked::default());
+        }
+        let session = self.party(ctx, server)?.session()?;
+        let (_, held) = burden::observe_privileges(session, BURDEN_LIMIT)?;
+        Ok(look::allowed(self.name(server), &held, table, |need| {
+            need != Need::Told
+        }))
     }
 
     pub fn name(&self, server: usize) -> &str {

@@ -400,6 +400,7 @@ pub fn of_act(act: &Act) -> &'static str {
         Act::Follow { .. } => FOLLOW,
         Act::Reroute { .. } => REROUTE,
         Act::Salvage { .. } => BRING,
+        Act::Unmoved { .. } => OPEN,
         Act::Statements { words, .. } => of_words(words),
         _ => UNLINK,
     }

@@ -44,7 +44,9 @@ pub struct Request {
 
 /// What would be done, or what stands against it; changes nothing.
 pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
-    let (report, notes) = look_at(ctx, &Scene::observe(ctx, &request.pair)?, request)?;
+    let scene = Scene::observe(ctx, &request.pair)?;
+    let looked = look_at(ctx, &scene, request);
+    let (report, notes) = hold::or_in_motion(ctx, &request.pair, looked)?;
     Ok(Report {
         warnings: notes.into_iter().map(|note| note.reason).collect(),
         ..report
@@ -395,12 +397,11 @@ fn until_opened(
         })?;
     }
     let rest = rest::of(ctx, scene, cast);
-    let beside = std::iter::once(&cast.candidate).chain(&cast.others);
     operation.note(Act::Open {
         on: source.reach(),
         words: "open it again for writers".to_owned(),
         statements: source.flavour.open(),
-        beside: beside.map(Party::reach).collect(),
+        beside: [vec![cast.candidate.reach()], cast.closed(scene)].concat(),
     })?;
     hold.still()?;
     ctx.cancel.check("switching over")?;
@@ -423,8 +424,10 @@ fn until_opened(
     failpoint::hit("wait:in");
     let waited = since.elapsed() - fenced;
 
+    rest::see_alone(operation, scene, cast, since)?;
     operation.commit(rest)?;
     let opening = Instant::now();
+    rest::see_alone(operation, scene, cast, since)?;
     for statement in cast.candidate.flavour.open() {
         with(&mut moment.candidate, |session| {
             Ok((session.execute(&statement, STATEMENT_LIMIT)?, ()))
@@ -495,23 +498,23 @@ pub fn ended(
     carried: Carried,
     (outage, warnings): (Option<u64>, Vec<String>),
 ) -> Result<Report, SnapshotError> {
-    let is_whole =
-        carried.not_repointed.is_empty() && carried.failed.is_empty() && warnings.is_empty();
-    let result = match is_whole {
+    let mut warnings = [carried.failed, warnings].concat();
+    let is_whole = carried.not_repointed.is_empty() && warnings.is_empty();
+    let mut steps = operation.steps.clone();
+    steps.extend(carried.steps);
+    warnings.extend(operation.end_carried(match is_whole {
+        true => "done",
+        false => "done, but for what the report names",
+    }));
+    let result = match carried.not_repointed.is_empty() && warnings.is_empty() {
         true => Ended::Done,
         false => Ended::NeedsOperator,
     };
-    let mut steps = operation.steps.clone();
-    steps.extend(carried.steps);
-    operation.end(match is_whole {
-        true => "done",
-        false => "done, but for what the report names",
-    })?;
     Ok(Report {
         write_outage_ms: outage,
         repointed: carried.repointed,
         not_repointed: carried.not_repointed,
-        warnings: [carried.failed, warnings].concat(),
+        warnings,
         ..report(scene, cast, result, steps)
     })
 }

@@ -55,7 +55,7 @@ pub struct Request {
 /// What would be done, or what stands against it; changes nothing.
 pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
     let scene = Scene::observe(ctx, &request.pair)?;
-    let candidates = decide(ctx, &scene, request)?;
+    let candidates = hold::or_in_motion(ctx, &request.pair, decide(ctx, &scene, request))?;
     let picture = scene.picture();
     let chosen = assess::best(&picture, &candidates.good).unwrap_or(candidates.good[0]);
     let cast = cast(
@@ -329,32 +329,33 @@ fn finish(
     } = opened;
     let (proof, warnings) = prove(ctx, &cast);
     carried.steps.extend(proof);
-    // Nobody waits for it any more. Where it fails the receipt stays as it was.
+    // Nobody waits for it any more. Where it can't be kept the receipt stays as it was.
     let candidate = &cast.candidate;
     let found = losses::look(ctx, &logs, (dead, &has), candidate, &operation.id);
-    let kept = found.and_then(|lost| {
-        let pair = &scene.pair.name;
-        losses::keep(ctx, pair, dead, &cast, (&has, &lost), &operation.id)?;
-        Ok(lost)
-    });
-    let lost = kept.unwrap_or_else(|error| {
+    let lost = found.unwrap_or_else(|error| {
         tracing::warn!(%error, "what was lost isn't known");
         losses::unknown(dead, &has.to_line())
     });
+    let pair = &scene.pair.name;
+    let kept = losses::keep(ctx, pair, dead, &cast, (&has, &lost), &operation.id);
+    let kept = kept
+        .err()
+        .map(|error| format!("the receipt of what was lost isn't what this report says: {error}"));
     rest::carry(&mut operation, usize::MAX, &mut carried);
+    let steps = [operation.steps.clone(), carried.steps].concat();
     let warnings: Vec<String> = left
         .into_iter()
         .chain(carried.failed)
         .chain(warnings)
+        .chain(cast.semi_sync.told.iter().cloned())
+        .chain(kept)
+        .chain(operation.end_carried("done"))
         .collect();
-    let warnings = [warnings, cast.semi_sync.told.clone()].concat();
     let is_whole = carried.not_repointed.is_empty() && warnings.is_empty();
     let result = match is_whole {
         true => Ended::Done,
         false => Ended::NeedsOperator,
     };
-    let steps = [operation.steps.clone(), carried.steps].concat();
-    operation.end("done")?;
     Ok(Report {
         lost,
         steps,
@@ -404,13 +405,15 @@ fn until_opened(
             operation.note(Act::File { path })?;
         }
         logs = find_logs(ctx, scene, request, &target, &operation.id);
+        ctx.cancel.check("fetching the dead source's binary logs")?;
         lost = losses::look(ctx, &logs, (dead, &has), &cast.candidate, &operation.id)?;
         losses::judge(&lost, request.salvage, request.max_loss)
     })?;
     operation.step(steps::FENCE, |_| {
-        fence::perform(&scene.pair.name, &target, fence)
+        fence::perform(&scene.pair.name, &target, fence, &ctx.cancel)
     })?;
     hold.still()?;
+    let fenced = Instant::now();
     let session = cast.candidate.session()?;
     operation.note(Act::File {
         path: ctx.state.receipt(&operation.id),
@@ -428,7 +431,12 @@ fn until_opened(
         logs: logs.clone(),
         work: salvage::work(ctx, &operation.id),
     });
-    open(ctx, scene, operation, cast, (session, has), bring).map(|opened| Opened { logs, ..opened })
+    failpoint::hit("opening:before");
+    if rest::is_late(fenced) {
+        fence::is_silent(&target)?;
+    }
+    let ready = (session, has, fenced);
+    open(ctx, scene, operation, cast, ready, bring).map(|opened| Opened { logs, ..opened })
 }
 
 /// The replica that has most, of those that applied what they received, and what it has.
@@ -487,7 +495,7 @@ fn open(
     scene: &Scene<'_>,
     operation: &mut Operation,
     cast: Cast,
-    (session, mut has): (Session, GtidSet),
+    (session, mut has, fenced): (Session, GtidSet, Instant),
     bring: Option<Act>,
 ) -> Result<Opened, SnapshotError> {
     let mut rest = rest::of(ctx, scene, &cast);
@@ -505,7 +513,9 @@ fn open(
         },
         gate: false,
     });
+    rest::see_alone(operation, scene, &cast, fenced)?;
     operation.commit(rest)?;
+    rest::see_alone(operation, scene, &cast, fenced)?;
     let mut slot = Some(session);
     let mut left = None;
     if let Some(act) = &bring {
@@ -525,6 +535,7 @@ fn open(
     }
     failpoint::hit("bring:after");
     let since = Instant::now();
+    rest::see_alone(operation, scene, &cast, fenced)?;
     for statement in cast.candidate.flavour.open() {
         let session = slot.take().ok_or_else(lost_connection)?;
         slot = Some(session.execute(&statement, STATEMENT_LIMIT)?);

@@ -75,6 +75,22 @@ impl OperationKind {
         }
     }
 
+    /// Who follows whom is in motion while it goes on.
+    pub fn moves_roles(self) -> bool {
+        match self {
+            Self::Switchover | Self::Failover | Self::Repoint | Self::Rejoin => true,
+            Self::SnapshotCreate
+            | Self::SnapshotDelete
+            | Self::Pause
+            | Self::Verify
+            | Self::Extract
+            | Self::Mount
+            | Self::RestoreTo
+            | Self::RestoreInPlace
+            | Self::Setup => false,
+        }
+    }
+
     /// It works on clones of a kept snapshot, beside whatever else goes on with its server.
     pub fn is_use(self) -> bool {
         match self {
@@ -271,6 +287,11 @@ impl Log {
 
     /// Ends the operation: nothing of it needs putting back any more.
     pub fn end(mut self, result: &str) -> Result<(), FileError> {
+        self.close(result)
+    }
+
+    /// As `end`; where that can't be written, its owner still has it to write in.
+    pub fn close(&mut self, result: &str) -> Result<(), FileError> {
         self.append(&Entry::End {
             at: now(),
             result: result.to_owned(),

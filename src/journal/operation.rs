@@ -251,8 +251,24 @@ impl Operation {
     }
 
     /// It is over: nothing of it needs putting back any more.
-    pub fn end(self, result: &str) -> Result<(), FileError> {
-        self.log.end(result)
+    pub fn end(mut self, result: &str) -> Result<(), FileError> {
+        self.close(result)
+    }
+
+    /// As `end`; where that can't be written it can still be put back.
+    pub fn close(&mut self, result: &str) -> Result<(), FileError> {
+        failpoint::hit("end:before");
+        self.log.close(result)
+    }
+
+    /// As `end`, of one that is carried through already; in words what is left of it where that can't
+    /// be written.
+    pub fn end_carried(self, result: &str) -> Option<String> {
+        let error = self.end(result).err()?;
+        Some(format!(
+            "all is done, but that can't be written to the journal: {error}; make room, then run \
+             `understudy recover`"
+        ))
     }
 
     /// Opens a step whose outcome is written later, by `close_step`: nothing is written while the

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::sys::files::{self, FileError};
 use crate::sys::lock::{FileLock, LockError};
+use crate::sys::process;
 
 /// Sockets of private servers; short, since a socket's path may have 107 bytes.
 const RUN: &str = "/run/understudy";
@@ -18,7 +19,11 @@ pub enum StateError {
     File(#[from] FileError),
     /// Another operation holds this server.
     #[error("another operation holds {server}: {holder}")]
-    Busy { server: String, holder: String },
+    Busy {
+        server: String,
+        holder: String,
+        hint: String,
+    },
     #[error(transparent)]
     Lock(LockError),
 }
@@ -201,6 +206,7 @@ impl StateDir {
             LockError::Held { .. } => StateError::Busy {
                 server: id.to_owned(),
                 holder: "it is being verified, mounted, extracted from or restored".to_owned(),
+                hint: "Wait until that ends.".to_owned(),
             },
             LockError::Failed { .. } => StateError::Lock(error),
         })
@@ -231,12 +237,28 @@ impl StateDir {
     }
 }
 
+/// For whoever comes second.
+pub fn held(server: &str, holder: &str) -> StateError {
+    let pid = holder
+        .rsplit_once("pid ")
+        .and_then(|(_, pid)| pid.parse().ok());
+    let is_stopped = pid.is_some_and(process::is_stopped);
+    StateError::Busy {
+        server: server.to_owned(),
+        hint: match (pid, is_stopped) {
+            (Some(pid), true) => format!(
+                "It is stopped (SIGSTOP): `kill -CONT {pid}` lets it go on. To give it up, `kill -KILL \
+                 {pid}`, then `understudy recover`."
+            ),
+            _ => "Wait until it ends, or end it with SIGTERM; it puts things back.".to_owned(),
+        },
+        holder: holder.to_owned(),
+    }
+}
+
 fn busy(error: LockError, what: &str) -> StateError {
     match error {
-        LockError::Held { holder, .. } => StateError::Busy {
-            server: what.to_owned(),
-            holder,
-        },
+        LockError::Held { holder, .. } => held(what, &holder),
         LockError::Failed { .. } => StateError::Lock(error),
     }
 }

@@ -12,7 +12,7 @@ const ARGS: [&str; 2] = ["-t", "-oi"];
 pub(super) fn send(config: &NotifyConfig, to: &str, told: &Told) -> Result<(), String> {
     let options = Options {
         input: Some(told.mail(to).into_bytes()),
-        env: Vec::new(),
+        ..Options::default()
     };
     let args = ARGS.map(str::to_owned);
     program::start(&config.sendmail, &args, config.timeout, options)

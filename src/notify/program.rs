@@ -19,6 +19,7 @@ pub(super) fn run(argv: &[String], told: &Told, limit: Duration) -> Result<(), S
         env: environment
             .map(|(name, value)| (name.into(), value.into()))
             .collect(),
+        ..Options::default()
     };
     start(program.as_ref(), args, limit, options)
 }
@@ -39,6 +40,7 @@ pub(super) fn start(
     ended.map(drop).map_err(|error| match error {
         ExecError::NotFound { .. } => format!("{name} isn't there"),
         ExecError::Start { source, .. } => format!("{name} can't be started: {source}"),
+        ExecError::Interrupted { .. } => format!("{name} was interrupted"),
         ExecError::TimedOut { limit, .. } => {
             format!("{name} didn't end within {limit:?} and was killed")
         }

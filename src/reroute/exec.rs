@@ -4,6 +4,7 @@
 use super::act::{Before, Checked, Done, Fault, RerouteAct};
 use super::budget::Budget;
 use crate::config::Address;
+use crate::sys::cancel::Cancel;
 use crate::sys::exec::{ExecError, Options, Program};
 use crate::sys::trust;
 
@@ -12,14 +13,19 @@ const GRACE: std::time::Duration = std::time::Duration::from_millis(500);
 /// More of what it says isn't repeated.
 const WORDS_CHARS_MAX: usize = 200;
 
-pub(super) fn check(argv: &[String], act: &RerouteAct, budget: Budget) -> Result<Checked, Fault> {
+pub(super) fn check(
+    argv: &[String],
+    act: &RerouteAct,
+    budget: Budget,
+    cancel: &Cancel,
+) -> Result<Checked, Fault> {
     let mut warnings = Vec::new();
     if act.reroute.through.is_none() {
         warnings.push(
             "nothing but its exit status will tell whether it worked; add through".to_owned(),
         );
     }
-    let said = run(argv, act, "check", budget)?;
+    let said = run(argv, act, ("check", cancel), budget)?;
     Ok(Checked {
         before: Before::Exec,
         will: format!("run {} {said}", argv.join(" "))
@@ -30,11 +36,11 @@ pub(super) fn check(argv: &[String], act: &RerouteAct, budget: Budget) -> Result
 }
 
 pub(super) fn perform(argv: &[String], act: &RerouteAct, budget: Budget) -> Result<Done, Fault> {
-    run(argv, act, "do", budget).map(done)
+    run(argv, act, ("do", &Cancel::default()), budget).map(done)
 }
 
 pub(super) fn undo(argv: &[String], act: &RerouteAct, budget: Budget) -> Result<Done, Fault> {
-    run(argv, act, "undo", budget).map(done)
+    run(argv, act, ("undo", &Cancel::default()), budget).map(done)
 }
 
 fn done(said: String) -> Done {
@@ -45,7 +51,7 @@ fn done(said: String) -> Done {
 fn run(
     argv: &[String],
     act: &RerouteAct,
-    phase: &'static str,
+    (phase, cancel): (&'static str, &Cancel),
     budget: Budget,
 ) -> Result<String, Fault> {
     let (program, args) = argv.split_first().ok_or_else(|| {
@@ -62,6 +68,7 @@ fn run(
             .into_iter()
             .map(|(name, value)| (name.into(), value.into()))
             .collect(),
+        cancel: cancel.clone(),
     };
     let limit = budget.left()?.saturating_sub(GRACE);
     let ended = Program::at(program)
@@ -89,7 +96,8 @@ fn run(
         Err(
             error @ (ExecError::NotFound { .. }
             | ExecError::Start { .. }
-            | ExecError::TimedOut { .. }),
+            | ExecError::TimedOut { .. }
+            | ExecError::Interrupted { .. }),
         ) => Err(Fault::new(
             error.to_string(),
             "See that it is there, may be run, and ends in time (timeout).",

@@ -12,6 +12,7 @@ mod see;
 mod vip;
 
 use crate::config::Reroute;
+use crate::sys::cancel::Cancel;
 use crate::sys::parallel;
 
 use act::Fault;
@@ -27,6 +28,11 @@ use vip::Vip;
 
 /// Looks whether it can be done, and what is there now; changes nothing.
 pub fn check(act: &RerouteAct) -> Result<Checked, RerouteError> {
+    check_unless(act, &Cancel::default())
+}
+
+/// As `check`; a program that is waited for is ended when that is set.
+pub fn check_unless(act: &RerouteAct, cancel: &Cancel) -> Result<Checked, RerouteError> {
     let (budget, to) = (Budget::of(act.reroute.timeout), &act.to.server);
     named(
         act,
@@ -35,7 +41,7 @@ pub fn check(act: &RerouteAct) -> Result<Checked, RerouteError> {
             Way::Haproxy(haproxy) => haproxy.check(to, budget),
             Way::Dns(dns) => dns.check(to, budget),
             Way::File(file) => file.check(to),
-            Way::Exec(argv) => exec::check(argv, act, budget),
+            Way::Exec(argv) => exec::check(argv, act, budget, cancel),
         },
     )
 }

@@ -93,7 +93,9 @@ impl Flavour {
     }
 
     /// id of connection, user, kind, schema and name of each lock that outlives its statement. `None`
-    /// where nothing tells; MariaDB tells with the plugin metadata_lock_info only.
+    /// where nothing tells; MariaDB tells with the plugin metadata_lock_info only. It calls what FLUSH
+    /// TABLES WITH READ LOCK and BACKUP STAGE hold "Backup lock" alike, and tells them by the mode
+    /// (MariaDB 10.11.19).
     fn locks_query(&self) -> Option<String> {
         match self.family {
             Family::Mysql => (self.version >= (5, 7, 3)).then(|| {
@@ -109,7 +111,8 @@ impl Flavour {
                 )
             }),
             Family::Mariadb => Some(format!(
-                "SELECT m.THREAD_ID, p.USER, IF(m.LOCK_TYPE LIKE 'Table%', 'TABLE', m.LOCK_TYPE), \
+                "SELECT m.THREAD_ID, p.USER, CASE WHEN m.LOCK_TYPE LIKE 'Table%' THEN 'TABLE' \
+                 WHEN m.LOCK_MODE LIKE 'MDL_BACKUP_FTWRL%' THEN 'GLOBAL' ELSE 'BACKUP STAGE' END, \
                  m.TABLE_SCHEMA, m.TABLE_NAME FROM information_schema.METADATA_LOCK_INFO m \
                  JOIN information_schema.PROCESSLIST p ON p.ID = m.THREAD_ID \
                  WHERE m.THREAD_ID <> CONNECTION_ID() \
@@ -218,6 +221,7 @@ fn held_lock(row: &Row) -> Option<HeldLock> {
         "TABLE" => format!("the table {}.{}", text(3), text(4)),
         "GLOBAL" => "all tables (FLUSH TABLES WITH READ LOCK)".to_owned(),
         "BACKUP LOCK" => "the instance (LOCK INSTANCE FOR BACKUP)".to_owned(),
+        "BACKUP STAGE" => "the server (BACKUP STAGE)".to_owned(),
         other => other.to_lowercase(),
     };
     Some(HeldLock {

@@ -12,6 +12,8 @@ pub struct Held {
     given: Vec<Line>,
     /// MySQL 8: what is taken away of what is given everywhere (partial_revokes).
     taken: Vec<Line>,
+    /// Whose it is, as GRANT words it: `name`@`host`.
+    pub account: Option<String>,
     /// It has a role that isn't active: what that would give isn't shown.
     pub has_idle_role: bool,
 }
@@ -31,7 +33,9 @@ impl Held {
         active: &str,
     ) -> Self {
         let (mut given, mut taken, mut has_idle_role) = (Vec::new(), Vec::new(), false);
+        let mut account = None;
         for line in lines {
+            account = account.or_else(|| account_of(line));
             match line.split_once(' ') {
                 Some(("GRANT", rest)) => match parse_line(flavour, rest, "TO") {
                     Parsed::Line(line) => given.push(line),
@@ -48,6 +52,7 @@ impl Held {
         }
         Self {
             flavour: flavour.clone(),
+            account,
             given,
             taken,
             has_idle_role,
@@ -87,6 +92,13 @@ impl Held {
         let missing = table.iter().filter(|needed| !self.has(needed));
         missing.copied().collect()
     }
+}
+
+/// Whom the line of a privilege is about; a role's own lines have no host.
+fn account_of(line: &str) -> Option<String> {
+    let words = words(line);
+    let whom = words.iter().position(|word| word == "TO")? + 1;
+    words.get(whom).filter(|name| name.contains('@')).cloned()
 }
 
 fn is_active(role: &str, active: &str) -> bool {

@@ -68,7 +68,7 @@ pub fn take(session: Session, what: &str) -> Result<Result<Session, Holder>, Ses
     let statement = format!("SELECT GET_LOCK('{NAME}', {WAIT_S})");
     let (session, got) = session.value(&statement, LIMIT)?;
     if got.as_deref() != Some("1") {
-        return holder(session).map(Err);
+        return described(session).map(Err);
     }
     if !session.flavour().holds_many_locks() {
         return Ok(Ok(session));
@@ -96,7 +96,17 @@ fn marks(what: &str, pid: u32) -> Vec<String> {
     [format!("{NAME}.{what}")].into_iter().chain(bits).collect()
 }
 
-fn holder(session: Session) -> Result<Holder, SessionError> {
+/// Who has it, if anybody.
+pub fn holder(session: Session) -> Result<Option<Holder>, SessionError> {
+    let statement = format!("SELECT IS_USED_LOCK('{NAME}')");
+    let (session, used) = session.value(&statement, READ_LIMIT)?;
+    match used {
+        None => Ok(None),
+        Some(_) => described(session).map(Some),
+    }
+}
+
+fn described(session: Session) -> Result<Holder, SessionError> {
     let of = |name: String| format!("IS_USED_LOCK('{NAME}{name}') <=> @holder");
     let statement = format!("SELECT @holder := IS_USED_LOCK('{NAME}')");
     let (session, connection) = session.value(&statement, READ_LIMIT)?;

@@ -38,6 +38,9 @@ impl Needed {
 
 pub(super) const EVERYWHERE: &str = "*.*";
 
+/// Where MySQL keeps what a link is set to.
+const HEARTBEATS: &str = "`performance_schema`.*";
+
 const fn needed(name: &'static str, on: &'static str, need: Need, to: &'static str) -> Needed {
     Needed { name, on, need, to }
 }
@@ -68,7 +71,7 @@ impl Flavour {
             // Heartbeats are read there.
             table.push(needed(
                 "SELECT",
-                "`performance_schema`.*",
+                HEARTBEATS,
                 Always,
                 "keep what a link is set to",
             ));
@@ -109,6 +112,45 @@ impl Flavour {
             needed("INSERT", "`understudy`.*", Planned, "write a marker"),
             needed("DELETE", "`understudy`.*", Planned, "remove a marker"),
         ]);
+        table
+    }
+
+    /// What of that `repoint` needs on the replica that it turns.
+    pub fn turns_a_replica(&self) -> Vec<Needed> {
+        const NAMES: [&str; 6] = [
+            "REPLICATION CLIENT",
+            "SLAVE MONITOR",
+            "REPLICATION SLAVE ADMIN",
+            "REPLICATION_SLAVE_ADMIN",
+            "SUPER",
+            "SELECT",
+        ];
+        let mut table = self.moves_roles();
+        table.retain(|needed| {
+            NAMES.contains(&needed.name) && (needed.name != "SELECT" || needed.on == HEARTBEATS)
+        });
+        table
+    }
+
+    /// What of that `rejoin` needs on the server that comes back, with events of its own or without:
+    /// it is closed, made to follow, and its events sleep.
+    pub fn takes_back(&self, has_events: bool) -> Vec<Needed> {
+        const CLOSES: [&str; 2] = ["READ_ONLY ADMIN", "SYSTEM_VARIABLES_ADMIN"];
+        const EVENTS: [&str; 4] = ["EVENT", "BINLOG ADMIN", "SET USER", "SET_ANY_DEFINER"];
+        let turns = self.turns_a_replica();
+        let mut table = self.moves_roles();
+        table.retain(|needed| {
+            turns.contains(needed)
+                || CLOSES.contains(&needed.name)
+                || has_events && EVENTS.contains(&needed.name)
+        });
+        table
+    }
+
+    /// What shows who follows whom.
+    pub fn shows_links(&self) -> Vec<Needed> {
+        let mut table = self.moves_roles();
+        table.retain(|needed| matches!(needed.name, "REPLICATION CLIENT" | "SLAVE MONITOR"));
         table
     }
 

@@ -112,10 +112,14 @@ impl SnapshotError {
 impl From<StateError> for SnapshotError {
     fn from(error: StateError) -> Self {
         match error {
-            StateError::Busy { server, holder } => Self::Busy {
-                hint: "Wait until it ends, or end it with SIGTERM; it puts things back.".to_owned(),
+            StateError::Busy {
                 server,
                 holder,
+                hint,
+            } => Self::Busy {
+                server,
+                holder,
+                hint,
             },
             StateError::File(error) => Self::File(error),
             StateError::Lock(error) => Self::Failed {

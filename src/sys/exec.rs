@@ -15,6 +15,8 @@ use nix::sys::prctl::{set_no_new_privs, set_pdeathsig};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getpid, getppid};
 
+use super::cancel::Cancel;
+
 /// Where programs may live. A user's PATH must not decide what root runs.
 const PLACES: [&str; 6] = [
     "/usr/sbin",
@@ -27,6 +29,9 @@ const PLACES: [&str; 6] = [
 
 /// At most this much of each stream is kept.
 const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Whether it is time to end a program.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How long the pipes of a program that has ended are waited for.
 const AFTER_END: Duration = Duration::from_secs(1);
@@ -43,6 +48,8 @@ pub enum ExecError {
     },
     #[error("{argv} didn't end within {limit:?} and was killed")]
     TimedOut { argv: String, limit: Duration },
+    #[error("{argv} was ended: interrupted")]
+    Interrupted { argv: String },
     #[error("{argv} ended with {status}: {}", stderr.trim())]
     Failed {
         argv: String,
@@ -154,7 +161,7 @@ impl Program {
         });
         let stdout = drain(child.stdout.take());
         let stderr = drain(child.stderr.take());
-        let status = wait(&mut child, &argv, limit, self.grace)?;
+        let status = wait(&mut child, &argv, limit, (self.grace, &options.cancel))?;
         // A grandchild (a server that was just started) may keep the pipes open: don't wait for it.
         let stdout = stdout.recv_timeout(AFTER_END).unwrap_or_default();
         let stderr = stderr.recv_timeout(AFTER_END).unwrap_or_default();
@@ -228,6 +235,8 @@ pub fn spawn_self(argument: &str) -> Result<Child, ExecError> {
 pub struct Options {
     pub input: Option<Vec<u8>>,
     pub env: Vec<(OsString, OsString)>,
+    /// Ends it when it is set.
+    pub cancel: Cancel,
 }
 
 /// What a program that succeeded said.
@@ -264,24 +273,36 @@ fn drain<R: Read + Send + 'static>(stream: Option<R>) -> mpsc::Receiver<Vec<u8>>
     receiver
 }
 
-/// Waits with an end; past it the child's whole process group is ended and reaped.
+/// Waits with an end; past it, or interrupted, the child's whole process group is ended and reaped.
 fn wait(
     child: &mut Child,
     argv: &str,
     limit: Duration,
-    grace: Duration,
+    (grace, cancel): (Duration, &Cancel),
 ) -> Result<ExitStatus, ExecError> {
-    let ended = wait_until(child, Instant::now() + limit).map_err(|source| ExecError::Start {
-        argv: argv.to_owned(),
-        source,
-    })?;
-    ended.ok_or_else(|| {
-        end(child, grace);
-        ExecError::TimedOut {
-            argv: argv.to_owned(),
-            limit,
+    let argv = || argv.to_owned();
+    let until = Instant::now() + limit;
+    loop {
+        let look = until.min(Instant::now() + LOOK_EVERY);
+        let ended = wait_until(child, look).map_err(|source| ExecError::Start {
+            argv: argv(),
+            source,
+        })?;
+        if let Some(status) = ended {
+            return Ok(status);
         }
-    })
+        let is_late = Instant::now() >= until;
+        if is_late || cancel.is_set() {
+            end(child, grace);
+            return Err(match is_late {
+                true => ExecError::TimedOut {
+                    argv: argv(),
+                    limit,
+                },
+                false => ExecError::Interrupted { argv: argv() },
+            });
+        }
+    }
 }
 
 /// `Ok(None)` when it still ran at the deadline.
@@ -386,12 +407,27 @@ mod tests {
     fn input_reaches_the_program() {
         let options = Options {
             input: Some(b"hello".to_vec()),
-            env: Vec::new(),
+            ..Options::default()
         };
         let output = Program::find("cat")
             .unwrap()
             .run_with(Vec::<OsString>::new(), Duration::from_secs(5), options)
             .unwrap();
         assert_eq!(output.stdout, "hello");
+    }
+
+    #[test]
+    fn an_interruption_ends_it_at_once() {
+        let cancel = Cancel::default();
+        cancel.set();
+        let options = Options {
+            cancel,
+            ..Options::default()
+        };
+        let since = Instant::now();
+        let limit = Duration::from_secs(60);
+        let ended = Program::at("/bin/sleep").run_with(["60"], limit, options);
+        assert!(matches!(ended, Err(ExecError::Interrupted { .. })));
+        assert!(since.elapsed() < Duration::from_secs(5));
     }
 }

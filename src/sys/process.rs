@@ -41,6 +41,13 @@ impl ProcessRef {
     }
 }
 
+/// SIGSTOP keeps it from going on.
+pub fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+    state.is_some_and(|state| state.starts_with('T'))
+}
+
 /// Makes this process independent of the terminal, session and signals of whoever started it.
 pub fn leave_session() {
     let mut ignored = SigSet::empty();

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::lab;
 use crate::lab::server::flavours;
+use crate::lab::small_state::SmallState;
 use crate::lab::trio::{Trio, Watch};
 use crate::lab::walk;
 
@@ -31,6 +31,19 @@ fn a_killed_switchover_is_undone_or_carried_through() {
             eprintln!("{}: killed at {}", flavour.name(), place.name);
             trio.assert_source(from, &[to]);
         }
+    }
+}
+
+/// No receipt calls lost what was brought in.
+#[track_caller]
+fn says_no_loss(trio: &Trio, place: &walk::Place) {
+    let status = trio.status();
+    let receipts = status["pairs"][0]["receipts"].as_array().unwrap().clone();
+    let lost = &receipts.last().unwrap()["lost"];
+    let count = lost["transactions"].as_u64();
+    match lost["known"].as_bool().unwrap() {
+        true => assert_eq!(count, Some(0), "{place:?}: {lost}"),
+        false => assert_eq!(count, None, "{place:?}: {lost}"),
     }
 }
 
@@ -77,6 +90,9 @@ fn a_killed_failover_is_undone_or_carried_through() {
                     place.recover(&trio.tool);
                     eprintln!("{}: killed at {}", flavour.name(), place.name);
                     assert_eq!(trio.is_writable(to), place.committed, "{place:?}");
+                    if place.committed {
+                        says_no_loss(&trio, &place);
+                    }
                     if !place.committed {
                         assert_eq!(
                             trio.status()["pairs"][0]["receipts"],
@@ -149,20 +165,7 @@ fn a_killed_repoint_or_rejoin_is_undone_or_carried_through() {
             trio.assert_source("a", &["b", "c"]);
         }
 
-        let open = || {
-            let server = trio.server("b");
-            let word = if flavour.is_mariadb() {
-                "SLAVE"
-            } else {
-                "REPLICA"
-            };
-            server.execute(&format!("STOP {word}"));
-            server.execute(&format!("RESET {word} ALL"));
-            if !flavour.is_mariadb() {
-                server.execute("SET GLOBAL super_read_only = OFF");
-            }
-            server.execute("SET GLOBAL read_only = OFF");
-        };
+        let open = || trio.cut_off_and_open("b");
         open();
         trio.tool.run(&["rejoin", "b"]).ok();
         for place in walk::places(&trio.state_dir(), "rejoin-", (&[], &[])) {
@@ -220,19 +223,7 @@ fn a_full_disk_at_the_commit_leaves_roles_as_they_were() {
             ));
         }
         let state = trio.state_dir();
-        let aside = trio.tool.base.join("aside");
-        let copy = |from: &std::path::Path, to: &std::path::Path| {
-            lab::sh(&[
-                "cp",
-                "-a",
-                &format!("{}/.", from.display()),
-                &to.display().to_string(),
-            ]);
-        };
-        std::fs::create_dir(&aside).unwrap();
-        copy(&state, &aside);
-        let small = lab::small_state::SmallState::mount(&state);
-        copy(&aside, &state);
+        let small = SmallState::in_place_of(&state, &trio.tool.base.join("aside"));
         let args = ["switchover", "lab", "--to", "b", "--yes"];
         let mut run = trio.tool.spawn_at("wait:in=sleep:1000", &args);
         run.wait_at("wait:in");

@@ -6,8 +6,8 @@ use mysql::prelude::Queryable;
 
 use super::told::{grant_only, printed};
 use crate::lab;
-use crate::lab::server::flavours;
 use crate::lab::server::try_rows;
+use crate::lab::server::{Flavour, flavours};
 use crate::lab::trio::Trio;
 
 const PLAN: [&str; 3] = ["switchover", "lab", "--dry-run"];
@@ -90,6 +90,42 @@ fn what_is_open_is_told_and_has_its_grace() {
         assert!(!trio.has("b", 9003));
         assert!(open.query_drop("COMMIT").is_err());
         trio.assert_source("b", &["a"]);
+    }
+}
+
+/// Given a MariaDB with the plugin metadata_lock_info, expect locks that outlive their statements to be
+/// told, each by its name.
+#[test]
+fn the_plugin_of_mariadb_tells_locks() {
+    let flavour = Flavour::MariadbOther;
+    let plugins = flavour.home().join("lib/mysql/plugin");
+    if !plugins.join("metadata_lock_info.so").exists() {
+        assert!(std::env::var_os("CI").is_none(), "no {}", plugins.display());
+        eprintln!(
+            "\n!!! SKIPPED: no metadata_lock_info in {}\n",
+            plugins.display()
+        );
+        return;
+    }
+    let mut trio = Trio::start(flavour, 2);
+    let directory = format!("--plugin-dir={}", plugins.display());
+    let load = "--plugin-load-add=metadata_lock_info".to_owned();
+    trio.servers[0].restart_with(&[directory, load]);
+    trio.wait_same("a", "b");
+    for (held, words) in [
+        ("LOCK TABLES lab.w WRITE", "a lock on the table lab.w"),
+        ("LOCK TABLES lab.w READ", "a lock on the table lab.w"),
+        (
+            "FLUSH TABLES WITH READ LOCK",
+            "a lock on all tables (FLUSH TABLES WITH READ LOCK)",
+        ),
+        ("BACKUP STAGE START", "a lock on the server (BACKUP STAGE)"),
+    ] {
+        let mut session = trio.server("a").connect();
+        session.query_drop(held).unwrap();
+        let planned = trio.tool.run(&PLAN).ok().json();
+        let told = planned["failover"]["warnings"].to_string();
+        assert!(told.contains(words), "{held}: {told}");
     }
 }
 
@@ -211,4 +247,84 @@ fn a_missing_privilege_is_named_before_anything_changes() {
         assert!(planned.stdout.contains("isn't active") || planned.code() == 4);
         lab::eventually(lab::limit(5), "it answers", || trio.is_writable("b"));
     }
+}
+
+/// Given an account that lacks one privilege of those that `repoint` or `rejoin` needs, each in turn,
+/// expect it named with its cure, and nothing changed; with those alone, expect them done.
+#[test]
+fn a_missing_privilege_stops_a_repoint_and_a_rejoin_before_anything_changes() {
+    for flavour in flavours() {
+        let trio = Trio::start(flavour, 3);
+        let all = printed(&trio, "understudy_failover");
+        let of = |names: &[&str]| -> Vec<(String, String)> {
+            let is_it = |(name, on): &&(String, String)| {
+                names.contains(&name.as_str()) && (name != "SELECT" || on.contains("performance"))
+            };
+            all.iter().filter(is_it).cloned().collect()
+        };
+        let turns: &[&str] = match flavour.is_mariadb() {
+            true => &["SLAVE MONITOR", "REPLICATION SLAVE ADMIN"],
+            false => &["REPLICATION CLIENT", "REPLICATION_SLAVE_ADMIN", "SELECT"],
+        };
+        let closes = match flavour.is_mariadb() {
+            true => "READ_ONLY ADMIN",
+            false => "SYSTEM_VARIABLES_ADMIN",
+        };
+        let lacks = |args: &[&str], needed: &[(String, String)]| {
+            for left_out in needed {
+                let but: Vec<_> = all.iter().filter(|one| *one != left_out).cloned().collect();
+                grant_only(&trio, &but);
+                let (name, on) = left_out;
+                let run = trio.tool.run(args).expect_code(4);
+                let (_, message) = run.error();
+                assert!(message.contains(&format!("lacks {name}")), "{run:?}");
+                let cure = format!("GRANT {name} ON {on} TO `understudy`@`%`");
+                assert!(run.stdout.contains(&cure), "{cure}: {run:?}");
+            }
+        };
+        let turn = ["repoint", "c", "--to", "b"];
+        let turns = of(turns);
+        assert_eq!(turns.len(), if flavour.is_mariadb() { 2 } else { 3 });
+        lacks(&turn, &turns);
+        assert!(trio.follows("c", "a"));
+        // That alone is enough.
+        grant_only(&trio, &turns);
+        trio.tool.run(&turn).ok();
+        trio.tool.run(&["repoint", "c", "--to", "a"]).ok();
+
+        trio.cut_off_and_open("b");
+        let mut takes = turns.clone();
+        takes.extend(of(&[closes]));
+        // One that is cut off gets no statements of `a`.
+        let takes_alone = [vec![takes[0].clone()], of(&[closes])].concat();
+        for left_out in takes_alone {
+            let but: Vec<_> = all
+                .iter()
+                .filter(|one| **one != left_out)
+                .cloned()
+                .collect();
+            unlogged_grants(&trio, &but);
+            let run = trio.tool.run(&["rejoin", "b"]).expect_code(4);
+            let (name, on) = &left_out;
+            assert!(run.error().1.contains(&format!("lacks {name}")), "{run:?}");
+            let cure = format!("GRANT {name} ON {on} TO `understudy`@`%`");
+            assert!(run.stdout.contains(&cure), "{cure}: {run:?}");
+            assert!(trio.is_writable("b") && trio.server("b").channels().is_empty());
+        }
+        unlogged_grants(&trio, &all);
+        trio.tool.run(&["rejoin", "b"]).ok();
+        trio.assert_source("a", &["b", "c"]);
+    }
+}
+
+/// The tool's account on `b` has these and nothing else.
+fn unlogged_grants(trio: &Trio, privileges: &[(String, String)]) {
+    let mut statements =
+        vec!["REVOKE ALL PRIVILEGES, GRANT OPTION FROM 'understudy'@'%'".to_owned()];
+    statements.extend(
+        privileges
+            .iter()
+            .map(|(what, on)| format!("GRANT {what} ON {on} TO 'understudy'@'%'")),
+    );
+    trio.server("b").execute_unlogged(&statements);
 }

@@ -4,7 +4,9 @@
 mod channels;
 mod datajoint;
 mod dead;
+mod full;
 mod hosts;
+mod interrupted;
 mod killed;
 #[expect(
     dead_code,
@@ -22,6 +24,7 @@ mod rejoin;
 mod salvage;
 mod semi_sync;
 mod steps;
+mod stopped;
 mod stories;
 mod told;
 mod two_tools;

@@ -160,6 +160,29 @@ fn a_program_brings_the_logs_of_another_host() {
     }
 }
 
+/// Given a program that would bring the logs, when nothing is to be salvaged, expect that it isn't run.
+#[test]
+fn without_salvage_no_program_is_run() {
+    for flavour in flavours() {
+        let mut trio = killed_with_unsent(flavour);
+        let elsewhere = trio.tool.base.join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        for log in logs(&trio) {
+            std::fs::rename(&log, elsewhere.join(file_name(&log))).unwrap();
+        }
+        let ran = trio.tool.base.join("ran");
+        trio.more = format!(
+            "[pair.lab.failover]\nsalvage = [\"/bin/sh\", \"-c\", 'touch \"$0\"; cp {}/*.0* \
+             \"$UNDERSTUDY_DIRECTORY\"', {ran:?}]",
+            elsewhere.display()
+        );
+        trio.configure();
+        let report = trio.failover(&["--unfenced", "--no-salvage"]).ok().json();
+        assert_eq!(report["failover"]["lost"]["known"], false, "{report}");
+        assert!(!ran.exists() && !trio.has("b", 101));
+    }
+}
+
 /// Given a disk on which the SQL of what was never sent has no room, expect it brought in all the same;
 /// without salvage counted, and that it isn't kept is said.
 #[test]

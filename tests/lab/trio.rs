@@ -168,6 +168,26 @@ impl Trio {
         });
     }
 
+    /// A replica that follows nobody any more, and can be written to.
+    pub fn cut_off_and_open(&self, name: &str) {
+        let server = self.server(name);
+        let word = match self.flavour.is_mariadb() {
+            true => "SLAVE",
+            false => "REPLICA",
+        };
+        server.execute(&format!("STOP {word}"));
+        server.execute(&format!("RESET {word} ALL"));
+        self.open_by_hand(name);
+    }
+
+    pub fn open_by_hand(&self, name: &str) {
+        let server = self.server(name);
+        if !self.flavour.is_mariadb() {
+            server.execute("SET GLOBAL super_read_only = OFF");
+        }
+        server.execute("SET GLOBAL read_only = OFF");
+    }
+
     fn index(name: &str) -> usize {
         NAMES.iter().position(|own| *own == name).unwrap()
     }

@@ -1,13 +1,16 @@
-//! Every operation killed at every place: around each of its steps, at its commit, after each act
+//! Every operation killed (or stopped, or out of space) at every place: around each of its steps, at its commit, after each act
 //! that remains then; and the recovery killed after each act, too. One body for all operations: the
 //! places are read from the journal of one that went well, so that a new step is killed without a
 //! line here.
 
 use std::path::Path;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::tool::Tool;
+use super::small_state::SmallState;
+use super::tool::{Run, Tool};
+use super::{eventually, limit};
 
 /// A recovery that was killed after each of its acts has ended by then.
 const RECOVERIES_MAX: usize = 60;
@@ -68,10 +71,51 @@ pub fn places(state_dir: &Path, prefix: &str, inside: (&[&str], &[&str])) -> Vec
         assert!(carried <= commit["rest"].as_array().unwrap().len());
         places.extend((0..carried).map(|number| place(format!("rest-{number}:after"), true)));
     }
+    let is_committed = of_kind("commit").next().is_some();
+    places.push(place("end:before".to_owned(), is_committed));
     places
 }
 
+/// Some of them for every day, spread over all, those around the commit among them; every one with
+/// UNDERSTUDY_TEST_PLACES=all.
+pub fn sample(places: Vec<Place>, count: usize) -> Vec<Place> {
+    if std::env::var("UNDERSTUDY_TEST_PLACES").is_ok_and(|word| word == "all") {
+        return places;
+    }
+    let every = places.len().div_ceil(count).max(1);
+    let places = places.into_iter().enumerate();
+    places
+        .filter(|(number, place)| number % every == every / 2 || place.name.starts_with("commit"))
+        .map(|(_, place)| place)
+        .collect()
+}
+
+/// Stops a command at a place, and lets it go on after `meanwhile`.
+#[track_caller]
+pub fn stop(tool: &Tool, place: &str, args: &[&str], meanwhile: impl FnOnce()) -> Run {
+    let mut run = tool.spawn_at(&format!("{place}=stop"), args);
+    eventually(limit(60), &format!("{place} is there"), || {
+        assert!(!run.has_ended(), "it ended before {place}");
+        run.is_stopped()
+    });
+    meanwhile();
+    run.signal(Signal::SIGCONT);
+    run.wait()
+}
+
 impl Place {
+    /// Stops the command there, and lets it go on after `meanwhile`.
+    #[track_caller]
+    pub fn stop(&self, tool: &Tool, args: &[&str], meanwhile: impl FnOnce()) -> Run {
+        stop(tool, &self.name, args, meanwhile)
+    }
+
+    /// The state directory has no byte of room from there on.
+    #[track_caller]
+    pub fn fill(&self, tool: &Tool, small: &SmallState, args: &[&str]) -> Run {
+        self.stop(tool, args, || small.fill_with_journals())
+    }
+
     /// Kills the command there; false when it never came there and ended well.
     pub fn kill(&self, tool: &Tool, args: &[&str]) -> bool {
         let run = tool.run_at(&format!("{}=kill", self.name), args);

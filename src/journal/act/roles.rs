@@ -10,6 +10,7 @@ use crate::server::session::{READ_LIMIT, Session, SessionError};
 
 /// How long what a former source was given may take to come.
 const COMES_WITHIN: Duration = Duration::from_secs(5);
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const CLOSE_LIMIT: Duration = Duration::from_secs(60);
 
@@ -80,7 +81,12 @@ fn moved(other: &Reach, to: &Reach, what: &str) -> ActError {
 
 /// A session with the server, if it takes writes.
 fn writable(means: &Means<'_>, on: &Reach) -> Option<Session> {
-    let session = super::session(means, on)?;
+    let target = server::target(means, on).ok()?;
+    // Writers wait meanwhile.
+    let session = Session::connect_within(&target, ANSWERS_WITHIN).ok()?;
+    if *session.identity() != on.identity {
+        return None;
+    }
     let (session, closed) = session
         .value("SELECT @@GLOBAL.read_only", READ_LIMIT)
         .ok()?;

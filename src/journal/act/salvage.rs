@@ -2,16 +2,18 @@
 //! opened.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::server::{self, LOOK_EVERY, REACH_FOR, target};
 use super::{ActError, Means, Reach};
+use crate::journal::state::StateDir;
 use crate::server::gtid::GtidSet;
 use crate::server::log_files::{self, LogPlace};
 use crate::server::replication::observe_gtid;
 use crate::server::session::{READ_LIMIT, Session};
 use crate::server::{Flavour, client};
+use crate::sys::files::FileError;
 use crate::sys::flow::{End, FlowError, Told, flow};
 use crate::sys::{files, process};
 
@@ -50,9 +52,7 @@ pub fn bring(
     if let Some(statement) = flavour.lift_super_read_only() {
         session.execute(statement, STATEMENT_LIMIT)?;
     }
-    files::make_private_dir(work)?;
-    let options = work.join("client");
-    files::replace(&options, client::option_file(&flavour, &target).as_bytes())?;
+    let options = options(work, &client::option_file(&flavour, &target))?;
     let mut load = client::client_args(&options);
     load.extend(
         [
@@ -74,6 +74,9 @@ pub fn bring(
     );
     let moved = flow(&from, &into, &mut until_still());
     files::remove(&options)?;
+    if let Some(directory) = options.parent().filter(|directory| *directory != work) {
+        files::remove_empty_dir(directory)?;
+    }
     match moved {
         Ok(_) => {}
         Err(FlowError::From(error)) if log_files::is_at_the_end(&error) => {}
@@ -90,6 +93,23 @@ pub fn bring(
         "{} has what only the dead source's binary logs had",
         on.server
     ))
+}
+
+/// How the server is logged in to. Where the state directory has no room for it, elsewhere: nothing is
+/// lost for the sake of a page.
+fn options(work: &Path, text: &str) -> Result<PathBuf, FileError> {
+    let write = |directory: &Path| {
+        files::make_private_dir(directory)?;
+        let options = directory.join("client");
+        files::replace(&options, text.as_bytes())?;
+        Ok(options)
+    };
+    let name = work.file_name().map(|name| name.to_string_lossy());
+    write(work).or_else(|error: FileError| match name {
+        // `recover` clears that away, too.
+        Some(name) => write(&StateDir::run_place(&name)).map_err(|_| error),
+        None => Err(error),
+    })
 }
 
 /// What it has applied and what was brought in, which its binary log alone tells of.

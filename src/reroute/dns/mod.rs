@@ -158,7 +158,7 @@ impl Dns<'_> {
         let limit = budget.left()?;
         let options = Options {
             input: Some(script.into_bytes()),
-            env: Vec::new(),
+            ..Options::default()
         };
         let args = [
             "-k".into(),

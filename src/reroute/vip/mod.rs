@@ -313,6 +313,9 @@ fn is_absent(error: &ExecError) -> bool {
         ExecError::Failed { stderr, .. } => {
             stderr.contains("No such file or directory") || stderr.contains("not found")
         }
-        ExecError::NotFound { .. } | ExecError::Start { .. } | ExecError::TimedOut { .. } => false,
+        ExecError::NotFound { .. }
+        | ExecError::Start { .. }
+        | ExecError::TimedOut { .. }
+        | ExecError::Interrupted { .. } => false,
     }
 }
