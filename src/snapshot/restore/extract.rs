@@ -11,16 +11,21 @@ use crate::journal::OperationKind;
 use crate::server::client::{self, Existing, Tool};
 use crate::server::flavour::{quote_name, quote_text};
 use crate::server::{Flavour, Session, Target};
+use crate::snapshot::archive;
+use crate::snapshot::archive::index::{Index, Schema, Stream, Table};
+use crate::snapshot::archive::refit::{self, Refit};
+use crate::snapshot::archive::stream::StreamError;
 use crate::snapshot::context::Context;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::keep::catalog;
+use crate::snapshot::manifest::Manifest;
 use crate::snapshot::prove::clone_session::CloneSession;
 use crate::snapshot::prove::private_server::{self, Booted, Failure, Plan};
 use crate::snapshot::prove::verify;
 use crate::sys::cancel::Interrupted;
 use crate::sys::edit::Editor;
 use crate::sys::exec::Program;
-use crate::sys::stream::{self, Eater, StreamError};
+use crate::sys::stream::{self, Eater, StreamError as ProgramError};
 use crate::sys::{failpoint, files, room};
 
 const CATALOGUE_LIMIT: Duration = Duration::from_secs(600);
@@ -34,6 +39,22 @@ pub enum Destination {
     Output,
     /// A server of the configuration, by its client program.
     Server(String),
+}
+
+impl Destination {
+    fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => Some(path.clone()),
+            Self::Output | Self::Server(_) => None,
+        }
+    }
+
+    fn server(&self) -> Option<String> {
+        match self {
+            Self::Server(name) => Some(name.clone()),
+            Self::Output | Self::File(_) => None,
+        }
+    }
 }
 
 /// What is wanted.
@@ -66,6 +87,9 @@ type Wanted = BTreeMap<String, Option<Vec<String>>>;
 pub fn extract(ctx: &Context, wanted: &str, options: &Options) -> Result<Extracted, SnapshotError> {
     ctx.state.create()?;
     let manifest = catalog::find(ctx, wanted)?;
+    if let Some((directory, index)) = archive::index_of(&manifest)? {
+        return extract_dump(ctx, &manifest, (&directory, &index), options);
+    }
     let plan = verify::plan(ctx, &manifest)?;
     if !plan.binary.is_contained() {
         let flavour = Flavour::of_version(&plan.facts.version);
@@ -98,6 +122,122 @@ pub fn extract(ctx: &Context, wanted: &str, options: &Options) -> Result<Extract
     let done = sink.close(done)?;
     using.end("done")?;
     Ok(done)
+}
+
+/// Out of a dump: the streams that are wanted, and no others. No server is started.
+fn extract_dump(
+    ctx: &Context,
+    manifest: &Manifest,
+    (directory, index): (&Path, &Index),
+    options: &Options,
+) -> Result<Extracted, SnapshotError> {
+    let parts = wanted_of(index, options)?;
+    if let Destination::File(path) = &options.destination {
+        refuse_present(path)?;
+    }
+    let mut using = CloneSession::begin(ctx, manifest, OperationKind::Extract, "extract")?;
+    let broken = |error: StreamError| SnapshotError::Failed {
+        step: "read the dump",
+        reason: error.to_string(),
+        hint: Some("Choose another snapshot.".to_owned()),
+    };
+    let since = Instant::now();
+    // All of them before the first byte goes on: half a table is worse than none.
+    for (stream, _) in &parts {
+        ctx.cancel.check("reading the dump")?;
+        archive::stream::check(directory, stream, &mut |_| Ok(())).map_err(broken)?;
+    }
+    let mut sink = Sink::open(ctx, &mut using, options)?;
+    let mut done = Ok(());
+    for (stream, is_table) in parts {
+        let mut refit = Refit::new(match is_table {
+            true => options.existing,
+            false => Existing::Replace,
+        });
+        let mut state = refit::State::default();
+        done = archive::stream::unpack(directory, stream, &mut |piece| {
+            if ctx.cancel.is_set() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            match is_table {
+                true => sink.take(&refit.pass(piece, &mut state).map_err(io::Error::other)?),
+                false => sink.take(piece),
+            }
+        })
+        .map_err(broken);
+        failpoint::hit("dumped");
+        if done.is_err() {
+            break;
+        }
+    }
+    let words = format!("{} bytes of SQL", sink.bytes);
+    ctx.progress.step("extract", words, since);
+    let done = ctx
+        .cancel
+        .check("extracting")
+        .map_err(SnapshotError::from)
+        .and(done)
+        .map(|()| Extracted {
+            snapshot: using.manifest.id.clone(),
+            tables: options.tables.clone(),
+            schemas: options.schemas.clone(),
+            bytes: sink.bytes,
+            to: options.destination.path(),
+            into: options.destination.server(),
+        });
+    let done = sink.close(done)?;
+    using.end("done")?;
+    Ok(done)
+}
+
+/// Streams, and whether each is a table's.
+fn wanted_of<'a>(
+    index: &'a Index,
+    options: &Options,
+) -> Result<Vec<(&'a Stream, bool)>, SnapshotError> {
+    let mut unknown = Vec::new();
+    let mut tables: Vec<&Table> = Vec::new();
+    let mut schemas: Vec<&Schema> = Vec::new();
+    for name in &options.schemas {
+        match index.schemas.iter().find(|schema| schema.name == *name) {
+            Some(schema) => schemas.push(schema),
+            None => unknown.push(name.clone()),
+        }
+    }
+    tables.extend(
+        index
+            .tables
+            .iter()
+            .filter(|table| schemas.iter().any(|schema| schema.name == table.schema)),
+    );
+    for name in &options.tables {
+        match index.table(name) {
+            Some(table) if tables.contains(&table) => {}
+            Some(table) => tables.push(table),
+            None => unknown.push(name.clone()),
+        }
+    }
+    if !unknown.is_empty() {
+        return Err(SnapshotError::refused(
+            format!("the snapshot has no {}", unknown.join(", ")),
+            "Name tables as SCHEMA.TABLE and schemas as they were called then.",
+        ));
+    }
+    let rows_only = options.existing == Existing::AddRows;
+    let mut parts: Vec<(&Stream, bool)> =
+        tables.iter().map(|table| (&table.stream, true)).collect();
+    if !rows_only {
+        let views = schemas.iter().filter_map(|schema| schema.views.as_ref());
+        let routines = schemas.iter().filter_map(|schema| schema.routines.as_ref());
+        let triggers = tables.iter().filter_map(|table| table.triggers.as_ref());
+        parts.extend(
+            views
+                .chain(routines)
+                .chain(triggers)
+                .map(|part| (part, false)),
+        );
+    }
+    Ok(parts)
 }
 
 /// In the room.
@@ -153,14 +293,8 @@ fn dump_all(
             .map(|(schema, _)| schema.clone())
             .collect(),
         bytes: sink.bytes,
-        to: match &options.destination {
-            Destination::File(path) => Some(path.clone()),
-            Destination::Output | Destination::Server(_) => None,
-        },
-        into: match &options.destination {
-            Destination::Server(name) => Some(name.clone()),
-            Destination::Output | Destination::File(_) => None,
-        },
+        to: options.destination.path(),
+        into: options.destination.server(),
     };
     drop(session);
     end(booted, using.ctx)?;
@@ -193,11 +327,13 @@ fn run_dump(
         Ok(()) => sink
             .take(&editor.finish())
             .map_err(|error| sink_failed(&error)),
-        Err(StreamError::Stopped) => Err(Failure::Other(SnapshotError::Interrupted(Interrupted {
-            step: "extracting",
-        }))),
-        Err(StreamError::Sink(error)) => Err(sink_failed(&error)),
-        Err(StreamError::Exec(error)) => Err(Failure::Other(SnapshotError::Failed {
+        Err(ProgramError::Stopped) => {
+            Err(Failure::Other(SnapshotError::Interrupted(Interrupted {
+                step: "extracting",
+            })))
+        }
+        Err(ProgramError::Sink(error)) => Err(sink_failed(&error)),
+        Err(ProgramError::Exec(error)) => Err(Failure::Other(SnapshotError::Failed {
             step: "dump",
             reason: error.to_string(),
             hint: None,
