@@ -12,6 +12,7 @@ use crate::server::client::{self, Existing, Tool};
 use crate::server::flavour::{quote_name, quote_text};
 use crate::server::foreign_keys::{ForeignKey, TableName};
 use crate::server::{Flavour, Session};
+use crate::snapshot::archive;
 use crate::snapshot::context::Context;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::keep::catalog;
@@ -34,6 +35,7 @@ mod count;
 pub mod expression;
 mod graph;
 mod heard;
+mod of_dump;
 mod sink;
 pub mod wanted;
 
@@ -86,6 +88,9 @@ struct Portion {
 pub fn extract(ctx: &Context, wanted: &str, options: &Options) -> Result<Extracted, SnapshotError> {
     ctx.state.create()?;
     let manifest = catalog::find(ctx, wanted)?;
+    if let Some((directory, index)) = archive::index_of(&manifest)? {
+        return of_dump::extract(ctx, &manifest, (&directory, &index), options);
+    }
     let plan = verify::plan(ctx, &manifest)?;
     if !plan.binary.is_contained() && options.destination != Destination::Nowhere {
         let flavour = Flavour::of_version(&plan.facts.version);
@@ -149,14 +154,8 @@ fn dump_all(
         there_already: sink.there_already(),
         triggers: portion.triggers,
         bytes: sink.bytes,
-        to: match &options.destination {
-            Destination::File(path) => Some(path.clone()),
-            Destination::Output | Destination::Server(_) | Destination::Nowhere => None,
-        },
-        into: match &options.destination {
-            Destination::Server(name) => Some(name.clone()),
-            Destination::Output | Destination::File(_) | Destination::Nowhere => None,
-        },
+        to: options.destination.path(),
+        into: options.destination.server(),
     };
     booted.shut_down(using.ctx)?;
     Ok(extracted)

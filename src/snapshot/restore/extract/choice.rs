@@ -6,6 +6,7 @@
 use crate::server::flavour::quote_name;
 use crate::server::foreign_keys::{ForeignKey, TableName};
 use crate::server::row::Row;
+use crate::snapshot::archive::index::Method;
 use crate::snapshot::prove::checksums::row_hash;
 
 use super::graph::Step;
@@ -48,7 +49,7 @@ impl Identity {
                 .iter()
                 .map(|column| format!("{of}{}", quote_name(column)))
                 .collect(),
-            Self::All(columns) => vec![format!("UNHEX({})", row_hash(columns, of))],
+            Self::All(columns) => vec![format!("UNHEX({})", row_hash(columns, of, Method::Rows))],
         }
     }
 }
