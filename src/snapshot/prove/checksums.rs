@@ -70,23 +70,22 @@ pub fn sum(
     method: Method,
 ) -> Result<(Session, Option<String>), SessionError> {
     let (schema, name) = table;
-    match method {
-        Method::Server => {
-            let name = format!("{}.{}", quote_name(schema), quote_name(name));
-            let (session, rows) = session.query(&format!("CHECKSUM TABLE {name}"), READ_LIMIT)?;
-            let sum = rows.first().and_then(|row| row.at(1)).map(str::to_owned);
-            Ok((session, sum))
-        }
-        Method::Rows | Method::Texts => {
-            let statement = session.flavour().columns_query(schema, name);
-            let (session, rows) = session.query(&statement, CATALOGUE_LIMIT)?;
-            let columns: Vec<(String, String)> = rows
-                .iter()
-                .filter_map(|row| Some((row.at(0)?.to_owned(), row.at(1)?.to_owned())))
-                .collect();
-            session.value(&rows_query(table, &columns, method), READ_LIMIT)
-        }
+    if method == Method::Server {
+        let name = format!("{}.{}", quote_name(schema), quote_name(name));
+        let (session, rows) = session.query(&format!("CHECKSUM TABLE {name}"), READ_LIMIT)?;
+        let sum = rows.first().and_then(|row| row.at(1)).map(str::to_owned);
+        return Ok((session, sum));
     }
+    let statement = session.flavour().columns_query(schema, name);
+    let (session, rows) = session.query(&statement, CATALOGUE_LIMIT)?;
+    let column = |row: &crate::server::row::Row| {
+        let (name, kind) = (row.at(0)?.to_owned(), row.at(1)?);
+        // As a dump writes it.
+        let is_text = method == Method::Texts && kind == "float";
+        Some((name, if is_text { "text" } else { kind }.to_owned()))
+    };
+    let columns: Vec<(String, String)> = rows.iter().filter_map(column).collect();
+    session.value(&rows_query(table, &columns), READ_LIMIT)
 }
 
 /// How many rows it has, as this session sees it.
@@ -105,7 +104,7 @@ pub fn count(session: Session, (schema, name): &Table) -> Result<(Session, u64),
 
 /// Number of the rows, and the sums of two parts of their hashes: in any order, and so that rows that
 /// are there twice don't cancel each other out. `columns` are names and types.
-fn rows_query((schema, table): &Table, columns: &[(String, String)], method: Method) -> String {
+fn rows_query((schema, table): &Table, columns: &[(String, String)]) -> String {
     let part = |from: u8| {
         format!("COALESCE(SUM(CAST(CONV(SUBSTRING(h, {from}, 15), 16, 10) AS UNSIGNED)), 0)")
     };
@@ -114,7 +113,7 @@ fn rows_query((schema, table): &Table, columns: &[(String, String)], method: Met
          (SELECT {} AS h FROM {}.{}) AS r",
         part(1),
         part(16),
-        row_hash(columns, "", method),
+        row_hash(columns, ""),
         quote_name(schema),
         quote_name(table),
     )
@@ -122,12 +121,12 @@ fn rows_query((schema, table): &Table, columns: &[(String, String)], method: Met
 
 /// An expression: a hash of all that is in a row. `columns` are names and types, `of` what stands before
 /// the names, with its dot.
-pub fn row_hash(columns: &[(String, String)], of: &str, method: Method) -> String {
+pub fn row_hash(columns: &[(String, String)], of: &str) -> String {
     let value = |(name, kind): &(String, String)| {
         let name = format!("{of}{}", quote_name(name));
         // As a text it has fewer digits than it holds.
         let value = match kind.as_str() {
-            "float" if method != Method::Texts => format!("{name} + 0e0"),
+            "float" => format!("{name} + 0e0"),
             _ => name,
         };
         format!("COALESCE(SHA2(CAST({value} AS BINARY), 256), '-')")
@@ -144,11 +143,7 @@ mod tests {
     fn every_column_is_in_the_sum_of_rows() {
         let column = |name: &str, kind: &str| (name.to_owned(), kind.to_owned());
         let table = ("a`b".to_owned(), "t".to_owned());
-        let query = rows_query(
-            &table,
-            &[column("i`d", "int"), column("f", "float")],
-            Method::Rows,
-        );
+        let query = rows_query(&table, &[column("i`d", "int"), column("f", "float")]);
         for part in [
             "SHA2(CAST(`i``d` AS BINARY), 256)",
             "SHA2(CAST(`f` + 0e0 AS BINARY), 256)",

@@ -29,13 +29,13 @@ use choose::{Chosen, ChosenTable};
 use sink::Sink;
 use wanted::{Destination, Options, TableRows};
 
+mod archived;
 mod choice;
 pub mod choose;
 mod count;
 pub mod expression;
 mod graph;
 mod heard;
-mod of_dump;
 mod sink;
 pub mod wanted;
 
@@ -89,7 +89,7 @@ pub fn extract(ctx: &Context, wanted: &str, options: &Options) -> Result<Extract
     ctx.state.create()?;
     let manifest = catalog::find(ctx, wanted)?;
     if let Some((directory, index)) = archive::index_of(&manifest)? {
-        return of_dump::extract(ctx, &manifest, (&directory, &index), options);
+        return archived::extract(ctx, &manifest, (&directory, &index), options);
     }
     let plan = verify::plan(ctx, &manifest)?;
     if !plan.binary.is_contained() && options.destination != Destination::Nowhere {
@@ -154,8 +154,14 @@ fn dump_all(
         there_already: sink.there_already(),
         triggers: portion.triggers,
         bytes: sink.bytes,
-        to: options.destination.path(),
-        into: options.destination.server(),
+        to: match &options.destination {
+            Destination::File(path) => Some(path.clone()),
+            Destination::Output | Destination::Server(_) | Destination::Nowhere => None,
+        },
+        into: match &options.destination {
+            Destination::Server(name) => Some(name.clone()),
+            Destination::Output | Destination::File(_) | Destination::Nowhere => None,
+        },
     };
     booted.shut_down(using.ctx)?;
     Ok(extracted)

@@ -6,7 +6,6 @@
 use crate::server::flavour::quote_name;
 use crate::server::foreign_keys::{ForeignKey, TableName};
 use crate::server::row::Row;
-use crate::snapshot::archive::index::Method;
 use crate::snapshot::prove::checksums::row_hash;
 
 use super::graph::Step;
@@ -49,7 +48,7 @@ impl Identity {
                 .iter()
                 .map(|column| format!("{of}{}", quote_name(column)))
                 .collect(),
-            Self::All(columns) => vec![format!("UNHEX({})", row_hash(columns, of, Method::Rows))],
+            Self::All(columns) => vec![format!("UNHEX({})", row_hash(columns, of))],
         }
     }
 }

@@ -17,22 +17,6 @@ pub enum Destination {
     Nowhere,
 }
 
-impl Destination {
-    pub fn path(&self) -> Option<PathBuf> {
-        match self {
-            Self::File(path) => Some(path.clone()),
-            Self::Output | Self::Server(_) | Self::Nowhere => None,
-        }
-    }
-
-    pub fn server(&self) -> Option<String> {
-        match self {
-            Self::Server(name) => Some(name.clone()),
-            Self::Output | Self::File(_) | Self::Nowhere => None,
-        }
-    }
-}
-
 /// Rows of the one table in `Options::tables`, and what hangs on them by foreign keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lineage {
