@@ -248,6 +248,11 @@ fn volume(error: &VolumeError) -> Failure {
         VolumeError::Busy { .. } => {
             Failure::new(Kind::Refused, error.to_string()).hint("End what uses it, then try again.")
         }
+        VolumeError::Dump { hint, .. } => {
+            let mut failure = Failure::new(Kind::Failed, error.to_string());
+            failure.hints.extend(hint.clone());
+            failure
+        }
         VolumeError::NotFound { .. }
         | VolumeError::Torn { .. }
         | VolumeError::Exec(_)

@@ -179,6 +179,7 @@ fn proof_word(proof: Option<Proof>) -> &'static str {
     match proof {
         None | Some(Proof::Taken) => "-",
         Some(Proof::Failed) => "failed",
+        Some(Proof::Read) => "read",
         Some(Proof::Booted) => "boot",
         Some(Proof::Checked) => "tables",
         Some(Proof::Rows) => "rows",

@@ -233,7 +233,7 @@ fn add_runs(exposition: &mut Exposition, server: &str, history: &History) {
     let ended = |text: &str| Some(text.parse::<Timestamp>().ok()?.as_millisecond() as f64 / 1000.0);
     let seconds = |ms: u64| Duration::from_millis(ms).as_secs_f64();
     let good = tried().find(|record| record.is_done());
-    let proven = tried().find(|record| record.is_done() && record.proof > Some(Proof::Taken));
+    let proven = tried().find(|record| record.is_done() && record.proof >= Some(Proof::Booted));
     let is_done = f64::from(u8::from(last.is_done()));
     let mut add = |name, value| exposition.add(name, &labels, value);
     add("understudy_run_success", Some(is_done));

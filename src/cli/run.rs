@@ -100,6 +100,7 @@ fn options(args: &Args) -> Options {
         tags: BTreeMap::new(),
         hold: false,
         allow_source: false,
+        backend: None,
         cow_size: None,
     }
 }
@@ -344,6 +345,7 @@ fn proof(record: &Record, tonight: &Tonight) -> String {
     let reached = match record.proof {
         None | Some(Proof::Taken) => "there is none",
         Some(Proof::Failed) => "it isn't good",
+        Some(Proof::Read) => "all of it is what was written",
         Some(Proof::Booted) => "a server came up on it",
         Some(Proof::Checked) => "a server came up, all tables are well",
         Some(Proof::Rows) => "a server came up, all rows are as they should be",
@@ -357,6 +359,7 @@ fn proof(record: &Record, tonight: &Tonight) -> String {
 
 fn level_word(level: Level) -> &'static str {
     match level {
+        Level::Read => "read",
         Level::Boot => "boot",
         Level::Tables => "tables",
         Level::Rows => "rows",

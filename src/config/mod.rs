@@ -42,3 +42,4 @@ pub use notify::{NotifyConfig, NotifyEvent};
 pub use parse::{STATE_DIR_DEFAULT, parse};
 pub use reroute::{FileFormat, HaproxyEntries, Reroute, RerouteConfig};
 pub use secret::Secret;
+pub use snapshot_table::BACKENDS;

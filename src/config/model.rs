@@ -137,6 +137,7 @@ pub enum BackendChoice {
     Btrfs,
     Reflink,
     Copy,
+    Dump,
 }
 
 /// What keeps the data still while a snapshot is taken.

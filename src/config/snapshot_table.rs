@@ -9,13 +9,15 @@ use super::model::{BackendChoice, Consistency, KeepRules, SnapshotConfig, Verify
 use super::table::{At, Table, parse_at};
 use super::values::{parse_absolute_path, parse_cow_size, parse_word};
 
-const BACKENDS: [(&str, BackendChoice); 6] = [
+/// As the configuration and `snapshot create --backend` name them.
+pub const BACKENDS: [(&str, BackendChoice); 7] = [
     ("auto", BackendChoice::Auto),
     ("zfs", BackendChoice::Zfs),
     ("lvm", BackendChoice::Lvm),
     ("btrfs", BackendChoice::Btrfs),
     ("reflink", BackendChoice::Reflink),
     ("copy", BackendChoice::Copy),
+    ("dump", BackendChoice::Dump),
 ];
 const CONSISTENCIES: [(&str, Consistency); 3] = [
     ("pause", Consistency::Pause),
@@ -130,7 +132,7 @@ fn bounded(
 
 fn check_directory(table: &Table<'_, '_>, snapshot: &SnapshotConfig, issues: &mut Issues<'_>) {
     let needs_one = match snapshot.backend {
-        BackendChoice::Reflink | BackendChoice::Copy => true,
+        BackendChoice::Reflink | BackendChoice::Copy | BackendChoice::Dump => true,
         BackendChoice::Auto | BackendChoice::Zfs | BackendChoice::Lvm | BackendChoice::Btrfs => {
             false
         }

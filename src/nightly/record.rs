@@ -136,6 +136,7 @@ impl Record {
                 let proof = match self.proof {
                     None | Some(Proof::Taken) => "not proven".to_owned(),
                     Some(Proof::Failed) => "not good".to_owned(),
+                    Some(Proof::Read) => "all of it read".to_owned(),
                     Some(Proof::Booted) => "a server came up on it".to_owned(),
                     Some(Proof::Checked) => "all tables checked".to_owned(),
                     Some(Proof::Rows) => "all rows compared".to_owned(),

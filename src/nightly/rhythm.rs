@@ -85,7 +85,7 @@ pub fn tonight(config: &SnapshotConfig, last: &Last, now: Timestamp) -> Tonight 
 
 fn rank(level: Level) -> u8 {
     match level {
-        Level::Boot => 0,
+        Level::Read | Level::Boot => 0,
         Level::Tables => 1,
         Level::Rows => 2,
     }

@@ -10,9 +10,10 @@ use super::work::{Who, Work};
 use crate::config::{Secret, credentials};
 use crate::journal::StateDir;
 use crate::journal::operation::{InHand, Outcome};
+use crate::server::accounts;
 use crate::server::flavour::quote_text;
 use crate::server::pair::Account;
-use crate::server::session::{READ_LIMIT, ServerError, Session, SessionError};
+use crate::server::session::{READ_LIMIT, Session, SessionError};
 use crate::sys::{failpoint, files, random};
 
 /// Its name on every source.
@@ -201,72 +202,9 @@ fn write_password(work: &mut Work<'_>, file: &Path) -> Result<Secret, SetupError
 pub fn copy(
     source: Session,
     replica: Session,
-    accounts: &[Account],
+    wanted: &[Account],
 ) -> Result<(Session, Session), SessionError> {
-    let flavour = source.flavour().clone();
-    let mut source = source;
-    if let Some(statement) = flavour.show_hashes_as_hex() {
-        source = source.execute(statement, READ_LIMIT)?;
-    }
-    let (mut creates, mut grants) = (Vec::new(), Vec::new());
-    for account in accounts {
-        let shown = format!("CREATE USER {account}");
-        let create = match flavour.show_account(account) {
-            None if account.is_role => Some(flavour.create_role(account)),
-            None => None,
-            Some(statement) => {
-                let (back, row) = source.query_secret(&statement, &shown, READ_LIMIT)?;
-                source = back;
-                row.first().and_then(|row| row.at(0)).map(str::to_owned)
-            }
-        };
-        creates.extend(create.map(|statement| (shown.clone(), statement)));
-        let statement = flavour.show_grants(account);
-        let (back, rows) = source.query_secret(&statement, &shown, READ_LIMIT)?;
-        source = back;
-        let lines = rows.iter().filter_map(|row| row.at(0)).map(str::to_owned);
-        grants.extend(lines.map(|line| (account.to_string(), line)));
-    }
-    let mut replica = create_all(replica, creates)?;
-    // Only now, since they may name each other.
-    for (account, grant) in grants {
-        let shown = format!("GRANT to {account}");
-        replica = replica.execute_secret(&grant, &shown, STATEMENT_LIMIT)?;
-    }
+    let (source, shown) = accounts::show(source, wanted)?;
+    let replica = accounts::make(replica, &shown)?;
     Ok((source, replica))
-}
-
-/// An account may name a role that is one of those still to come.
-fn create_all(replica: Session, creates: Vec<(String, String)>) -> Result<Session, SessionError> {
-    let mut replica = replica;
-    let mut pending = creates;
-    loop {
-        let before = pending.len();
-        let mut left = Vec::new();
-        for (shown, statement) in pending {
-            let (back, answer) = replica.attempt_secret(&statement, &shown, STATEMENT_LIMIT)?;
-            replica = back;
-            match answer {
-                Ok(_) => {}
-                Err(error) if error.code == ServerError::UNKNOWN_ACCOUNT => {
-                    left.push((shown, statement));
-                }
-                Err(error) => {
-                    return Err(SessionError::Server {
-                        server: replica.target().server.clone(),
-                        statement: shown,
-                        error,
-                    });
-                }
-            }
-        }
-        match left.first() {
-            None => return Ok(replica),
-            // Nothing came of a whole round: it says why.
-            Some((shown, statement)) if left.len() == before => {
-                return replica.execute_secret(statement, shown, STATEMENT_LIMIT);
-            }
-            Some(_) => pending = left,
-        }
-    }
 }

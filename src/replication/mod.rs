@@ -14,7 +14,6 @@ pub mod request;
 mod semi_sync;
 mod setting;
 pub mod setup;
-pub mod stumbles;
 pub mod warning;
 mod work;
 

@@ -209,22 +209,7 @@ pub fn privileges(
     }
 }
 
-/// All accounts but the server's own.
-pub fn accounts(session: Session) -> Result<(Session, Vec<Account>), SessionError> {
-    let statement = session.flavour().accounts_query();
-    let (session, rows) = session.query(statement, READ_LIMIT)?;
-    let accounts = rows
-        .iter()
-        .filter_map(|row| {
-            Some(Account {
-                user: row.at(0)?.to_owned(),
-                host: row.at(1)?.to_owned(),
-                is_role: row.at(2) == Some("Y"),
-            })
-        })
-        .collect();
-    Ok((session, accounts))
-}
+pub use crate::server::accounts::observe as accounts;
 
 /// This very host has the data directory: MySQL's own uuid stands in it; MariaDB's server works in
 /// it and has this host's name.

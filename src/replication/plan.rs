@@ -8,13 +8,12 @@ mod provision;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use dumpable::{Obstacle, Stumbles, Written, is_misread};
-
 use super::warning::Warning;
 use crate::config::TlsMode;
 use crate::server::pair::{Account, Schema};
 use crate::server::replication::Channel;
 use crate::server::{Flavour, Identity};
+use crate::snapshot::archive::obstacle::Stumbles;
 use crate::snapshot::error::Refusal;
 use crate::sys::fact::Fact;
 

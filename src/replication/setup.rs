@@ -18,7 +18,6 @@ use super::provision;
 use super::request::{Prepared, Request};
 use super::semi_sync;
 use super::setting;
-use super::stumbles;
 use super::warning::Warning;
 use super::work::Work;
 use crate::config::{PairConfig, ServerConfig, TlsMode};
@@ -28,6 +27,7 @@ use crate::journal::receipt;
 use crate::server::pair::Account;
 use crate::server::pair_lock;
 use crate::server::session::Session;
+use crate::snapshot::archive::stumbles;
 use crate::snapshot::keep::lifecycle::lock_recovered;
 use crate::snapshot::{Context, SnapshotError};
 use crate::sys::fact::Fact;
@@ -119,7 +119,7 @@ pub fn look(
         Provision::Dump => {
             let other = Session::connect_to(&ctx.target(&replica)?, &replica_side.identity)?;
             let (session, found) =
-                stumbles::observe(session, other, &source_side.non_transactional)?;
+                stumbles::observe(session, Some(other), &source_side.non_transactional)?;
             plan::judge_dump(&mut plan, &source_side, &found, &request.wish)
                 .map_err(|refusals| SetupError::Refused { refusals })?;
             left_out.extend(found.views.into_iter().map(|(view, _)| view));

@@ -10,6 +10,84 @@ use super::flavour::{Family, Flavour, is_of_users, quote_text};
 const WITH_BACKSLASHES: [&str; 5] = ["big5", "cp932", "gb18030", "gbk", "sjis"];
 
 impl Flavour {
+    /// Schema, name, type, engine, whether that has transactions (YES), and about how many bytes, of each
+    /// table that a dump brings.
+    pub fn dumped_tables_query(&self) -> String {
+        format!(
+            "SELECT t.TABLE_SCHEMA, t.TABLE_NAME, t.TABLE_TYPE, t.ENGINE, \
+             COALESCE(e.TRANSACTIONS, 'NO'), COALESCE(t.DATA_LENGTH, 0) \
+             FROM information_schema.TABLES t \
+             LEFT JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE \
+             WHERE t.TABLE_TYPE IN ('BASE TABLE', 'SEQUENCE', 'SYSTEM VERSIONED') \
+             AND t.ENGINE IS NOT NULL AND {} ORDER BY 1, 2",
+            is_of_users("t.TABLE_SCHEMA")
+        )
+    }
+
+    /// Schemas of users.
+    pub fn dumped_schemas_query(&self) -> String {
+        format!(
+            "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE {} ORDER BY 1",
+            is_of_users("SCHEMA_NAME")
+        )
+    }
+
+    /// Tables with FLOAT columns, whose values a dump writes with six digits.
+    pub fn rounded_tables_query(&self) -> String {
+        format!(
+            "SELECT DISTINCT TABLE_SCHEMA, TABLE_NAME FROM information_schema.COLUMNS \
+             WHERE DATA_TYPE = 'float' AND {} ORDER BY 1, 2",
+            is_of_users("TABLE_SCHEMA")
+        )
+    }
+
+    /// Kind, schema, name, the table of a trigger, and what differs when it is changed, of everything
+    /// that isn't a table: it has no transaction.
+    pub fn definitions_query(&self) -> String {
+        let of = |kind: &str, table: &str, place: &str, name: &str, of: &str, text: &str| {
+            format!(
+                "SELECT '{kind}', {place}, {name}, {of}, SHA2(CONCAT_WS('\\n', {text}, DEFINER), 256) \
+                 FROM information_schema.{table} WHERE {}",
+                is_of_users(place)
+            )
+        };
+        [
+            of(
+                "view",
+                "VIEWS",
+                "TABLE_SCHEMA",
+                "TABLE_NAME",
+                "''",
+                "VIEW_DEFINITION, CHECK_OPTION, SECURITY_TYPE",
+            ),
+            of(
+                "routine",
+                "ROUTINES",
+                "ROUTINE_SCHEMA",
+                "CONCAT(ROUTINE_TYPE, ' ', ROUTINE_NAME)",
+                "''",
+                "LAST_ALTERED, ROUTINE_DEFINITION, SECURITY_TYPE, ROUTINE_COMMENT",
+            ),
+            of(
+                "trigger",
+                "TRIGGERS",
+                "TRIGGER_SCHEMA",
+                "TRIGGER_NAME",
+                "EVENT_OBJECT_TABLE",
+                "ACTION_TIMING, EVENT_MANIPULATION, ACTION_STATEMENT, ACTION_ORDER",
+            ),
+            of(
+                "event",
+                "EVENTS",
+                "EVENT_SCHEMA",
+                "EVENT_NAME",
+                "''",
+                "LAST_ALTERED, EVENT_DEFINITION, STATUS",
+            ),
+        ]
+        .join(" UNION ALL ")
+    }
+
     /// Schemas that the dump program can't select: MariaDB's (10.11.14) escapes these as in a text. And
     /// `Mysql`, beside the server's own: MariaDB's looks for the server's logs in it and ends, MySQL's
     /// takes its routines and events for the server's.

@@ -3,6 +3,7 @@
 //! Differences between MySQL and MariaDB, and between their versions, are met in `flavour`, `pair`,
 //! `durability` and `engine_files`, and nowhere else.
 
+pub mod accounts;
 pub mod burden;
 pub mod channel;
 pub mod client;

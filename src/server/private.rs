@@ -270,6 +270,70 @@ fn quoted(value: &str) -> String {
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
+/// What makes a new, empty data directory: a program with its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installer {
+    /// Names to look for beside the server program, the best first; none where the server program
+    /// itself does it.
+    pub names: &'static [&'static str],
+    pub args: Vec<String>,
+}
+
+/// How a server of that flavour gets an empty data directory: with the settings that can't be changed
+/// later, and `root` without a password. `None` where that takes more than a program (MySQL before 5.7.6).
+pub fn installer(flavour: &Flavour, facts: &BootFacts, private: &Private) -> Option<Installer> {
+    let mut args = vec![
+        "--no-defaults".to_owned(),
+        format!("--datadir={}", private.data_dir.display()),
+        format!("--tmpdir={}", private.tmp().display()),
+    ];
+    if private.as_root {
+        args.push("--user=root".to_owned());
+    }
+    for name in [
+        "basedir",
+        "character_sets_dir",
+        "innodb_page_size",
+        "lc_messages_dir",
+        "lower_case_table_names",
+        "plugin_dir",
+    ] {
+        if let Some(value) = facts.settings.get(name) {
+            args.push(format!("--{}={value}", name.replace('_', "-")));
+        }
+    }
+    match flavour.family {
+        Family::Mariadb => {
+            args.extend(
+                [
+                    "--auth-root-authentication-method=normal",
+                    "--skip-test-db",
+                    "--skip-name-resolve",
+                    "--innodb-flush-method=nosync",
+                ]
+                .map(str::to_owned),
+            );
+            Some(Installer {
+                names: &["mariadb-install-db", "mysql_install_db"],
+                args,
+            })
+        }
+        Family::Mysql if flavour.version >= (5, 7, 6) => {
+            args.extend(
+                [
+                    "--initialize-insecure",
+                    "--innodb-flush-method=nosync",
+                    "--loose-secure-file-priv=NULL",
+                    "--loose-mysqlx=OFF",
+                ]
+                .map(str::to_owned),
+            );
+            Some(Installer { names: &[], args })
+        }
+        Family::Mysql => None,
+    }
+}
+
 /// The statements that let `user` in with `password`, one a line, as an init file needs them.
 pub fn account_statements(flavour: &Flavour, user: &str, password: &str) -> String {
     let account = format!("'{user}'@'localhost'");

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{BackendChoice, Consistency};
 use crate::server::private::BootFacts;
 use crate::server::replication::Position;
+use crate::snapshot::archive::index::Summary;
 use crate::snapshot::prove::boot_log::Flaw;
 use crate::volume::{BackendKind, VolumeRecord};
 
@@ -20,6 +21,8 @@ pub enum Proof {
     /// A verification failed; see `state_reason`.
     Failed,
     Taken,
+    /// Of a dump: all of it was read, and is what was written.
+    Read,
     /// A server came up on a clone, at the recorded position.
     Booted,
     /// Its tables were checked too.
@@ -48,7 +51,7 @@ pub struct Manifest {
     #[serde(with = "millisecond_time")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub created: Timestamp,
-    /// `zfs`, `lvm`, `btrfs`, `reflink` or `copy`.
+    /// `zfs`, `lvm`, `btrfs`, `reflink`, `copy` or `dump`.
     pub backend: BackendChoice,
     /// As `backend`, with LVM told apart: `lvm-thick`, `lvm-thin`.
     pub backend_kind: BackendKind,
@@ -65,6 +68,9 @@ pub struct Manifest {
     pub server_version: Option<String>,
     pub server_identity: Option<String>,
     pub volumes: Vec<VolumeRecord>,
+    /// Of a dump: what it holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<Summary>,
     pub timing: Option<Timing>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -97,6 +103,8 @@ pub struct Mounted {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
+    /// Of a dump, in the place of `boot`: all of it is read, and is what was written.
+    Read,
     /// A server comes up, all files are there, the position is the recorded one.
     Boot,
     /// And CHECK TABLE of every table.
@@ -110,6 +118,8 @@ pub enum Level {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Look {
+    /// Reading a dump through.
+    Read,
     Boot,
     Tables,
     ForeignKeys,
@@ -165,7 +175,7 @@ impl Verification {
     /// Whether it looked where the other one found a flaw.
     pub fn looks_where(&self, other: &Self) -> bool {
         match other.found_by {
-            None | Some(Look::Boot) => true,
+            None | Some(Look::Boot | Look::Read) => true,
             Some(Look::Tables) => matches!(self.level, Level::Tables | Level::Rows),
             Some(Look::Rows) => self.compared_with.is_some(),
             Some(Look::ForeignKeys) => self.foreign_keys,

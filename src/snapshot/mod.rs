@@ -2,6 +2,7 @@
 //! and ends them, `prove/` boots them, `restore/` gives their data back; what all four speak of stands
 //! here.
 
+pub mod archive;
 pub mod context;
 pub mod error;
 pub mod id;

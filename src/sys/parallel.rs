@@ -1,5 +1,7 @@
 //! The same small work on many things, on all processors.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 /// More threads than this gain nothing on one disk.
 const THREADS_MAX: usize = 8;
 /// Below this a thread costs more than it saves.
@@ -29,6 +31,40 @@ pub fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<
             })
             .collect()
     })
+}
+
+/// `work` on each item by so many threads, each taking the next one when it is done; the results in the
+/// items' order. For items that take long, and not equally long.
+pub fn pool<T: Sync, R: Send>(
+    items: &[T],
+    threads: usize,
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let mut done = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(at) else {
+                return done;
+            };
+            done.push((at, work(item)));
+        }
+    };
+    let mut results: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads.clamp(1, items.len().max(1)))
+            .map(|_| scope.spawn(take))
+            .collect();
+        handles
+            .into_iter()
+            .flat_map(|handle| match handle.join() {
+                Ok(results) => results,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+            .collect()
+    });
+    results.sort_by_key(|(at, _)| *at);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 /// `work` on each of a few items that wait for others, each in a thread of its own; the results in the

@@ -30,7 +30,8 @@ pub enum StreamError {
 }
 
 /// Runs a program to its end and hands what it says to `sink`, piece by piece. It has no time limit,
-/// since what it has to say may be terabytes; `is_stopped` is looked at several times a second.
+/// since what it has to say may be terabytes; `is_stopped` is looked at several times a second. It dies
+/// with us.
 pub fn read(
     program: &Program,
     args: &[OsString],
@@ -39,6 +40,7 @@ pub fn read(
 ) -> Result<(), StreamError> {
     let argv = render_argv(program.path(), args);
     let mut command = program.command(args, &Options::default());
+    exec::die_with_starter(&mut command);
     let mut child = command.spawn().map_err(|source| ExecError::Start {
         argv: argv.clone(),
         source,

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::archive::Archive;
 use super::btrfs::{Btrfs, check_not_top_level, refuse_nested};
 use super::copy::{FileByFile, no_directory};
 use super::kept::check_directory;
@@ -106,6 +107,7 @@ pub fn open(kind: BackendKind) -> Result<Box<dyn Backend>, VolumeError> {
         BackendKind::Btrfs => Ok(Box::new(Btrfs)),
         BackendKind::Reflink => Ok(Box::new(FileByFile::new(Method::Reflink))),
         BackendKind::Copy => Ok(Box::new(FileByFile::new(Method::Copy))),
+        BackendKind::Dump => Ok(Box::new(Archive)),
     }
 }
 
@@ -117,7 +119,7 @@ pub fn is_in_use(kind: BackendKind) -> bool {
             .unwrap_or_default()
             .iter()
             .any(|device| observe_lvm(device) != Storage::Plain),
-        BackendKind::Btrfs | BackendKind::Reflink | BackendKind::Copy => true,
+        BackendKind::Btrfs | BackendKind::Reflink | BackendKind::Copy | BackendKind::Dump => true,
     }
 }
 
@@ -156,8 +158,11 @@ pub fn decide(
                 facts,
             )),
         },
-        BackendChoice::Copy if facts.directory.is_none() => Err(no_directory()),
+        BackendChoice::Copy | BackendChoice::Dump if facts.directory.is_none() => {
+            Err(no_directory())
+        }
         BackendChoice::Copy => Ok(BackendKind::Copy),
+        BackendChoice::Dump => Ok(BackendKind::Dump),
     }
 }
 
@@ -237,6 +242,7 @@ fn fits(choice: BackendChoice, kind: BackendKind) -> bool {
         BackendChoice::Btrfs => kind == BackendKind::Btrfs,
         BackendChoice::Reflink => kind == BackendKind::Reflink,
         BackendChoice::Copy => kind == BackendKind::Copy,
+        BackendChoice::Dump => kind == BackendKind::Dump,
     }
 }
 
@@ -280,6 +286,7 @@ fn choice_name(choice: BackendChoice) -> &'static str {
         BackendChoice::Btrfs => "btrfs",
         BackendChoice::Reflink => "reflink",
         BackendChoice::Copy => "copy",
+        BackendChoice::Dump => "dump",
     }
 }
 
@@ -363,7 +370,7 @@ fn observe_lvm(device: &Path) -> Storage {
 /// the server's quiet that makes the moment, and zfs has one for a whole pool.
 pub fn needs_freeze(kind: BackendKind, layout: &Layout) -> bool {
     match kind {
-        BackendKind::Zfs | BackendKind::Reflink | BackendKind::Copy => false,
+        BackendKind::Zfs | BackendKind::Reflink | BackendKind::Copy | BackendKind::Dump => false,
         BackendKind::LvmThick | BackendKind::LvmThin | BackendKind::Btrfs => {
             layout.volumes.len() > 1
         }

@@ -275,7 +275,7 @@ pub(super) fn no_directory() -> VolumeError {
 }
 
 /// Removes a kept directory with all in it, if its note says that it is ours.
-fn remove_kept(kept: &Kept, kind: BackendKind) -> Result<bool, VolumeError> {
+pub(super) fn remove_kept(kept: &Kept, kind: BackendKind) -> Result<bool, VolumeError> {
     let mut note = match kept.read() {
         Ok(Some(note)) if note.backend == kind => note,
         Ok(None) => return kept.remove_unclaimed(),
@@ -292,7 +292,7 @@ fn remove_kept(kept: &Kept, kind: BackendKind) -> Result<bool, VolumeError> {
 }
 
 /// On a full disk the mark may fail, and removing is the cure: `remove_tree` is safe without it.
-fn mark_deleting(kept: &Kept, note: &mut Note) -> Result<(), VolumeError> {
+pub(super) fn mark_deleting(kept: &Kept, note: &mut Note) -> Result<(), VolumeError> {
     note.stage = Stage::Deleting;
     match kept.write(note) {
         Err(VolumeError::File(error)) if error.source.kind() == io::ErrorKind::StorageFull => {
@@ -302,7 +302,7 @@ fn mark_deleting(kept: &Kept, note: &mut Note) -> Result<(), VolumeError> {
     }
 }
 
-fn remove_tree(path: &Path) -> Result<(), VolumeError> {
+pub(super) fn remove_tree(path: &Path) -> Result<(), VolumeError> {
     transfer::remove_tree(path).map_err(|error| VolumeError::call("remove", path, error))
 }
 

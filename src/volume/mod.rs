@@ -23,16 +23,19 @@ pub enum BackendKind {
     Btrfs,
     Reflink,
     Copy,
+    /// A dump: SQL, taken by connections to the server alone.
+    Dump,
 }
 
 impl BackendKind {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Zfs,
         Self::LvmThick,
         Self::LvmThin,
         Self::Btrfs,
         Self::Reflink,
         Self::Copy,
+        Self::Dump,
     ];
 
     /// The word that the configuration uses for it.
@@ -43,6 +46,7 @@ impl BackendKind {
             Self::Btrfs => BackendChoice::Btrfs,
             Self::Reflink => BackendChoice::Reflink,
             Self::Copy => BackendChoice::Copy,
+            Self::Dump => BackendChoice::Dump,
         }
     }
 
@@ -50,7 +54,7 @@ impl BackendKind {
     pub fn is_file_by_file(self) -> bool {
         match self {
             Self::Reflink | Self::Copy => true,
-            Self::Zfs | Self::LvmThick | Self::LvmThin | Self::Btrfs => false,
+            Self::Zfs | Self::LvmThick | Self::LvmThin | Self::Btrfs | Self::Dump => false,
         }
     }
 
@@ -58,7 +62,7 @@ impl BackendKind {
     pub fn shares_blocks(self) -> bool {
         match self {
             Self::Zfs | Self::LvmThick | Self::LvmThin | Self::Btrfs | Self::Reflink => true,
-            Self::Copy => false,
+            Self::Copy | Self::Dump => false,
         }
     }
 }
@@ -329,6 +333,12 @@ pub enum VolumeError {
     /// A program that stays running, and so has no exit status, told of failure.
     #[error("{program} said: {said}")]
     Said { program: &'static str, said: String },
+    /// A dump that can't be kept. `hint` is a sentence.
+    #[error("{reason}")]
+    Dump {
+        reason: String,
+        hint: Option<String>,
+    },
     /// Output of a program that we couldn't read.
     #[error("{program} said what we can't read: {detail}")]
     Parse {
@@ -391,6 +401,7 @@ fn is_clone_name(use_id: &str, name: &str) -> bool {
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
+pub mod archive;
 pub mod btrfs;
 pub mod choose;
 pub mod clone;

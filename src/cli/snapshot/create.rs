@@ -11,6 +11,7 @@ use crate::cli::failure::Failure;
 use crate::cli::page::{Cell, Page, prose_table};
 use crate::cli::session::with_context;
 use crate::cli::ui::Ui;
+use crate::config::{BACKENDS, BackendChoice};
 use crate::snapshot::manifest::Level;
 use crate::snapshot::prove::verify;
 use crate::snapshot::take::create;
@@ -46,9 +47,21 @@ pub struct Args {
     #[arg(long)]
     allow_source: bool,
 
+    /// Instead of the configured back-end: `auto`, `zfs`, `lvm`, `btrfs`, `reflink`, `copy` or `dump`
+    #[arg(long, value_name = "NAME", value_parser = parse_backend)]
+    backend: Option<BackendChoice>,
+
     /// Only say what would be done
     #[arg(short = 'n', long)]
     dry_run: bool,
+}
+
+fn parse_backend(text: &str) -> Result<BackendChoice, String> {
+    let known = BACKENDS.iter().find(|(word, _)| *word == text);
+    known.map(|(_, choice)| *choice).ok_or_else(|| {
+        let words: Vec<&str> = BACKENDS.iter().map(|(word, _)| *word).collect();
+        format!("it is one of {}", words.join(", "))
+    })
 }
 
 /// It is printed for years, wherever snapshots are listed.
@@ -72,6 +85,7 @@ pub fn run(cli: &Cli, ui: &Ui, args: &Args) -> Result<(), Failure> {
         tags: args.tags.iter().cloned().collect::<BTreeMap<_, _>>(),
         hold: args.hold,
         allow_source: args.allow_source,
+        backend: args.backend,
         cow_size: None,
     };
     if args.dry_run {

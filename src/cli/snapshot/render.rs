@@ -9,7 +9,7 @@ use crate::cli::ui;
 use crate::health::Severity;
 use crate::snapshot::Manifest;
 use crate::snapshot::keep::fit::Fit;
-use crate::snapshot::manifest::{Proof, State, Timing, Verification};
+use crate::snapshot::manifest::{Level, Proof, State, Timing, Verification};
 
 /// One line that says it all, to paste into a ticket.
 pub fn ticket_line(manifest: &Manifest) -> String {
@@ -63,6 +63,18 @@ pub fn proof_line(manifest: &Manifest) -> String {
     let Some(record) = &manifest.verification else {
         return format!("{}: {}", manifest.id, proof(manifest));
     };
+    if record.level == Level::Read {
+        return format!(
+            "{}: {}, all of it is what was written ({}), at GTID {}",
+            manifest.id,
+            proof(manifest),
+            ui::ms(record.total_ms),
+            manifest
+                .position
+                .as_ref()
+                .map_or("unknown", |position| position.gtid.as_str())
+        );
+    }
     let mut line = format!(
         "{}: {}, {} came up in {} (clone {}, boot {})",
         manifest.id,
@@ -112,6 +124,7 @@ pub fn proof(manifest: &Manifest) -> &'static str {
     match manifest.proof {
         Proof::Failed => "failed",
         Proof::Taken => "taken",
+        Proof::Read => "read",
         Proof::Booted => "booted",
         Proof::Checked => "checked",
         Proof::Rows => "rows",

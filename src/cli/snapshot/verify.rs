@@ -18,7 +18,9 @@ use crate::snapshot::prove::verify::{self, Options};
 /// no network, doesn't replicate, and sees nothing else that it could write to. It must come up with
 /// all its files, at the recorded position; with `--level tables` every table is checked too, and with
 /// `--level rows` the previous proven snapshot, brought forward with the binary logs that this one
-/// holds, must be equal to it, table by table. The outcome is kept: `snapshot list` shows it and `prune` honours it. Exit 1 when the snapshot isn't
+/// holds, must be equal to it, table by table. A dump is read through and held against its checksums
+/// (`read`, also where `boot` is asked for); with `--level tables` it is loaded into a private server,
+/// and rows and checksum of every table are compared with what the dump's own transaction saw. The outcome is kept: `snapshot list` shows it and `prune` honours it. Exit 1 when the snapshot isn't
 /// good, with the reason.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -41,6 +43,7 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LevelArg {
+    Read,
     Boot,
     Tables,
     Rows,
@@ -49,6 +52,7 @@ pub enum LevelArg {
 impl From<LevelArg> for Level {
     fn from(level: LevelArg) -> Self {
         match level {
+            LevelArg::Read => Self::Read,
             LevelArg::Boot => Self::Boot,
             LevelArg::Tables => Self::Tables,
             LevelArg::Rows => Self::Rows,

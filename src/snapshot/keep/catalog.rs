@@ -157,7 +157,7 @@ fn discover(config: &Config, manifests: &[Manifest], storage: Storage) -> Vec<Di
 fn runs_programs(kind: BackendKind) -> bool {
     match kind {
         BackendKind::Zfs | BackendKind::LvmThick | BackendKind::LvmThin => true,
-        BackendKind::Btrfs | BackendKind::Reflink | BackendKind::Copy => false,
+        BackendKind::Btrfs | BackendKind::Reflink | BackendKind::Copy | BackendKind::Dump => false,
     }
 }
 
@@ -356,6 +356,7 @@ fn bare(id: &str, kind: BackendKind, tags: &Tags) -> Manifest {
         server_version: tag("version"),
         server_identity: tag("identity"),
         volumes: Vec::new(),
+        archive: None,
         timing: None,
         warnings: Vec::new(),
         boot: None,

@@ -250,6 +250,7 @@ fn candidate(manifest: &Manifest, fits: bool) -> Candidate {
         proof: match manifest.proof {
             Proof::Failed => ProofRank::Failed,
             Proof::Taken => ProofRank::Taken,
+            Proof::Read => ProofRank::Read,
             Proof::Booted => ProofRank::Booted,
             Proof::Checked | Proof::Rows => ProofRank::Checked,
         },

@@ -14,10 +14,10 @@ use crate::snapshot::keep::mount_record::{MountRecord, is_mounted, of_snapshot, 
 use crate::snapshot::manifest::Manifest;
 use crate::snapshot::prove::clone_session::{CloneFailure, CloneSession};
 use crate::sys::{clock, failpoint, files};
-use crate::volume;
 use crate::volume::layout::observe_mounts;
 use crate::volume::mount::{self, Access};
 use crate::volume::view::Stand;
+use crate::volume::{self, BackendKind};
 
 /// Mounts a snapshot on an empty directory. `Ok((record, false))` when it was so already.
 pub fn mount(
@@ -29,6 +29,9 @@ pub fn mount(
 ) -> Result<(MountRecord, bool), SnapshotError> {
     ctx.state.create()?;
     let manifest = catalog::find(ctx, wanted)?;
+    if manifest.backend_kind == BackendKind::Dump {
+        return Err(volume::archive::no_files().into());
+    }
     let directory = check_directory(directory)?;
     let same = of_snapshot(&ctx.state, &manifest.id)?
         .into_iter()

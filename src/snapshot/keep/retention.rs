@@ -21,6 +21,8 @@ pub enum ProofRank {
     /// No server came up on it, or not at the recorded position.
     Failed,
     Taken,
+    /// Of a dump: all of it was read.
+    Read,
     /// A server came up on it.
     Booted,
     /// And its tables are sound.

@@ -37,6 +37,12 @@ pub enum Flaw {
     ForeignKeyOrphans,
     /// Not those that the previous snapshot and the binary logs give.
     RowsDiffer,
+    /// A file of a dump isn't what was written.
+    BrokenStream,
+    /// A dump can't be loaded.
+    NotLoadable,
+    /// Of a dump: not those that its own transaction saw.
+    LoadedDiffers,
     /// None of the above: the log's last error is the evidence.
     DidNotStart,
 }
@@ -60,6 +66,9 @@ impl Flaw {
             Self::RowsDiffer => {
                 "its rows aren't those that the previous snapshot and the binary logs give"
             }
+            Self::BrokenStream => "a file of the dump isn't what was written",
+            Self::NotLoadable => "the dump can't be loaded",
+            Self::LoadedDiffers => "what was loaded isn't what the dump's own transaction saw",
             Self::DidNotStart => "the server didn't come up",
         }
     }
@@ -71,6 +80,9 @@ impl Flaw {
                 "Take a new snapshot; with thick LVM raise cow_size or keep it for a shorter time."
             }
             Self::MissingVolume => "Take a new snapshot, and delete this one.",
+            Self::BrokenStream | Self::NotLoadable | Self::LoadedDiffers => {
+                "Verify an older snapshot, take a new one, and look at the disk under the dumps."
+            }
             Self::MissingFile
             | Self::TruncatedFile
             | Self::DamagedLog

@@ -22,6 +22,7 @@ use crate::sys::cancel::Interrupted;
 use crate::sys::exec::Program;
 use crate::sys::flow::{self, End, FlowError, Told};
 use crate::sys::{failpoint, files, room};
+use crate::volume::BackendKind;
 use crate::volume::view::Stand;
 
 /// So many different tables are named; the rest is counted.
@@ -72,6 +73,7 @@ pub fn find_link(snapshots: &[Manifest], manifest: &Manifest) -> Result<Link, St
             && other.server_identity == manifest.server_identity
             && other.created < manifest.created
             && other.is_whole()
+            && other.backend_kind != BackendKind::Dump
             && other.proof >= Proof::Booted
             && end_of(other).is_some()
     };

@@ -4,26 +4,31 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::server::flavour::{is_of_users, quote_name};
-use crate::server::{Session, Target};
+use crate::server::flavour::{is_of_users, quote_name, quote_text};
+use crate::server::{Session, SessionError, Target};
+use crate::snapshot::archive::index::Method;
 use crate::snapshot::prove::private_server::Failure;
 
 /// A table of terabytes may take hours to read.
 const READ_LIMIT: Duration = Duration::from_secs(48 * 3600);
 const CATALOGUE_LIMIT: Duration = Duration::from_secs(600);
 
+/// Engines that keep nothing, or can't tell what.
+pub const ENGINES_WITHOUT: [&str; 5] = ["MEMORY", "BLACKHOLE", "FEDERATED", "CONNECT", "SPIDER"];
+
 /// What a table holds; by `schema.table`.
 pub type Checksums = BTreeMap<String, String>;
 
 /// Schema and name.
-type Table = (String, String);
+pub type Table = (String, String);
 
 /// What all tables of users hold. Those of engines that keep nothing, or that can't tell, are left out.
 pub fn checksums(session: Session, target: &Target) -> Result<(Session, Checksums), Failure> {
     let statement = format!(
         "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES \
          WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') \
-         AND ENGINE NOT IN ('MEMORY', 'BLACKHOLE', 'FEDERATED', 'CONNECT', 'SPIDER') AND {}",
+         AND ENGINE NOT IN ({}) AND {}",
+        ENGINES_WITHOUT.map(quote_text).join(", "),
         is_of_users("TABLE_SCHEMA")
     );
     let (session, tables) = pairs(session, &statement)?;
@@ -34,10 +39,11 @@ pub fn checksums(session: Session, target: &Target) -> Result<(Session, Checksum
     let by_rows: BTreeSet<Table> = by_rows.into_iter().collect();
     let of = |table: &Table| -> Result<_, Failure> {
         let session = Session::connect(target)?;
-        let sum = match by_rows.contains(table) {
-            true => sum_of_rows(session, table)?,
-            false => sum_of_server(session, table)?,
+        let method = match by_rows.contains(table) {
+            true => Method::Rows,
+            false => Method::Server,
         };
+        let (_, sum) = sum(session, table, method)?;
         Ok(sum.map(|sum| (format!("{}.{}", table.0, table.1), sum)))
     };
     let found = crate::sys::parallel::map(&tables, of);
@@ -57,17 +63,43 @@ fn pairs(session: Session, statement: &str) -> Result<(Session, Vec<(String, Str
     Ok((session, found))
 }
 
-fn sum_of_server(session: Session, (schema, table): &Table) -> Result<Option<String>, Failure> {
-    let name = format!("{}.{}", quote_name(schema), quote_name(table));
-    let (_, rows) = session.query(&format!("CHECKSUM TABLE {name}"), READ_LIMIT)?;
-    Ok(rows.first().and_then(|row| row.at(1)).map(str::to_owned))
+/// What one table holds, as this session sees it.
+pub fn sum(
+    session: Session,
+    table: &Table,
+    method: Method,
+) -> Result<(Session, Option<String>), SessionError> {
+    let (schema, name) = table;
+    if method == Method::Server {
+        let name = format!("{}.{}", quote_name(schema), quote_name(name));
+        let (session, rows) = session.query(&format!("CHECKSUM TABLE {name}"), READ_LIMIT)?;
+        let sum = rows.first().and_then(|row| row.at(1)).map(str::to_owned);
+        return Ok((session, sum));
+    }
+    let statement = session.flavour().columns_query(schema, name);
+    let (session, rows) = session.query(&statement, CATALOGUE_LIMIT)?;
+    let column = |row: &crate::server::row::Row| {
+        let (name, kind) = (row.at(0)?.to_owned(), row.at(1)?);
+        // As a dump writes it.
+        let is_text = method == Method::Texts && kind == "float";
+        Some((name, if is_text { "text" } else { kind }.to_owned()))
+    };
+    let columns: Vec<(String, String)> = rows.iter().filter_map(column).collect();
+    session.value(&rows_query(table, &columns), READ_LIMIT)
 }
 
-fn sum_of_rows(session: Session, table: &Table) -> Result<Option<String>, Failure> {
-    let statement = session.flavour().columns_query(&table.0, &table.1);
-    let (session, columns) = pairs(session, &statement)?;
-    let (_, sum) = session.value(&rows_query(table, &columns), READ_LIMIT)?;
-    Ok(sum)
+/// How many rows it has, as this session sees it.
+pub fn count(session: Session, (schema, name): &Table) -> Result<(Session, u64), SessionError> {
+    let statement = format!(
+        "SELECT COUNT(*) FROM {}.{}",
+        quote_name(schema),
+        quote_name(name)
+    );
+    let (session, count) = session.value(&statement, READ_LIMIT)?;
+    match count.as_deref().and_then(|count| count.parse().ok()) {
+        Some(count) => Ok((session, count)),
+        None => Err(session.unexpected(&statement, "no count")),
+    }
 }
 
 /// Number of the rows, and the sums of two parts of their hashes: in any order, and so that rows that

@@ -18,7 +18,9 @@ use crate::sys::lock::FileLock;
 use crate::sys::{failpoint, files};
 use crate::volume::kept;
 use crate::volume::view::Stand;
-use crate::volume::{self, Backend, CloneRequest, PlannedVolume, VolumeRecord, VolumeState};
+use crate::volume::{
+    self, Backend, BackendKind, CloneRequest, PlannedVolume, VolumeRecord, VolumeState,
+};
 
 /// How long one storage command for a clone may run.
 const STORAGE_LIMIT: Duration = Duration::from_secs(300);
@@ -37,6 +39,8 @@ pub struct CloneSession<'a> {
     planned: Vec<PlannedVolume>,
     /// Empty directories that stand in for origins which aren't there.
     made: Vec<PathBuf>,
+    /// Directories that go with all in them.
+    trees: Vec<PathBuf>,
     _held: FileLock,
 }
 
@@ -89,6 +93,7 @@ impl<'a> CloneSession<'a> {
             operation: Some(operation),
             planned: Vec::new(),
             made: Vec::new(),
+            trees: Vec::new(),
             _held: held,
         })
     }
@@ -128,6 +133,9 @@ impl<'a> CloneSession<'a> {
 
     /// Makes writable clones of all volumes; each with where its origin is.
     pub fn clone_volumes(&mut self) -> Result<Vec<Stand>, CloneFailure> {
+        if self.manifest.backend_kind == BackendKind::Dump {
+            return Err(CloneFailure::Other(volume::archive::no_files().into()));
+        }
         self.check_volumes()?;
         let since = Instant::now();
         let requests: Vec<CloneRequest> = self
@@ -277,6 +285,15 @@ impl<'a> CloneSession<'a> {
         Ok(files::make_private_dir(path)?)
     }
 
+    /// Makes one new directory (0700), which goes with this use, and all in it.
+    pub fn make_tree(&mut self, path: &Path) -> Result<(), SnapshotError> {
+        self.note(Act::Tree {
+            path: path.to_owned(),
+        })?;
+        self.trees.push(path.to_owned());
+        Ok(files::make_private_dir(path)?)
+    }
+
     /// A private server's place (socket, log) and its room on disk for temporary files, for one
     /// account alone.
     pub fn make_places(&self, owner: (u32, u32)) -> Result<(PathBuf, PathBuf), SnapshotError> {
@@ -314,6 +331,9 @@ impl<'a> CloneSession<'a> {
         let since = Instant::now();
         let cleared = (|| -> Result<(), SnapshotError> {
             let dropped = act::drop_clones(self.backend.as_ref(), &self.id, &self.planned)?;
+            for path in &self.trees {
+                files::remove_tree(path)?;
+            }
             for path in self.made.iter().rev() {
                 files::remove_empty_dir(path)?;
             }

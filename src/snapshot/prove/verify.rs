@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::journal::OperationKind;
 use crate::server::{Flavour, Session, replication};
+use crate::snapshot::archive;
 use crate::snapshot::context::Context;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::keep::catalog;
@@ -73,10 +74,19 @@ pub fn verify(ctx: &Context, wanted: &str, options: Options) -> Result<Manifest,
     ctx.state.create()?;
     let manifest = catalog::find(ctx, wanted)?;
     let begun = Instant::now();
+    if archive::directory_of(&manifest).is_some() {
+        return verify_dump(ctx, &manifest, options, begun);
+    }
+    if options.level == Level::Read {
+        return Err(SnapshotError::refused(
+            format!("{} is no dump", manifest.id),
+            "Use --level boot, tables or rows.",
+        ));
+    }
     let mut using = CloneSession::begin(ctx, &manifest, OperationKind::Verify, "verify")?;
     let plan = plan(ctx, &using.manifest)?;
     let link = match options.level {
-        Level::Boot | Level::Tables => None,
+        Level::Read | Level::Boot | Level::Tables => None,
         Level::Rows => {
             let snapshots = catalog::list(&ctx.config, &ctx.state, Some(&using.manifest.server))?;
             Some(chain::find_link(&snapshots, &using.manifest))
@@ -94,7 +104,7 @@ pub fn verify(ctx: &Context, wanted: &str, options: Options) -> Result<Manifest,
     })?;
     let record = Verification {
         log,
-        ..record(options, &plan, clone, begun.elapsed(), &proven)
+        ..record(options, Some(&plan), clone, begun.elapsed(), &proven)
     };
     failpoint::hit("proven");
     let manifest = write_proof(ctx, &using.manifest, &record)?;
@@ -103,6 +113,89 @@ pub fn verify(ctx: &Context, wanted: &str, options: Options) -> Result<Manifest,
         Some(_) => "the snapshot failed",
     })?;
     Ok(manifest)
+}
+
+/// As `verify`, of a dump: read through, or loaded and compared.
+fn verify_dump(
+    ctx: &Context,
+    manifest: &Manifest,
+    options: Options,
+    begun: Instant,
+) -> Result<Manifest, SnapshotError> {
+    let level = match options.level {
+        Level::Read | Level::Boot => Level::Read,
+        // Its rows are compared at this level.
+        Level::Tables | Level::Rows => Level::Tables,
+    };
+    let by = match level {
+        Level::Read => Look::Read,
+        Level::Boot | Level::Tables | Level::Rows => Look::Tables,
+    };
+    let plan = match level {
+        Level::Read => None,
+        Level::Boot | Level::Tables | Level::Rows => Some(plan(ctx, manifest)?),
+    };
+    let mut using = CloneSession::begin(ctx, manifest, OperationKind::Verify, "verify")?;
+    let shown = using
+        .check_volumes()
+        .map_err(Failure::from)
+        .and_then(|()| prove_dump(&mut using, plan.as_ref(), options.foreign_keys));
+    let log = match (&shown, level) {
+        (Err(_), Level::Tables) => private_server::keep_log(&using),
+        (_, _) => None,
+    };
+    let shown = match shown {
+        Ok(shown) => Ok(shown),
+        Err(Failure::Other(error)) => return Err(error),
+        Err(Failure::Flaw { flaw, detail }) => Err(Finding { flaw, detail, by }),
+    };
+    let proven = shown.map(|shown| Proven {
+        boot: shown.boot.unwrap_or_default(),
+        version: shown.version.unwrap_or_default(),
+        checked: shown.checked,
+        warnings: shown.warnings,
+        ..Proven::default()
+    });
+    let options = Options { level, ..options };
+    let record = Verification {
+        log,
+        ..record(
+            options,
+            plan.as_ref(),
+            Duration::ZERO,
+            begun.elapsed(),
+            &proven,
+        )
+    };
+    failpoint::hit("proven");
+    let manifest = write_proof(ctx, &using.manifest, &record)?;
+    using.end(match record.flaw {
+        None => "proven",
+        Some(_) => "the snapshot failed",
+    })?;
+    Ok(manifest)
+}
+
+/// Without a plan it is only read.
+fn prove_dump(
+    using: &mut CloneSession<'_>,
+    plan: Option<&Plan>,
+    foreign_keys: bool,
+) -> Result<archive::prove::Shown, Failure> {
+    let (directory, index) = archive::index_of(&using.manifest)?.ok_or_else(|| {
+        let reason = format!("{} is no dump", using.manifest.id);
+        SnapshotError::refused(reason, "Choose another snapshot.")
+    })?;
+    let mut shown = archive::prove::read_through(using, &directory, &index)?;
+    if let Some(plan) = plan {
+        shown = archive::prove::load_and_compare(using, &directory, &index, &plan.binary)?;
+    }
+    if foreign_keys {
+        shown
+            .warnings
+            .push("foreign keys aren't looked at in a dump".to_owned());
+    }
+    Ok(shown)
 }
 
 /// What will be booted, or why it can't be; changes nothing.
@@ -331,7 +424,7 @@ fn blame(
 
 fn record(
     options: Options,
-    plan: &Plan,
+    plan: Option<&Plan>,
     clone: Duration,
     total: Duration,
     proven: &Result<Proven, Finding>,
@@ -350,17 +443,17 @@ fn record(
         tables: None,
         unchecked_tables: None,
         compared_with: None,
-        server_binary: plan.binary.name(),
+        server_binary: plan.map(|plan| plan.binary.name()).unwrap_or_default(),
         server_version: None,
         warnings: Vec::new(),
     };
     match proven {
         Ok(proven) => Verification {
-            boot_ms: Some(ms(proven.boot)),
+            boot_ms: plan.map(|_| ms(proven.boot)),
             tables: proven.checked.as_ref().map(|checked| checked.tables),
             compared_with: proven.compared_with.clone(),
             unchecked_tables: proven.checked.as_ref().map(|checked| checked.unchecked),
-            server_version: Some(proven.version.clone()),
+            server_version: plan.map(|_| proven.version.clone()),
             warnings: proven.warnings.clone(),
             ..blank
         },
@@ -406,6 +499,7 @@ fn apply(manifest: &mut Manifest, record: &Verification) {
     };
     let reached = match (&manifest.failure, record.level) {
         (Some(_), _) => Proof::Failed,
+        (None, Level::Read) => Proof::Read,
         (None, Level::Boot) => Proof::Booted,
         (None, Level::Rows) if record.compared_with.is_some() => Proof::Rows,
         (None, Level::Tables | Level::Rows) => Proof::Checked,

@@ -13,8 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::journal::OperationKind;
 use crate::server::flavour::Flavour;
+use crate::server::pair;
 use crate::server::private::{BinaryLog, BootFacts};
 use crate::server::{Session, replication};
+use crate::snapshot::archive;
+use crate::snapshot::archive::index::Index;
+use crate::snapshot::archive::load::{self, Load};
 use crate::snapshot::context::Context;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::keep::catalog;
@@ -88,6 +92,9 @@ pub fn restore_to(
     let plan = plan(ctx, &manifest)?;
     let directory = std::path::absolute(directory)
         .map_err(|source| crate::volume::VolumeError::call("find", directory, source))?;
+    if let Some((dump, index)) = archive::index_of(&manifest)? {
+        return restore_dump(ctx, &manifest, (&dump, &index), &plan, &directory, dry_run);
+    }
     let note = look(&directory, &manifest)?;
     let mut restored = Restored {
         snapshot: manifest.id.clone(),
@@ -120,6 +127,105 @@ pub fn restore_to(
     using.end("done")?;
     files::remove(&directory.join(NOTE))?;
     Ok(restored)
+}
+
+/// As `restore_to`, of a dump: loaded into a new data directory. One that was interrupted begins anew.
+fn restore_dump(
+    ctx: &Context,
+    manifest: &Manifest,
+    (dump, index): (&Path, &Index),
+    plan: &Plan,
+    directory: &Path,
+    dry_run: bool,
+) -> Result<Restored, SnapshotError> {
+    let is_loaded = look(directory, manifest)?.is_some_and(|note| note.whole);
+    let facts = load::facts(index, directory.to_owned());
+    let mut restored = Restored {
+        snapshot: manifest.id.clone(),
+        directory: directory.to_owned(),
+        bytes: index.streams().map(|stream| stream.raw_bytes).sum(),
+        copy_ms: 0,
+        boot_ms: 0,
+        resumed: is_loaded,
+        gtid: manifest.position.as_ref().map(|p| p.gtid.clone()),
+        server_binary: plan.binary.name(),
+        option_file: directory.join(OPTIONS),
+        statements: statements(manifest, &facts),
+    };
+    if dry_run {
+        return Ok(restored);
+    }
+    let using = CloneSession::begin(ctx, manifest, OperationKind::RestoreTo, "restore")?;
+    using.check_volumes().map_err(|failure| match failure {
+        CloneFailure::Spoilt { volume, reason } => SnapshotError::refused(
+            format!("{volume} isn't good any more: {reason}"),
+            "Choose another snapshot.",
+        ),
+        CloneFailure::Other(error) => error,
+    })?;
+    let since = Instant::now();
+    if !is_loaded {
+        let load = Load {
+            using: &using,
+            index,
+            directory: dump,
+            data: &directory.join(PARTIAL),
+            binary: &plan.binary,
+            is_throwaway: false,
+        };
+        let boot = load_beside(&load, directory, restored.bytes, &restored.gtid)?;
+        restored.boot_ms = ms(boot);
+    }
+    failpoint::hit("copied");
+    put_together(&using, directory)?;
+    let owner = files::owner_of(directory)?;
+    let text = option_text(&facts, directory);
+    files::write_for(&directory.join(OPTIONS), text.as_bytes(), owner)?;
+    restored.copy_ms = ms(since.elapsed());
+    using.end("done")?;
+    files::remove(&directory.join(NOTE))?;
+    Ok(restored)
+}
+
+/// Into a directory within the wanted one, so that half of it never looks like a data directory.
+fn load_beside(
+    load: &Load<'_>,
+    directory: &Path,
+    bytes: u64,
+    gtid: &Option<String>,
+) -> Result<Duration, SnapshotError> {
+    let note = |whole| Note {
+        snapshot: load.using.manifest.id.clone(),
+        whole,
+    };
+    write_note(directory, &note(false))?;
+    files::remove_tree(load.data)?;
+    kept::check_free_space(directory, bytes)?;
+    files::make_dir_for(load.data, files::owner_of(directory)?)?;
+    let gtid = gtid.as_deref().unwrap_or_default();
+    let loaded = room::within(|| load_whole(load, gtid)).map_err(SnapshotError::from)?;
+    let boot = loaded.map_err(|failure| match failure {
+        Failure::Other(error) => error,
+        Failure::Flaw { flaw, detail } => SnapshotError::Failed {
+            step: "load the dump",
+            reason: format!("{}: {detail}", flaw.words()),
+            hint: Some(flaw.hint().to_owned()),
+        },
+    })?;
+    write_note(directory, &note(true))?;
+    Ok(boot)
+}
+
+/// In the room: with its accounts and at its position, ended cleanly.
+fn load_whole(load: &Load<'_>, gtid: &str) -> Result<Duration, Failure> {
+    let ctx = load.using.ctx;
+    let (booted, session) = load::load(load)?;
+    let boot = booted.boot;
+    let session = load::make_accounts(load, session, booted.target())?;
+    let session = pair::set_applied(session, gtid)?;
+    drop(forget(session, booted.target().user.as_str())?);
+    booted.shut_down(ctx)?;
+    Ok(boot)
 }
 
 /// The plan of a private server on the copy: all in one directory, and to be kept.

@@ -12,6 +12,7 @@ use crate::server::client::{self, Existing, Tool};
 use crate::server::flavour::{quote_name, quote_text};
 use crate::server::foreign_keys::{ForeignKey, TableName};
 use crate::server::{Flavour, Session};
+use crate::snapshot::archive;
 use crate::snapshot::context::Context;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::keep::catalog;
@@ -28,6 +29,7 @@ use choose::{Chosen, ChosenTable};
 use sink::Sink;
 use wanted::{Destination, Options, TableRows};
 
+mod archived;
 mod choice;
 pub mod choose;
 mod count;
@@ -86,6 +88,9 @@ struct Portion {
 pub fn extract(ctx: &Context, wanted: &str, options: &Options) -> Result<Extracted, SnapshotError> {
     ctx.state.create()?;
     let manifest = catalog::find(ctx, wanted)?;
+    if let Some((directory, index)) = archive::index_of(&manifest)? {
+        return archived::extract(ctx, &manifest, (&directory, &index), options);
+    }
     let plan = verify::plan(ctx, &manifest)?;
     if !plan.binary.is_contained() && options.destination != Destination::Nowhere {
         let flavour = Flavour::of_version(&plan.facts.version);

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use judge::{Observed, Source};
 
-use crate::config::{ServerConfig, ServiceControl};
+use crate::config::{BackendChoice, ServerConfig, ServiceControl};
 use crate::journal::act::{Act, ActError, Rest, Resume, UNDO_TAG};
 use crate::journal::operation::Outcome;
 use crate::journal::receipt;
@@ -38,7 +38,7 @@ use crate::snapshot::prove::verify;
 use crate::snapshot::take::pause::ms;
 use crate::snapshot::take::{create, preflight};
 use crate::volume::layout::Place;
-use crate::volume::{self, PutRequest};
+use crate::volume::{self, BackendKind, PutRequest};
 
 /// How long it is watched catching up.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(600);
@@ -91,6 +91,10 @@ pub fn plan(ctx: &Context, wanted: &str, options: Options) -> Result<Plan, Snaps
     let server = ctx.server(&manifest.server)?.clone();
     let target = ctx.target(&server)?;
     let mut refusals = judge::refusals_of_manifest(&manifest);
+    if manifest.backend_kind == BackendKind::Dump {
+        // Nothing of the server would change it.
+        return Err(SnapshotError::Refused { refusals });
+    }
     let service = server
         .service
         .as_ref()
@@ -485,6 +489,9 @@ fn keep_present(
         label: Some(format!("before restoring {}", plan.manifest.id)),
         hold: true,
         allow_source: true,
+        // A dump of the state before couldn't be put back.
+        backend: (ctx.server(&plan.server.name)?.snapshot.backend == BackendChoice::Dump)
+            .then_some(plan.manifest.backend),
         cow_size: Some(judge::undo_area(&plan.manifest)),
     };
     Ok(create::create_locked(ctx, &plan.server.name, &options)?.id)

@@ -6,6 +6,7 @@ use crate::journal::act::Act;
 use crate::journal::recover::{self, Paused};
 use crate::journal::{Beginning, Operation, OperationKind};
 use crate::server::Target;
+use crate::snapshot::archive;
 use crate::snapshot::context::Context;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::id;
@@ -15,7 +16,7 @@ use crate::snapshot::take::capture;
 use crate::snapshot::take::pause::{self, Held};
 use crate::snapshot::take::preflight::{self, Options, Preflight};
 use crate::sys::{clock, failpoint};
-use crate::volume::Prepared;
+use crate::volume::{Prepared, TakeRequest};
 
 /// Takes one snapshot of a server and returns its manifest.
 pub fn create(ctx: &Context, name: &str, options: &Options) -> Result<Manifest, SnapshotError> {
@@ -38,7 +39,7 @@ pub fn create_locked(
     preflight::wait_for_temp_tables(ctx, &preflight)?;
     let id = id::new(name, clock::now());
     let request = preflight::request(&preflight, &id, options);
-    let mut prepared = preflight.backend.prepare(&request)?;
+    let mut prepared = prepare(ctx, &preflight, &request)?;
     let mut operation = ctx.begin(Beginning {
         operation: &id,
         kind: OperationKind::SnapshotCreate,
@@ -50,6 +51,12 @@ pub fn create_locked(
         backend: preflight.plan.backend,
         volumes: prepared.plan(),
     })?;
+    if preflight.dump.is_some() {
+        // The dump program's options, with a password in them.
+        operation.note(Act::Tree {
+            path: ctx.state.work(&id),
+        })?;
+    }
     failpoint::hit("journal-begun");
 
     let made = capture::take(ctx, &mut preflight, prepared.as_mut(), &id).and_then(|held| {
@@ -81,12 +88,27 @@ pub fn plan_only(ctx: &Context, name: &str, options: &Options) -> Result<Preflig
 pub fn rehearse(ctx: &Context, name: &str, options: &Options) -> Result<Preflight, SnapshotError> {
     let preflight = preflight::observe_and_plan(ctx, name, options)?;
     let id = id::new(name, clock::now());
-    drop(
-        preflight
-            .backend
-            .prepare(&preflight::request(&preflight, &id, options))?,
-    );
+    let request = preflight::request(&preflight, &id, options);
+    drop(prepare(ctx, &preflight, &request)?);
     Ok(preflight)
+}
+
+/// By the storage; or by the server itself, of a dump.
+fn prepare(
+    ctx: &Context,
+    preflight: &Preflight,
+    request: &TakeRequest,
+) -> Result<Box<dyn Prepared>, SnapshotError> {
+    match &preflight.dump {
+        None => Ok(preflight.backend.prepare(request)?),
+        Some(look) => Ok(Box::new(archive::take::prepare(
+            ctx,
+            &request.id,
+            (&preflight.target, &preflight.identity),
+            (look, &preflight.boot),
+            preflight.plan.max_pause,
+        )?)),
+    }
 }
 
 /// Puts back what an earlier operation left; a pause on purpose isn't ours to end.
@@ -119,7 +141,12 @@ fn keep(
     ctx.cancel.check("keeping the snapshot")?;
     let since = Instant::now();
     let mut manifest = manifest(ctx, preflight, id, options, held);
-    manifest.volumes = prepared.seal(&catalog::travelling_tags(&ctx.state, &manifest))?;
+    let sealed = prepared.seal(&catalog::travelling_tags(&ctx.state, &manifest));
+    if sealed.is_err() {
+        ctx.cancel.check("keeping the snapshot")?;
+    }
+    manifest.volumes = sealed?;
+    manifest.archive = archive::summary(&manifest)?;
     failpoint::hit("sealed");
     manifest.timing = manifest.timing.map(|timing| Timing {
         total_ms: pause::ms(begun.elapsed()),
@@ -141,6 +168,7 @@ fn manifest(
     let name = &preflight.server.name;
     let mut warnings = preflight.plan.warnings.clone();
     warnings.extend(preflight.layout.warnings.clone());
+    warnings.extend(preflight.dump.iter().flat_map(|look| look.warnings.clone()));
     Manifest {
         id: id.to_owned(),
         server: name.clone(),
@@ -160,6 +188,7 @@ fn manifest(
         server_version: Some(preflight.facts.version.clone()),
         server_identity: Some(preflight.identity.to_string()),
         volumes: Vec::new(),
+        archive: None,
         timing: Some(held.timing),
         warnings,
         boot: Some(preflight.boot.clone()),

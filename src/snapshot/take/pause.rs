@@ -315,7 +315,7 @@ fn take_lock(
 /// Every commit up to here is where a snapshot sees it: written by itself, as it was made sure of
 /// before the pause, and nobody has changed that since.
 fn see_commits_durable(hands: &Hands, control: Session) -> Result<Session, PauseError> {
-    if hands.plan.stops_server() {
+    if hands.plan.stops_server() || hands.plan.is_dump() {
         return Ok(control);
     }
     let statement = format!("SELECT @@GLOBAL.{}", durability::COMMIT_FLUSH);

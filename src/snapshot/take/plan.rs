@@ -67,6 +67,11 @@ impl Plan {
             .map(|channel| &channel.name)
     }
 
+    /// SQL alone: what is on disk doesn't matter.
+    pub fn is_dump(&self) -> bool {
+        self.backend == BackendKind::Dump
+    }
+
     pub fn stops_server(&self) -> bool {
         self.service.is_some()
     }
@@ -152,7 +157,7 @@ pub fn plan_create(observed: &Observed) -> Plan {
     };
     if plan.stops_server() {
         plan.globals = globals(facts, &FORGOTTEN);
-    } else {
+    } else if !plan.is_dump() {
         plan.globals = commit_globals(facts, observed.log_apart);
     }
     if plan.needs_quiet() {
@@ -346,7 +351,10 @@ fn warnings(observed: &Observed) -> Vec<String> {
             place.path.display()
         ));
     }
-    if !observed.facts.other_engines.is_empty() && consistency_keeps_it_up(observed) {
+    if !observed.facts.other_engines.is_empty()
+        && observed.backend != BackendKind::Dump
+        && consistency_keeps_it_up(observed)
+    {
         warnings.push(format!(
             "whether the last commits of {} tables are in the snapshot isn't known: only InnoDB's are \
              made durable and seen to be",
@@ -443,5 +451,6 @@ pub fn kind_word(kind: BackendKind) -> &'static str {
         BackendKind::Btrfs => "btrfs",
         BackendKind::Reflink => "reflink",
         BackendKind::Copy => "copy",
+        BackendKind::Dump => "dump",
     }
 }

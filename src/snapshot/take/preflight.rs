@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::config::{Consistency, CowSize, ServerConfig, SnapshotConfig};
+use crate::config::{BackendChoice, Consistency, CowSize, ServerConfig, SnapshotConfig};
 use crate::server::facts::ServerFacts;
 use crate::server::private::BootFacts;
 use crate::server::replication;
 use crate::server::session::Session;
 use crate::server::{Identity, Target};
+use crate::snapshot::archive::look::Look;
 use crate::snapshot::context::Context;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::observe;
@@ -26,7 +27,8 @@ pub struct Options {
     pub tags: std::collections::BTreeMap<String, String>,
     pub hold: bool,
     pub allow_source: bool,
-    /// Instead of the configured one.
+    /// Instead of the configured ones.
+    pub backend: Option<BackendChoice>,
     pub cow_size: Option<CowSize>,
 }
 
@@ -42,6 +44,8 @@ pub struct Preflight {
     pub logs_apart: Vec<Place>,
     pub boot: BootFacts,
     pub backend: Box<dyn Backend>,
+    /// Of a dump: what it will bring.
+    pub dump: Option<Look>,
 }
 
 impl Preflight {
@@ -112,6 +116,10 @@ pub fn observe_and_plan(
         return Err(SnapshotError::Refused { refusals });
     }
     let settings = &server.snapshot;
+    let choice = options.backend.unwrap_or(settings.backend);
+    if choice == BackendChoice::Dump {
+        return plan_dump(ctx, server, (target, identity), (session, facts), since);
+    }
     let (session, map) = observe::path_map(session, &facts, &settings.path_map)?;
     let (session, layout) = observe::layout(session, &facts, &map)?;
     let (session, boot) = observe::boot_facts(session, &facts, &layout.data_dir, &map)?;
@@ -122,7 +130,7 @@ pub fn observe_and_plan(
         kind,
         layout,
         logs_apart,
-    } = volume::choose(settings.backend, &layout, directory, is_stopped)?;
+    } = volume::choose(choice, &layout, directory, is_stopped)?;
     let mut boot = leave_logs(boot, &logs_apart);
     boot.links_apart.clone_from(&layout.links_apart);
     let freeze = freeze_points(ctx, settings, kind, &layout)?;
@@ -166,6 +174,63 @@ pub fn observe_and_plan(
         logs_apart,
         boot,
         backend,
+        dump: None,
+    })
+}
+
+/// As `observe_and_plan`, of what is taken by SQL alone: where the server's files are doesn't matter.
+fn plan_dump(
+    ctx: &Context,
+    server: ServerConfig,
+    (target, identity): (Target, Identity),
+    (session, facts): (Session, ServerFacts),
+    since: Instant,
+) -> Result<Preflight, SnapshotError> {
+    if server.snapshot.consistency == Consistency::Stop {
+        return Err(SnapshotError::refused(
+            format!("{} can't be dumped while it is stopped", server.name),
+            "Use consistency = \"pause\" for backend = \"dump\".",
+        ));
+    }
+    let none = std::collections::BTreeMap::new();
+    let data_dir = observe::host_data_dir(&facts, &none);
+    let (session, boot) = observe::boot_facts(session, &facts, &data_dir, &none)?;
+    let boot = crate::snapshot::archive::look::facts_to_keep(boot);
+    let (session, look) =
+        crate::snapshot::archive::look::look(ctx, session, &server, &facts, &boot)?;
+    drop(session);
+    let plan = plan::plan_create(&Observed {
+        config: &server,
+        facts: &facts,
+        backend: volume::BackendKind::Dump,
+        freeze: Vec::new(),
+        logs_apart: &[],
+        log_apart: false,
+    });
+    let words = format!(
+        "{} {}, {} tables, about {} MiB",
+        server.name,
+        facts.version,
+        look.tables.len(),
+        look.bytes() >> 20
+    );
+    ctx.progress.step("check", words, since);
+    Ok(Preflight {
+        plan,
+        server,
+        target,
+        identity,
+        facts,
+        layout: Layout {
+            data_dir,
+            volumes: Vec::new(),
+            warnings: Vec::new(),
+            links_apart: Vec::new(),
+        },
+        logs_apart: Vec::new(),
+        boot,
+        backend: volume::open(volume::BackendKind::Dump)?,
+        dump: Some(look),
     })
 }
 

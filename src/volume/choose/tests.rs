@@ -387,7 +387,7 @@ proptest! {
         can_clone in prop::option::of(any::<bool>()),
         choice in prop::sample::select(vec![
             BackendChoice::Auto, BackendChoice::Zfs, BackendChoice::Lvm,
-            BackendChoice::Btrfs, BackendChoice::Reflink, BackendChoice::Copy,
+            BackendChoice::Btrfs, BackendChoice::Reflink, BackendChoice::Copy, BackendChoice::Dump,
         ]),
     ) {
         let paths = &["/data", "/redo", "/srv"][..storage.len()];
@@ -401,7 +401,7 @@ proptest! {
             BackendKind::LvmThin => prop_assert!(all(&[Storage::LvmThin])),
             BackendKind::LvmThick => prop_assert!(all(&[Storage::LvmThick, Storage::LvmThin])),
             BackendKind::Reflink => prop_assert_eq!(can_clone, Some(true)),
-            BackendKind::Copy => prop_assert!(can_clone.is_some()),
+            BackendKind::Copy | BackendKind::Dump => prop_assert!(can_clone.is_some()),
         }
         prop_assert!(fits(choice, kind));
     }

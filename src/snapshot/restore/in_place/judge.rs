@@ -10,7 +10,7 @@ use crate::server::{Flavour, Identity};
 use crate::snapshot::error::Refusal;
 use crate::snapshot::keep::fit::Fit;
 use crate::snapshot::manifest::{Manifest, Proof, State};
-use crate::volume::PutRequest;
+use crate::volume::{BackendKind, PutRequest};
 
 /// How long one storage command may run; copying has no limit.
 const STORAGE_LIMIT: Duration = Duration::from_secs(300);
@@ -41,6 +41,19 @@ pub struct Source {
 
 pub fn refusals_of_manifest(manifest: &Manifest) -> Vec<Refusal> {
     let mut refusals = Vec::new();
+    if manifest.backend_kind == BackendKind::Dump {
+        return vec![Refusal::new(
+            format!(
+                "{} is a dump: it holds SQL, and no files to be put in place",
+                manifest.id
+            ),
+            format!(
+                "Use `understudy snapshot restore {} --to DIR` and start the server on DIR; or set the \
+                 replica up from it (`understudy setup PAIR --provision snapshot:{}`).",
+                manifest.id, manifest.id
+            ),
+        )];
+    }
     match manifest.state {
         State::Complete => {}
         State::Invalid | State::Orphan => refusals.push(Refusal::new(

@@ -1,11 +1,15 @@
 //! What a dump of a source, or its loading, would stumble over: looked for before anything is changed.
 
-use super::observe::CATALOGUE_LIMIT;
-use super::plan::{Obstacle, Stumbles, Written, is_misread};
+use std::time::Duration;
+
+use super::obstacle::{Obstacle, Stumbles, Written, is_misread};
 use crate::server::dumpable::statement_column;
 use crate::server::flavour::quote_name;
 use crate::server::row::Row;
 use crate::server::session::{ServerError, Session, SessionError};
+
+/// Enough for information_schema of a server with very many tables.
+const CATALOGUE_LIMIT: Duration = Duration::from_secs(300);
 
 /// A fragment: `schema.name`, and what more the row holds in brackets.
 fn named(row: &Row) -> Option<String> {
@@ -19,10 +23,11 @@ fn named(row: &Row) -> Option<String> {
     })
 }
 
-/// Asks the source for all of it, and the replica for what it must have.
+/// Asks the source for all of it, and whoever will load it for what it must have; where that isn't known
+/// yet, all of that is told.
 pub fn observe(
     source: Session,
-    replica: Session,
+    replica: Option<Session>,
     non_transactional: &[(String, String)],
 ) -> Result<(Session, Stumbles), SessionError> {
     let flavour = source.flavour().clone();
@@ -190,9 +195,18 @@ fn bytes_of(digits: &str) -> Option<Vec<u8>> {
 }
 
 /// What the replica must have, and lacks.
-fn lacking(source: Session, replica: Session) -> Result<(Session, Found), SessionError> {
-    let (flavour, of_replica) = (source.flavour().clone(), replica.flavour().clone());
+fn lacking(source: Session, replica: Option<Session>) -> Result<(Session, Found), SessionError> {
+    let flavour = source.flavour().clone();
     let (mut source, mut replica) = (source, replica);
+    let mut has = |ask: &dyn Fn(&Session) -> String| -> Result<bool, SessionError> {
+        let Some(session) = replica.take() else {
+            return Ok(false);
+        };
+        let statement = ask(&session);
+        let (back, found) = session.value(&statement, CATALOGUE_LIMIT)?;
+        replica = Some(back);
+        Ok(found.is_some())
+    };
     let mut spaces = Vec::new();
     if let Some(statement) = flavour.shared_tablespaces_query() {
         let (back, rows) = source.query(&statement, CATALOGUE_LIMIT)?;
@@ -201,10 +215,7 @@ fn lacking(source: Session, replica: Session) -> Result<(Session, Found), Sessio
             let (Some(table), Some(space)) = (row.at(0), row.at(1)) else {
                 continue;
             };
-            let ask = of_replica.has_tablespace_query(space);
-            let (back, found) = replica.value(&ask, CATALOGUE_LIMIT)?;
-            replica = back;
-            if found.is_none() {
+            if !has(&|replica| replica.flavour().has_tablespace_query(space))? {
                 spaces.push(format!("{table} ({space})"));
             }
         }
@@ -212,10 +223,8 @@ fn lacking(source: Session, replica: Session) -> Result<(Session, Found), Sessio
     let (source, rows) = source.query(flavour.zoned_events_query(), CATALOGUE_LIMIT)?;
     let mut zones = Vec::new();
     for row in &rows {
-        let ask = of_replica.knows_zone_query(row.at(2).unwrap_or_default());
-        let (back, known) = replica.value(&ask, CATALOGUE_LIMIT)?;
-        replica = back;
-        if known.is_none() {
+        let zone = row.at(2).unwrap_or_default();
+        if !has(&|replica| replica.flavour().knows_zone_query(zone))? {
             zones.extend(named(row));
         }
     }
