@@ -16,7 +16,9 @@ pub mod split;
 pub mod statements;
 pub mod stream;
 pub mod stumbles;
+pub mod sums;
 pub mod take;
+pub mod writing;
 
 use std::path::PathBuf;
 

@@ -7,41 +7,36 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::index::{self, Index, Method, Stream};
 use super::look::{self, Look, Table};
-use super::split::{Part, SplitError, Splitter, TableName};
+use super::split::TableName;
 use super::stream::{self, Writer};
+use super::sums::{self, Sums};
+use super::writing::{Job, Kept, Moved, STOPPED, asked, failed, keep_tables, ran, wrote};
 use crate::server::accounts::{self, Shown};
 use crate::server::client::{self, Part as Wanted};
 use crate::server::flavour::quote_name;
 use crate::server::private::BootFacts;
-use crate::server::replication;
+use crate::server::replication::{self, Position};
 use crate::server::session::READ_LIMIT;
-use crate::server::{Identity, Session, SessionError, Target};
+use crate::server::{Identity, Session, Target};
 use crate::snapshot::context::Context;
 use crate::snapshot::error::SnapshotError;
-use crate::snapshot::prove::checksums;
 use crate::sys::cancel::Cancel;
-use crate::sys::exec::Program;
 use crate::sys::progress::Progress;
-use crate::sys::stream::{self as program, StreamError};
+use crate::sys::stream as program;
 use crate::sys::{failpoint, files};
 use crate::volume::archive::{INDEX, Making};
 use crate::volume::{PlannedVolume, Prepared, Tags, VolumeError, VolumeRecord};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 const TELL_EVERY: Duration = Duration::from_millis(500);
-
-/// What a table holds, as of the moment: rows and checksum.
-type Sum = (Option<u64>, Option<String>);
-type Sums = BTreeMap<TableName, Sum>;
-type Kept = Vec<(TableName, Stream)>;
 
 /// A dump that is ready to be taken.
 pub struct Taker {
@@ -75,7 +70,7 @@ struct Taken {
     within: Session,
     accounts: Vec<Shown>,
     running: Option<Running>,
-    position: crate::server::replication::Position,
+    position: Position,
     held: Kept,
     held_sums: Sums,
 }
@@ -84,30 +79,6 @@ struct Taken {
 struct Running {
     thread: JoinHandle<Result<Kept, VolumeError>>,
     moved: Arc<Moved>,
-}
-
-/// How far it has come.
-#[derive(Default)]
-struct Moved {
-    has_begun: AtomicBool,
-    /// To be ended.
-    stop: AtomicBool,
-    raw_bytes: AtomicU64,
-    /// About how many bytes of tables are done, by the sizes that the server gave.
-    weight: AtomicU64,
-}
-
-/// What one call of the dump program brings.
-struct Job {
-    program: Program,
-    args: Vec<OsString>,
-    schema: Option<String>,
-    directory: PathBuf,
-    /// File, what it begins with behind the program's own beginning, and size.
-    tables: BTreeMap<TableName, (String, String, u64)>,
-    moved: Arc<Moved>,
-    cancel: Cancel,
-    until: Option<Instant>,
 }
 
 /// Makes it ready; makes nothing yet.
@@ -161,7 +132,7 @@ impl Prepared for Taker {
         };
         let running = self.start()?;
         let (aside, position) = replication::observe_position(ready.aside).map_err(asked)?;
-        let within = begin(ready.within).map_err(asked)?;
+        let within = sums::begin(ready.within).map_err(asked)?;
         let done = self
             .dump_held(until)
             .and_then(|held| Ok((held, self.sum_held(aside)?)))
@@ -345,7 +316,7 @@ impl Taker {
         let mut session = aside;
         let mut sums = Sums::new();
         for table in held {
-            let (back, sum) = sum(session, table)?;
+            let (back, sum) = sums::sum(session, table)?;
             session = back;
             sums.insert(table.name.clone(), sum);
         }
@@ -496,7 +467,7 @@ impl Taker {
             .filter(|table| table.is_transactional);
         let tables: Vec<Table> = tables.cloned().collect();
         let stop = running.moved.clone();
-        let summing = thread::spawn(move || sum_all(within, &tables, &stop));
+        let summing = thread::spawn(move || sums::sum_all(within, &tables, &stop));
         let (mut told, mut killed) = (Instant::now(), false);
         while !(running.thread.is_finished() && summing.is_finished()) {
             let is_broken = self.cancel.is_set()
@@ -564,7 +535,7 @@ impl Taker {
 
     fn index(
         &self,
-        position: crate::server::replication::Position,
+        position: Position,
         kept: Kept,
         mut sums: Sums,
         mut objects: Objects,
@@ -639,68 +610,6 @@ struct Objects {
     triggers: BTreeMap<TableName, Stream>,
 }
 
-/// In the moment: from here on this session sees what is there now, and nothing else.
-fn begin(session: Session) -> Result<Session, SessionError> {
-    let mut session = session;
-    // Those of one flavour each.
-    for statement in [
-        "SET SESSION max_statement_time = 0",
-        "SET SESSION max_execution_time = 0",
-    ] {
-        (session, _) = session.attempt(statement, READ_LIMIT)?;
-    }
-    for statement in [
-        "SET SESSION wait_timeout = 86400",
-        "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
-        "START TRANSACTION WITH CONSISTENT SNAPSHOT",
-        // To go back to after each table, which lets go of its definition (MySQL; MariaDB 10.11 holds
-        // on to it until the end, and so does its dump program).
-        "SAVEPOINT understudy",
-    ] {
-        session = session.execute(statement, READ_LIMIT)?;
-    }
-    Ok(session)
-}
-
-fn sum(session: Session, table: &Table) -> Result<(Session, Sum), VolumeError> {
-    let Some(method) = table.method else {
-        return Ok((session, (None, None)));
-    };
-    let (session, found) = checksums::sum(session, &table.name, method).map_err(asked)?;
-    let Some(found) = found else {
-        let (schema, name) = &table.name;
-        return Err(failed(
-            &format!("{schema}.{name} can't be read as it was: it was altered meanwhile"),
-            Some(ALTERED),
-        ));
-    };
-    let (session, rows) = checksums::count(session, &table.name).map_err(asked)?;
-    Ok((session, (Some(rows), Some(found))))
-}
-
-const STOPPED: &str = "the dump was stopped";
-
-const ALTERED: &str = "Take it again, at a time when nobody alters, truncates or drops tables (ALTER, TRUNCATE, DROP).";
-
-/// In the transaction of the moment. Asks the dump to end where it can't go on.
-fn sum_all(within: Session, tables: &[Table], moved: &Moved) -> Result<Sums, VolumeError> {
-    let mut session = within;
-    let mut sums = Sums::new();
-    for table in tables {
-        if moved.stop.load(Ordering::SeqCst) {
-            return Err(failed("interrupted", None));
-        }
-        let summed = sum(session, table).and_then(|(session, sum)| {
-            let back = session.execute("ROLLBACK TO SAVEPOINT understudy", READ_LIMIT);
-            Ok((back.map_err(asked)?, sum))
-        });
-        let (back, sum) = summed.inspect_err(|_| moved.stop.store(true, Ordering::SeqCst))?;
-        session = back;
-        sums.insert(table.name.clone(), sum);
-    }
-    Ok(sums)
-}
-
 fn end(running: Option<Running>) -> Option<Result<Kept, VolumeError>> {
     let running = running?;
     running.moved.stop.store(true, Ordering::SeqCst);
@@ -711,150 +620,4 @@ fn joined<T>(thread: JoinHandle<Result<T, VolumeError>>) -> Result<T, VolumeErro
     thread
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-/// Runs the dump program to its end, and keeps a stream of each table.
-fn keep_tables(job: &Job) -> Result<Kept, VolumeError> {
-    let kept = run(job);
-    if kept.is_err() {
-        // Whoever works beside it needn't go on.
-        job.moved.stop.store(true, Ordering::SeqCst);
-    }
-    kept
-}
-
-fn run(job: &Job) -> Result<Kept, VolumeError> {
-    let names = job.tables.keys().cloned();
-    let mut splitter = Splitter::new(job.schema.as_deref(), names);
-    let mut keeper = Keeper {
-        job,
-        open: None,
-        kept: Kept::new(),
-        broken: None,
-    };
-    let is_stopped = || {
-        let is_over = job.until.is_some_and(|until| Instant::now() >= until);
-        is_over || job.cancel.is_set() || job.moved.stop.load(Ordering::SeqCst)
-    };
-    let mut split_failed = None;
-    let read = program::read(&job.program, &job.args, &is_stopped, &mut |piece| {
-        job.moved
-            .raw_bytes
-            .fetch_add(piece.len() as u64, Ordering::Relaxed);
-        let fed = splitter.feed(piece, &mut |part| keeper.take(part));
-        job.moved
-            .has_begun
-            .store(splitter.has_begun(), Ordering::SeqCst);
-        fed.map_err(|error| {
-            split_failed = Some(error);
-            std::io::Error::other("its output can't be kept")
-        })
-    });
-    let finished = match (read, split_failed) {
-        (_, Some(error)) => Err(error),
-        (Ok(()), None) => splitter.finish(&mut |part| keeper.take(part)),
-        (Err(StreamError::Stopped), None) if is_past(job.until) => {
-            return Err(failed(
-                "tables without transactions weren't dumped within max_pause",
-                Some("Raise max_pause, or convert them to InnoDB (ALTER TABLE … ENGINE = InnoDB)."),
-            ));
-        }
-        (Err(error), None) => return Err(ran(&job.directory, error)),
-    };
-    if let Some(error) = keeper.broken {
-        return Err(wrote(&job.directory, &error));
-    }
-    job.moved.has_begun.store(true, Ordering::SeqCst);
-    match finished {
-        Ok(()) => Ok(keeper.kept),
-        Err(error @ (SplitError::Unexpected(_) | SplitError::Missing(_))) => {
-            Err(failed(&format!("the dump: {error}"), Some(ALTERED)))
-        }
-        Err(error) => Err(failed(&format!("the dump: {error}"), None)),
-    }
-}
-
-fn is_past(until: Option<Instant>) -> bool {
-    until.is_some_and(|until| Instant::now() >= until)
-}
-
-/// Writes what the splitter hands on.
-struct Keeper<'a> {
-    job: &'a Job,
-    open: Option<(TableName, Writer, u64)>,
-    kept: Kept,
-    broken: Option<std::io::Error>,
-}
-
-impl Keeper<'_> {
-    fn take(&mut self, part: Part<'_>) -> Result<(), SplitError> {
-        self.try_take(part).map_err(|error| {
-            self.broken = Some(error);
-            SplitError::Gone
-        })
-    }
-
-    fn try_take(&mut self, part: Part<'_>) -> std::io::Result<()> {
-        match part {
-            Part::Open { table, before } => {
-                let Some((file, preamble, size)) = self.job.tables.get(&table) else {
-                    return Err(std::io::Error::other("a table that nobody wants"));
-                };
-                let mut writer = Writer::create(&self.job.directory, file)?;
-                writer.write(before.as_bytes())?;
-                writer.write(preamble.as_bytes())?;
-                self.open = Some((table, writer, *size));
-                Ok(())
-            }
-            Part::Bytes(bytes) => match &mut self.open {
-                Some((_, writer, _)) => writer.write(bytes),
-                None => Ok(()),
-            },
-            Part::Close { after } => {
-                let Some((table, mut writer, size)) = self.open.take() else {
-                    return Ok(());
-                };
-                writer.write(after.as_bytes())?;
-                self.kept.push((table, writer.finish()?));
-                self.job.moved.weight.fetch_add(size, Ordering::Relaxed);
-                Ok(())
-            }
-        }
-    }
-}
-
-fn failed(reason: &str, hint: Option<&str>) -> VolumeError {
-    VolumeError::Dump {
-        reason: reason.to_owned(),
-        hint: hint.map(str::to_owned),
-    }
-}
-
-fn asked(error: SessionError) -> VolumeError {
-    failed(&error.to_string(), None)
-}
-
-fn wrote(directory: &Path, error: &std::io::Error) -> VolumeError {
-    let hint = match error.kind() {
-        std::io::ErrorKind::StorageFull => {
-            Some("Free space there, or remove snapshots with `understudy snapshot prune`.")
-        }
-        _ => None,
-    };
-    failed(&format!("write to {}: {error}", directory.display()), hint)
-}
-
-fn ran(directory: &Path, error: StreamError) -> VolumeError {
-    match error {
-        StreamError::Sink(error) => wrote(directory, &error),
-        StreamError::Stopped => failed(STOPPED, None),
-        StreamError::Exec(error) => {
-            let words = error.to_string();
-            // MySQL's words for a table that isn't as it was when the transaction began.
-            let is_altered = ["1412", "1146", "definition has changed"]
-                .iter()
-                .any(|sign| words.contains(sign));
-            failed(&words, is_altered.then_some(ALTERED))
-        }
-    }
 }
