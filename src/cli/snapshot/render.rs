@@ -210,7 +210,7 @@ fn row(manifest: &Manifest, fit: Option<&Fit>, now: jiff::Timestamp) -> Vec<Cell
     let state = Cell::judged(format!("{}{held}{mounted}", state(manifest)), judged);
     let pause = manifest.timing.map(|t| format!("{} ms", t.pause_ms));
     let proven = match manifest.proof {
-        Proof::Taken => Cell::from(proof_age(manifest, now)),
+        Proof::Taken | Proof::Read => Cell::from(proof_age(manifest, now)),
         Proof::Failed => Cell::judged(proof_age(manifest, now), Some(Severity::Critical)),
         Proof::Booted | Proof::Checked | Proof::Rows => {
             Cell::judged(proof_age(manifest, now), None)

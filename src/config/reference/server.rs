@@ -95,6 +95,10 @@ const SNAPSHOT_KEYS: &[Key] = &[
                 "file by file, by reference, on the filesystem of the data (XFS, btrfs)",
             ),
             ("copy", "file by file, anywhere"),
+            (
+                "dump",
+                "SQL by the server's own dump program, of a server anywhere",
+            ),
         ]),
         Absent::Is("\"auto\""),
         "What takes the snapshot.",
@@ -152,8 +156,8 @@ const SNAPSHOT_KEYS: &[Key] = &[
     key(
         "directory",
         Kind::Path,
-        Absent::Means("needed by `reflink` and `copy`; else beside the data"),
-        "Where copies go. For `reflink` on the filesystem of the data; for btrfs where the data directory is itself a mounted subvolume ([NIGHTLY.md](NIGHTLY.md)).",
+        Absent::Means("needed by `reflink`, `copy` and `dump`; else beside the data"),
+        "Where copies and dumps go. For `reflink` on the filesystem of the data; for btrfs where the data directory is itself a mounted subvolume ([NIGHTLY.md](NIGHTLY.md)).",
         "\"/srv/snapshots\"",
     ),
     key(

@@ -146,7 +146,9 @@ fn file_of(page: &Page, way: &str, keys: &[Key], key: &Key, value: &str) -> Stri
     if matches!((key.name, value), ("tls", v) if v.contains("verify")) {
         lines.push_str("tls_ca = \"/ca.pem\"\n");
     }
-    if key.name == "backend" && (value.contains("reflink") || value == "\"copy\"") {
+    if key.name == "backend"
+        && (value.contains("reflink") || value == "\"copy\"" || value == "\"dump\"")
+    {
         lines.push_str("directory = \"/srv/snapshots\"\n");
     }
     if page.title == "[server.NAME.snapshot]" && value == "\"stop\"" {

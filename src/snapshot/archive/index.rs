@@ -82,12 +82,14 @@ pub struct Stream {
 
 /// What the manifest tells of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Summary {
     pub directory: std::path::PathBuf,
     pub bytes: u64,
     pub raw_bytes: u64,
     pub tables: u64,
-    pub format: u32,
+    /// Of the index and of the files beside it.
+    pub version: u32,
 }
 
 impl Table {
@@ -124,7 +126,7 @@ impl Index {
             bytes: self.files().map(|stream| stream.bytes).sum(),
             raw_bytes: self.files().map(|stream| stream.raw_bytes).sum(),
             tables: self.tables.len() as u64,
-            format: self.format,
+            version: self.format,
         }
     }
 

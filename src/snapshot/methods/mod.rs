@@ -98,7 +98,7 @@ fn refusal(error: SnapshotError) -> Result<Refusal, SnapshotError> {
 /// Where what is kept lies, when that isn't the data's own volume.
 fn kept_in(server: &ServerConfig, way: BackendChoice) -> Option<&Path> {
     match way {
-        BackendChoice::Copy => server.snapshot.directory.as_deref(),
+        BackendChoice::Copy | BackendChoice::Dump => server.snapshot.directory.as_deref(),
         // They share blocks with the data, and so its filesystem.
         BackendChoice::Zfs
         | BackendChoice::Lvm

@@ -118,6 +118,9 @@ fn pause_words(way: BackendChoice, common: &Common) -> String {
     let long = match way {
         BackendChoice::Copy => "while what changed since a first pass is copied",
         BackendChoice::Reflink => "while each file is cloned",
+        BackendChoice::Dump => {
+            "until the dump has begun, and tables without transactions are in it"
+        }
         BackendChoice::Zfs | BackendChoice::Lvm | BackendChoice::Btrfs | BackendChoice::Auto => {
             "for the moment of the snapshot"
         }
@@ -131,6 +134,7 @@ fn load_words(seen: &Seen) -> &'static str {
             "each first write to a block is done twice for as long as it is kept"
         }
         (BackendChoice::Copy, _) => "reads all of the data, and writes it again",
+        (BackendChoice::Dump, _) => "the server reads all of its tables twice",
         _ => "none; changed blocks are kept, and files get scattered with time",
     }
 }
@@ -138,6 +142,7 @@ fn load_words(seen: &Seen) -> &'static str {
 fn size_words(way: BackendChoice, common: &Common) -> String {
     match (way, common.data_bytes) {
         (BackendChoice::Copy, Some(_)) => "as large as the data, each".to_owned(),
+        (BackendChoice::Dump, _) => "all rows as compressed SQL, each".to_owned(),
         (BackendChoice::Copy, None) => "as large as the data, which isn't known".to_owned(),
         _ => "what changes while it is kept".to_owned(),
     }
@@ -146,6 +151,7 @@ fn size_words(way: BackendChoice, common: &Common) -> String {
 fn restore_words(way: BackendChoice) -> &'static str {
     match way {
         BackendChoice::Copy => "copied back, then the server recovers",
+        BackendChoice::Dump => "loaded, statement by statement",
         BackendChoice::Reflink => "cloned back, then the server recovers",
         _ => "a clone or a rollback, then the server recovers",
     }

@@ -486,7 +486,7 @@ fn is_kept_as_every_other_snapshot(pair: &mut Pair) {
     let snapshot = pair.create(&["--label", "by SQL"]);
     let id = id(&snapshot);
     let show = pair.tool.run(&["snapshot", "show", &id]).ok().json();
-    assert_eq!(show["snapshot"]["archive"]["format"], 1);
+    assert_eq!(show["snapshot"]["archive"]["version"], 1);
     for args in [
         vec!["snapshot", "mount", &id, "/mnt"],
         vec!["snapshot", "restore", &id, "--in-place"],
