@@ -33,7 +33,10 @@ pub fn extract(
 ) -> Result<Extracted, SnapshotError> {
     if options.lineage.is_some() {
         return Err(SnapshotError::refused(
-            format!("{} is a dump, of which only whole tables are given", manifest.id),
+            format!(
+                "{} is a dump, of which only whole tables are given",
+                manifest.id
+            ),
             "Restore it with `snapshot restore --to DIR`, start a server there, and choose the rows in it.",
         ));
     }
