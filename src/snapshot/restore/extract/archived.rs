@@ -78,10 +78,9 @@ pub fn extract(
         stream::check(directory, part, &mut |_| Ok(())).map_err(broken)?;
     }
     let mut sink = Sink::open(ctx, &mut using, options)?;
-    let streams = parts.streams.into_iter();
-    let given = streams
-        .map(|part| give(ctx, directory, part, options.existing, &mut sink))
-        .collect::<Result<(), SnapshotError>>();
+    let mut streams = parts.streams.into_iter();
+    let given =
+        streams.try_for_each(|part| give(ctx, directory, part, options.existing, &mut sink));
     extracted.bytes = sink.bytes;
     let words = format!("{} bytes of SQL", sink.bytes);
     ctx.progress.step("extract", words, since);
