@@ -377,6 +377,7 @@ struct UnmountedDocument {
 #[expect(dead_code, reason = "only its schema is used")]
 struct ExtractDocument {
     extract: Extracted,
+    dry_run: bool,
 }
 
 #[derive(JsonSchema)]
