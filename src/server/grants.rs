@@ -13,6 +13,8 @@ pub enum Purpose {
     Monitor,
     /// doctor, snapshot, pause, resume, recover; and what Monitor may.
     Snapshot,
+    /// Snapshots by SQL alone; and what Snapshot may.
+    Dump,
     /// heartbeat, on the source; and what Monitor may.
     Heartbeat,
     /// setup, as the source.
@@ -24,9 +26,10 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Monitor,
         Self::Snapshot,
+        Self::Dump,
         Self::Heartbeat,
         Self::SetupSource,
         Self::SetupReplica,
@@ -37,6 +40,7 @@ impl Purpose {
         match self {
             Self::Monitor => "understudy_monitor",
             Self::Snapshot => "understudy_snapshot",
+            Self::Dump => "understudy_dump",
             Self::Heartbeat => "understudy_heartbeat",
             Self::SetupSource | Self::SetupReplica => "understudy_setup",
             Self::Failover => "understudy_failover",
@@ -48,6 +52,7 @@ impl Purpose {
             Self::Monitor => "status, check",
             Self::Snapshot => "doctor, snapshot, pause, resume, recover",
             Self::Heartbeat => "heartbeat",
+            Self::Dump => "snapshots with backend = \"dump\"; pause, resume, recover",
             // Files bring its accounts: the same one must then do for the replica.
             Self::SetupSource => {
                 "setup by replication or dump, when this server is the source \
@@ -84,6 +89,12 @@ impl Flavour {
     /// What a purpose needs, and on what.
     pub fn privileges(&self, purpose: Purpose) -> Vec<(String, &'static str)> {
         match self.family {
+            _ if purpose == Purpose::Dump => {
+                let mut privileges = self.privileges(Purpose::Snapshot);
+                // What it may not see isn't listed to it, and would be missing.
+                privileges.extend(owned(vec![("SHOW VIEW, TRIGGER, EVENT", "*.*")]));
+                privileges
+            }
             _ if purpose == Purpose::Failover => by_object(&self.moves_roles()),
             _ if purpose == Purpose::SetupReplica => owned(vec![("ALL", "*.*")]),
             Family::Mariadb => owned(self.mariadb_privileges(purpose)),
@@ -117,8 +128,8 @@ impl Flavour {
                 // File by file (copy, reflink) and `stop` set global variables.
                 ("SUPER, READ_ONLY ADMIN", "*.*"),
             ],
-            // Of a table of its own.
-            Purpose::Failover => vec![],
+            // Of a table of its own, and of Snapshot's.
+            Purpose::Dump | Purpose::Failover => vec![],
         });
         privileges
     }
@@ -167,7 +178,7 @@ fn mysql_privileges(purpose: Purpose) -> Vec<(&'static str, &'static str)> {
             // File by file (copy, reflink) and `stop` set global variables.
             ("SYSTEM_VARIABLES_ADMIN", "*.*"),
         ],
-        Purpose::Failover => vec![],
+        Purpose::Dump | Purpose::Failover => vec![],
     });
     privileges
 }
@@ -184,7 +195,7 @@ fn old_mysql_privileges(purpose: Purpose) -> Vec<(&'static str, &'static str)> {
         ],
         Purpose::Heartbeat => vec![("CREATE, INSERT, DELETE", "`understudy`.*")],
         Purpose::Snapshot => vec![("PROCESS, RELOAD, SELECT, LOCK TABLES, SUPER", "*.*")],
-        Purpose::Failover => vec![],
+        Purpose::Dump | Purpose::Failover => vec![],
     });
     privileges
 }

@@ -120,7 +120,10 @@ fn everything_works_with_the_printed_grants(pair: &mut Pair) {
         .json();
     let accounts = printed["grants"]["accounts"].as_array().unwrap();
     let option_file = pair.base().join("db.cnf");
-    let commands: [(&str, Vec<Vec<&str>>); 3] = [
+    let dumps = pair.base().join("dumps");
+    std::fs::create_dir_all(&dumps).unwrap();
+    let with_dumps = format!("directory = \"{}\"\n", dumps.display());
+    let commands: [(&str, Vec<Vec<&str>>); 4] = [
         (
             "understudy_monitor",
             vec![vec!["status", &pair_name], vec!["check", &pair_name]],
@@ -140,6 +143,13 @@ fn everything_works_with_the_printed_grants(pair: &mut Pair) {
                 vec!["snapshot", "verify", &name],
             ],
         ),
+        (
+            "understudy_dump",
+            vec![
+                vec!["snapshot", "create", &name, "--backend", "dump"],
+                vec!["snapshot", "verify", &name],
+            ],
+        ),
     ];
     for (account, commands) in commands {
         let entry = accounts
@@ -151,6 +161,9 @@ fn everything_works_with_the_printed_grants(pair: &mut Pair) {
             pair.source.execute(statement.trim_end_matches(';'));
         }
         pair.wait_caught_up();
+        if account == "understudy_dump" && pair.volume.directory().is_none() {
+            pair.configure(|settings| settings.snapshot = with_dumps.clone());
+        }
         let text = format!("[client]\nuser = {account}\npassword = \"pa55 Word\"\n");
         std::fs::write(&option_file, text).unwrap();
         for command in commands {
@@ -172,4 +185,5 @@ fn everything_works_with_the_printed_grants(pair: &mut Pair) {
     }
     pair.wait_caught_up();
     pair.delete_all();
+    pair.configure_plain();
 }

@@ -734,6 +734,38 @@ fn a_snapshot_takes_the_place_of_the_replicas_data() {
     }
 }
 
+/// The same from a snapshot that is a dump: it is loaded beside, and what came takes the place.
+#[test]
+fn a_dump_takes_the_place_of_the_replicas_data() {
+    for flavour in flavours() {
+        let mut couple = filled(flavour);
+        couple.put_under_a_service();
+        couple.of_source = format!(
+            "[server.src.snapshot]\nbackend = \"dump\"\ndirectory = \"{}\"",
+            couple.base().join("kept").display()
+        );
+        std::fs::create_dir(couple.base().join("kept")).unwrap();
+        couple.configure();
+        let create = ["snapshot", "create", "src", "--allow-source"];
+        couple.tool.run(&create).ok();
+        couple
+            .source
+            .execute("INSERT INTO lab.t VALUES (-5, 'later')");
+        couple.replica.execute("CREATE DATABASE mine");
+        let before = both(&couple);
+        let args = ["--provision", "snapshot:latest:src", "--replace", "--yes"];
+        couple
+            .setup_at("setup-restored=kill", &args)
+            .expect_code(-1);
+        couple.tool.run(&["recover"]).ok();
+        assert_eq!(both(&couple), before);
+        couple.setup(&args).ok();
+        wait_equal(&couple);
+        couple.assert_equal();
+        assert_read_only(&couple);
+    }
+}
+
 /// A CA, and a certificate of it for 127.0.0.1, in PEM files that any server may read.
 fn certificates(dir: &std::path::Path) {
     let path = |name: &str| dir.join(name).display().to_string();

@@ -15,6 +15,7 @@ use crate::snapshot::error::{Refusal, SnapshotError};
 use crate::snapshot::keep::catalog;
 use crate::snapshot::manifest::{Manifest, State};
 use crate::snapshot::observe;
+use crate::snapshot::take::preflight::{self, Options};
 use crate::volume::layout::{Layout, Mount, mount_of, observe_mounts};
 use crate::volume::{self, BackendKind, VolumeError};
 use weigh::{Common, MEASURED_MAX, Seen, Taken, WAYS, Weighed, weigh};
@@ -48,7 +49,10 @@ pub fn look(ctx: &Context, name: &str) -> Result<Methods, SnapshotError> {
     let configured = choose(server, server.snapshot.backend, &layout)?;
     let mut ways = Vec::new();
     for way in WAYS {
-        let fits = choose(server, way, &layout)?;
+        let fits = match way {
+            BackendChoice::Dump => can_dump(ctx, name)?,
+            way => choose(server, way, &layout)?,
+        };
         let is_configured = configured
             .as_ref()
             .is_ok_and(|kind| kind.choice() == way && fits.is_ok());
@@ -58,7 +62,7 @@ pub fn look(ctx: &Context, name: &str) -> Result<Methods, SnapshotError> {
             is_configured,
             fits,
             is_elsewhere: place.is_some_and(|place| is_elsewhere(place, &layout, &mounts)),
-            is_off_host: place.is_some_and(|place| is_off_host(place, &mounts)),
+            is_off_host: place.is_some_and(|place| layout.is_err() || is_off_host(place, &mounts)),
             taken: measured(&taken, way),
         };
         ways.push(weigh(&seen, &common));
@@ -84,10 +88,31 @@ fn choose(
     }
 }
 
+/// Whether a dump would be taken, by all that its preflight looks at.
+fn can_dump(ctx: &Context, name: &str) -> Result<Result<BackendKind, Refusal>, SnapshotError> {
+    let options = Options {
+        backend: Some(BackendChoice::Dump),
+        allow_source: true,
+        ..Options::default()
+    };
+    match preflight::observe_and_plan(ctx, name, &options) {
+        Ok(_) => Ok(Ok(BackendKind::Dump)),
+        Err(error) => Ok(Err(refusal(error)?)),
+    }
+}
+
 /// A rule that says no is an answer here; anything else is an error.
 fn refusal(error: SnapshotError) -> Result<Refusal, SnapshotError> {
     match error {
-        SnapshotError::Refused { mut refusals } if refusals.len() == 1 => Ok(refusals.remove(0)),
+        SnapshotError::Refused { refusals } => {
+            let join = |of: fn(&Refusal) -> &str, between: &str| {
+                refusals.iter().map(of).collect::<Vec<_>>().join(between)
+            };
+            Ok(Refusal::new(
+                join(|one| &one.reason, "; "),
+                join(|one| &one.hint, " "),
+            ))
+        }
         SnapshotError::Volume(VolumeError::Refused { reason, hint }) => {
             Ok(Refusal::new(reason, hint))
         }
@@ -109,7 +134,9 @@ fn kept_in(server: &ServerConfig, way: BackendChoice) -> Option<&Path> {
 }
 
 fn is_elsewhere(place: &Path, layout: &Result<Layout, Refusal>, mounts: &[Mount]) -> bool {
-    let (Some(mount), Ok(layout)) = (mount_of(place, mounts), layout) else {
+    // Where the data isn't on this host, whatever is, is elsewhere.
+    let Ok(layout) = layout else { return true };
+    let Some(mount) = mount_of(place, mounts) else {
         return false;
     };
     let mut volumes = layout.volumes.iter();

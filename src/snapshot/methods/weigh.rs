@@ -9,12 +9,13 @@ use crate::snapshot::error::Refusal;
 use crate::volume::BackendKind;
 
 /// The ways, in the order in which they are told.
-pub const WAYS: [BackendChoice; 5] = [
+pub const WAYS: [BackendChoice; 6] = [
     BackendChoice::Zfs,
     BackendChoice::Lvm,
     BackendChoice::Btrfs,
     BackendChoice::Reflink,
     BackendChoice::Copy,
+    BackendChoice::Dump,
 ];
 
 /// Measurements count back so far, in snapshots of one way.
@@ -30,7 +31,7 @@ pub struct Seen {
     pub fits: Result<BackendKind, Refusal>,
     /// What is kept would lie on another filesystem than the data.
     pub is_elsewhere: bool,
-    /// That filesystem is a network's, so that it outlives this host.
+    /// It is another machine's, or the data is, so that it outlives the server's host.
     pub is_off_host: bool,
     /// Of this server's snapshots taken so, newest first: at most [`MEASURED_MAX`].
     pub taken: Vec<Taken>,
@@ -160,7 +161,7 @@ fn restore_words(way: BackendChoice) -> &'static str {
 const MISTAKES: &str = "rows or tables changed by mistake";
 const UPGRADES: &str = "an upgrade that went wrong";
 const DISK: &str = "the loss of the data's filesystem";
-const HOST: &str = "the loss of this host";
+const HOST: &str = "the loss of the server's host";
 
 /// What a snapshot kept there is good for, and what it isn't.
 fn protection(seen: &Seen) -> (Vec<&'static str>, Vec<&'static str>) {

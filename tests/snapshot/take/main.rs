@@ -1361,7 +1361,12 @@ fn weighs_every_way_with_what_was_measured_here(pair: &mut Pair) {
     };
     let before = Footprint::of(pair);
     let none = ways(pair);
-    for (name, possible) in [("btrfs", true), ("zfs", false), ("lvm", false)] {
+    for (name, possible) in [
+        ("btrfs", true),
+        ("zfs", false),
+        ("lvm", false),
+        ("dump", false),
+    ] {
         let way = of(&none, name);
         assert_eq!(way["possible"], possible, "{way}");
         assert_eq!(way["cure"].is_string(), !possible, "{way}");
