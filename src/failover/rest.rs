@@ -153,11 +153,27 @@ pub fn see_alone(
     // Past the commit a source that was closed, and opened by somebody, is closed again.
     let closes = operation.is_committed() && cast.old.is_some();
     let seen = operation.act(&cast.unmoved(scene, closes));
-    seen.map(drop).map_err(|error| SnapshotError::Failed {
-        step: "open",
-        reason: error.to_string(),
-        hint: None,
-    })
+    match seen {
+        Ok(_) => Ok(()),
+        Err(ActError::Moved(words)) if operation.is_committed() => Err(given_up(&words)),
+        Err(error) => Err(SnapshotError::Failed {
+            step: "open",
+            reason: error.to_string(),
+            hint: None,
+        }),
+    }
+}
+
+/// For who finds that somebody else is the source by now.
+pub const MOVED_HINT: &str = "Where more than one takes writes, see which of them shall be the source, \
+                              and close the other one.";
+
+/// Past the commit, and somebody else is the source by now.
+pub fn given_up(words: &str) -> SnapshotError {
+    SnapshotError::NeedsOperator {
+        reason: words.to_owned(),
+        hint: MOVED_HINT.to_owned(),
+    }
 }
 
 fn on(party: &Party, words: &str, statements: Vec<String>) -> Act {

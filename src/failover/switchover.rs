@@ -15,7 +15,7 @@ use super::rest::{self, Carried, Cast, step};
 use super::scene::{Scene, targets};
 use super::semi_sync;
 use super::steps;
-use crate::journal::act::Act;
+use crate::journal::act::{Act, ActError};
 use crate::journal::operation::{Outcome, Step};
 use crate::journal::{Beginning, InHand, Operation, OperationKind, Party};
 use crate::replication::{account, marker};
@@ -286,6 +286,10 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
     let mut carried = Carried::default();
     let count = rest::before_follow(&operation);
     rest::carry(&mut operation, count, &mut carried);
+    if let Some(ActError::Moved(words)) = &carried.stopped {
+        let moved = rest::given_up(words);
+        return Err(put_back(operation, moved, &source.name, true));
+    }
     if let Some(error) = &carried.stopped {
         // The journal stays open: nobody takes writes, and `recover` opens the candidate.
         let name = &cast.candidate.name;
@@ -352,6 +356,11 @@ pub(super) fn put_back(
                 hint: refusals.first().map(|refusal| refusal.hint.clone()),
             },
             error => error,
+        },
+        // Nothing of it is left to go on with.
+        Err(ActError::Moved(words)) => SnapshotError::NeedsOperator {
+            reason: format!("{error}; {words}"),
+            hint: rest::MOVED_HINT.to_owned(),
         },
         Err(left) => SnapshotError::NeedsOperator {
             reason: format!("{error}; and what was changed couldn't be put back: {left}"),

@@ -388,24 +388,6 @@ impl Act {
         }
     }
 
-    /// As the operation itself does it, which holds the pair: nobody else has moved the roles, and writers
-    /// wait.
-    pub fn held(self) -> Self {
-        match self {
-            Self::Open {
-                on,
-                words,
-                statements,
-                ..
-            } => Self::Statements {
-                on,
-                words,
-                statements,
-            },
-            other => other,
-        }
-    }
-
     /// All servers that it asks or changes.
     pub fn reaches(&self) -> Vec<&Reach> {
         match self {

@@ -228,8 +228,7 @@ impl Operation {
                 progress: &mut bytes,
             };
             let log = &mut self.log;
-            let undos: Vec<Act> = self.undos.iter().cloned().map(Act::held).collect();
-            act::undo_all(&undos, &BTreeSet::new(), &mut means, |number| {
+            act::undo_all(&self.undos, &BTreeSet::new(), &mut means, |number| {
                 // Where that can't be written it may be undone twice.
                 drop(log.undone(number));
             })

@@ -70,8 +70,8 @@ fn failovers_in_a_row_keep_their_receipts() {
     }
 }
 
-/// Given a source that comes back while a failover is at it, expect that it isn't given up, and that
-/// replicas fetch from it again; one that comes back after the opening is told, and closed by its rejoin.
+/// Given a source that comes back while a failover is at it, before or after its commit, expect that it isn't
+/// given up, and that replicas fetch from it again; one that comes back after the opening is told, and closed by its rejoin.
 #[test]
 fn an_old_source_that_comes_back_meanwhile() {
     for flavour in flavours() {
@@ -93,7 +93,15 @@ fn an_old_source_that_comes_back_meanwhile() {
         let mut run = trio.tool.spawn_at("commit:after=sleep:6000", &args);
         run.wait_at("commit:after");
         trio.revive("a");
-        run.wait().ok();
+        let (_, message) = run.wait().expect_code(5).error();
+        assert!(message.contains("a answers again"), "{message}");
+        trio.wait_same("a", "b");
+        trio.assert_source("a", &["b"]);
+        assert_eq!(receipts(&trio), [""; 0]);
+
+        trio.kill("a");
+        trio.tool.run(&args).ok();
+        trio.revive("a");
         assert!(trio.is_writable("a") && trio.is_writable("b"));
         let check = ["check", "lab", "--rule", "server.demoted-writable"];
         trio.tool.run(&check).expect_code(2);
