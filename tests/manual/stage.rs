@@ -15,6 +15,8 @@ for dir in /etc/understudy /var/lib/understudy; do
   mkdir -p "$dir" && mount -t tmpfs -o mode=755 tmpfs "$dir"
 done
 truncate -s 3G "$base/srv.img" && mkfs.btrfs -q "$base/srv.img" >/dev/null && mount -o loop "$base/srv.img" /srv
+# Servers name their temporary files by their process, whose number others elsewhere have as well.
+mount -t tmpfs tmpfs /tmp
 ip link set lo up
 ip address add 192.0.2.1/32 dev lo
 echo ready

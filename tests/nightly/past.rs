@@ -135,7 +135,8 @@ fn says_what_grows(pair: &mut Pair) {
         .map(|night| {
             let began = now - jiff::SignedDuration::from_hours(24 * night + 3);
             let (pause, gib) = if night < 7 { (80, 14u64) } else { (13, 10) };
-            json!({"version": 1, "server": name, "began": began.to_string(), "result": "done",
+            json!({"version": 1, "server": name, "began": began.to_string(),
+                   "ended": (began + jiff::SignedDuration::from_secs(2)).to_string(), "result": "done",
                    "pause_ms": pause, "took_ms": 2000, "proof": "booted", "kept": 9,
                    "kept_bytes": gib << 30})
             .to_string()
