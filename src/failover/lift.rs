@@ -30,9 +30,14 @@ pub fn lift(
     let Some(switch) = moving.switch() else {
         return Ok(nobody);
     };
+    // Our own writes before the fence would wait as well.
+    let too_few = with(slot, |session| moving.too_few(session))?;
     let mut stuck = with(slot, semi_sync::waiting)?;
     let looks = COMES_WITHIN.as_millis() / LOOK_EVERY.as_millis();
     for _ in 0..looks {
+        if too_few.is_some() {
+            break;
+        }
         if stuck.is_empty() {
             return Ok(nobody);
         }
@@ -49,6 +54,13 @@ pub fn lift(
         let off = set_now(switch, "OFF");
         Ok((session.execute(&off, READ_LIMIT)?, ()))
     })?;
+    if let Some(count) = too_few {
+        return Ok(Outcome::Changed(format!(
+            "{} waited for more acknowledgements than come (there are {count} replicas that acknowledge): it \
+             doesn't any more",
+            source.name
+        )));
+    }
     Ok(Outcome::Changed(format!(
         "{} commits waited on {} for an acknowledgement that didn't come: they go on",
         stuck.len(),

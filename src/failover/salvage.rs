@@ -60,7 +60,7 @@ pub fn place(
             };
             place
                 .logs()
-                .map_err(|why| format!("the salvage program brought none: {why}"))?;
+                .map_err(|why| format!("the salvage program brought none that tell it: {why}"))?;
             Ok(place)
         }
     }
@@ -114,6 +114,9 @@ pub fn loss(
         Err(why) => return Ok(Err(why)),
     };
     let logs = log_files::needed(&reader, &candidate.flavour, &logs, has);
+    if let Some(why) = log_files::encrypted(&logs) {
+        return Ok(Err(why));
+    }
     let reading = Reading {
         args: log_files::reader_args(has, &logs),
         reader,

@@ -4,14 +4,17 @@
 use crate::journal::Party;
 use crate::journal::act::{Act, Rest};
 use crate::server::semi_sync::{self, Side, Sides, set_now};
-use crate::server::session::{READ_LIMIT, SessionError};
+use crate::server::session::{READ_LIMIT, Session, SessionError};
 use crate::snapshot::SnapshotError;
 use crate::snapshot::error::Refusal;
+use crate::sys::words::counted;
 
 /// What moves.
 #[derive(Debug, Clone, Default)]
 pub struct Moving {
     switch: Option<String>,
+    /// The old source's.
+    sides: Sides,
     /// For the new source, once it is open; for the old one, before it follows.
     candidate: Vec<String>,
     old: Vec<String>,
@@ -88,10 +91,11 @@ fn may_wait(sides: &Sides, acknowledging: u64) -> bool {
 
 fn nobody_acknowledges(name: &str, sides: &Sides, acknowledging: u64) -> String {
     format!(
-        "semi-synchronous replication isn't on at {name}: {} replicas would have to acknowledge, {acknowledging} \
-         do, and its writers would wait for {} s; see rpl_semi_sync_… there",
-        sides.wanted(),
-        sides.timeout().map_or(0, |(_, ms)| ms / 1000)
+        "semi-synchronous replication isn't on at {name}: {} would have to acknowledge, {acknowledging} \
+         would, and its writers would wait for {} s; when enough acknowledge, switch {} on there",
+        counted(sides.wanted(), "replica"),
+        sides.timeout().map_or(0, |(_, ms)| ms / 1000),
+        sides.switch(Side::Source).unwrap_or_default()
     )
 }
 
@@ -129,6 +133,7 @@ pub fn planned(old: &Party, candidate: &Party, others: &[Party]) -> Result<Movin
     let waits = may_wait(&then, count);
     Ok(Moving {
         switch: old.sides.switch(Side::Source),
+        sides: old.sides.clone(),
         candidate: new.becomes_source(&settings, waits),
         old: old.becomes_replica(),
         told: (!waits)
@@ -170,6 +175,16 @@ impl Moving {
         self.switch.as_deref()
     }
 
+    /// How many acknowledge to the old source, where it waits for more than that.
+    pub fn too_few(&self, session: Session) -> Result<(Session, Option<u64>), SessionError> {
+        let (session, waits) = semi_sync::is_active(session, &self.sides, Side::Source)?;
+        let (session, count) = semi_sync::clients(session, &self.sides)?;
+        Ok((
+            session,
+            (waits && count < self.sides.wanted()).then_some(count),
+        ))
+    }
+
     /// For the new source, right after its opening.
     pub fn to_candidate(&self, candidate: &Party) -> Option<Rest> {
         rest(candidate, "on", &self.candidate)
@@ -192,11 +207,14 @@ fn rest(party: &Party, words: &str, statements: &[String]) -> Option<Rest> {
     })
 }
 
+/// What is done, and what doesn't move.
+type Returning = (Vec<Rest>, Vec<String>);
+
 /// A server comes back as a replica of `source`: its part before it follows, and what the source waited
 /// with until then. It follows in any case; what doesn't move is told.
-pub fn returning(party: &Party, source: &Party, follow: Rest) -> (Vec<Rest>, Vec<String>) {
+pub fn returning(party: &Party, source: &Party, follow: Rest) -> Returning {
     match around(party, source, &follow) {
-        Ok(Ok(all)) => (all, Vec::new()),
+        Ok(Ok(all_and_told)) => all_and_told,
         Ok(Err(reason)) => {
             let told = format!("it doesn't acknowledge to {}: {reason}", source.name);
             (vec![follow], vec![told])
@@ -212,12 +230,12 @@ fn around(
     party: &Party,
     source: &Party,
     follow: &Rest,
-) -> Result<Result<Vec<Rest>, String>, SessionError> {
+) -> Result<Result<Returning, String>, SessionError> {
     let (back, at) = (Part::observe(party)?, Part::observe(source)?);
     let was_source = back.sides.is_on(Side::Source);
     let has_it = was_source || at.sides.is_on(Side::Source);
     if !has_it {
-        return Ok(Ok(vec![follow.clone()]));
+        return Ok(Ok((vec![follow.clone()], Vec::new())));
     }
     let cannot = match back.cannot(Side::Replica)? {
         None if was_source => back.cannot(Side::Source)?,
@@ -226,6 +244,7 @@ fn around(
     if let Some(reason) = cannot {
         return Ok(Err(reason));
     }
+    let mut told = Vec::new();
     let mut all: Vec<Rest> = rest(party, "as a replica", &back.becomes_replica())
         .into_iter()
         .chain([follow.clone()])
@@ -233,8 +252,12 @@ fn around(
     // After a failover in which nobody was left to acknowledge.
     if was_source && !at.sides.is_on(Side::Source) && at.cannot(Side::Source)?.is_none() {
         let settings = at.sides.settings_of(&back.sides);
-        let may = may_wait(&at.sides.with(&settings), 1);
+        let then = at.sides.with(&settings);
+        // It comes to those who do already.
+        let (_, others) = semi_sync::clients(source.session()?, &at.sides)?;
+        let may = may_wait(&then, others + 1);
         all.extend(rest(source, "on", &at.becomes_source(&settings, may)));
+        told.extend((!may).then(|| nobody_acknowledges(&source.name, &then, others + 1)));
     }
-    Ok(Ok(all))
+    Ok(Ok((all, told)))
 }

@@ -60,8 +60,10 @@ pub fn export(
             let options = work.join("read.cnf");
             let text = client::log_reader_option_file(&party.flavour, &party.target);
             files::replace(&options, text.as_bytes())?;
-            let names = names.into_iter().map(OsString::from).collect();
-            (client::read_remote_logs_args(&options), names)
+            // From there on to the last one: given a position, MariaDB's reader ends with the first log
+            // that is named (seen on 10.11).
+            let first = names.into_iter().take(1).map(OsString::from);
+            (client::read_remote_logs_args(&options), first.collect())
         }
     };
     args.extend(filter.args.into_iter().map(OsString::from));
@@ -207,7 +209,9 @@ fn logs(party: &Party) -> Result<Result<Logs, String>, SnapshotError> {
     let paths: Vec<PathBuf> = names.iter().map(|name| directory.join(name)).collect();
     // Encrypted ones, or in a container, it can still read to us.
     let found = place.logs().unwrap_or_default();
-    let readable = paths.iter().all(|path| found.contains(path));
+    let readable = paths
+        .iter()
+        .all(|path| found.contains(path) && !log_files::is_encrypted(path));
     Ok(Ok((names, readable.then_some(paths))))
 }
 

@@ -58,6 +58,13 @@ pub fn examine(
         let Some(condition) = view.servers[at].condition() else {
             continue;
         };
+        if is_source {
+            checks.extend(failover::acknowledgements(Side {
+                name: server,
+                condition,
+                parity: None,
+            }));
+        }
         if picture.is_replica(at)
             && let Some(source) = picture.source_of(at)
             && let Some(of_source) = source.condition()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::check::{Check, Status};
-use crate::server::condition::Condition;
+use crate::server::condition::{Condition, SemiSync};
 use crate::server::gtid::GtidSet;
 use crate::server::parity::Parity;
 use crate::server::replication::Channel;
@@ -44,6 +44,39 @@ pub fn checks(replica: Side<'_>, source: Side<'_>) -> Vec<Check> {
         .iter()
         .filter_map(|check| check(replica, source))
         .collect()
+}
+
+/// Of a source whose commits wait: whether as many are left to acknowledge when one of its replicas has
+/// taken its place.
+pub fn acknowledgements(source: Side<'_>) -> Option<Check> {
+    const ID: &str = "failover.acknowledgements";
+    let SemiSync {
+        clients,
+        wanted,
+        is_patient,
+        ..
+    } = source.condition.semi_sync?;
+    let left = clients.saturating_sub(1);
+    // A pair of two can't have it otherwise.
+    if left >= wanted || wanted == 1 {
+        let message = format!("after a failover {left} of {wanted} are left to acknowledge");
+        return ok(ID, source, message);
+    }
+    Some(Check::new(
+        ID,
+        source.name,
+        Status::Warn,
+        format!(
+            "commits on {} wait for {wanted} replicas, {clients} acknowledge, and after a failover {left} \
+             would: {}",
+            source.name,
+            match is_patient {
+                true => "the new source's would wait in vain, and then not at all",
+                false => "semi-synchronous replication wouldn't be on at the new source",
+            }
+        ),
+        "Let one replica more acknowledge, or lower rpl_semi_sync_source_wait_for_replica_count on all of them.",
+    ))
 }
 
 fn ok(id: &'static str, side: Side<'_>, message: impl Into<String>) -> Option<Check> {

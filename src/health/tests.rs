@@ -322,6 +322,8 @@ fn errant_transactions_of_both_flavours() {
             is_active: true,
             clients: 1,
             waiting: 1,
+            wanted: 1,
+            is_patient: true,
         }),
         ..source(5)
     };

@@ -138,6 +138,7 @@ pub fn read_remote_logs_args(options: &Path) -> Vec<OsString> {
     vec![
         format!("--defaults-file={}", options.display()).into(),
         "--read-from-remote-server".into(),
+        "--to-last-log".into(),
     ]
 }
 

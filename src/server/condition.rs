@@ -13,6 +13,7 @@ use super::identity::Identity;
 use super::promotion::Event;
 use super::replication::{self, Channel};
 use super::row::Row;
+use super::semi_sync;
 use super::session::{Session, SessionError};
 use crate::sys::Fact;
 
@@ -73,6 +74,10 @@ pub struct SemiSync {
     pub clients: u64,
     /// Commits that wait for an acknowledgement now.
     pub waiting: u64,
+    /// How many have to acknowledge each.
+    pub wanted: u64,
+    /// Whether writers go on soon where nobody does.
+    pub is_patient: bool,
 }
 
 impl Condition {
@@ -377,6 +382,7 @@ fn observe_semi_sync(
     if !enabled.is_some_and(|value| is_on(&value)) {
         return Ok((session, None));
     }
+    let (session, sides) = semi_sync::observe(session)?;
     let statement = "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync%'";
     let (session, rows) = session.query(statement, limit)?;
     let value = |ending: &str| {
@@ -394,6 +400,8 @@ fn observe_semi_sync(
         is_active: active.is_some_and(is_on),
         clients: number(clients),
         waiting: number(value("_wait_sessions")),
+        wanted: sides.wanted(),
+        is_patient: sides.is_patient(),
     };
     Ok((session, Some(semi_sync)))
 }

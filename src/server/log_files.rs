@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +27,10 @@ const AT_THE_END: &str = "never reached expected GTID state";
 /// A binary log's first event, its head: magic, time, type, server id, length, next position, flags.
 const HEAD_BYTES: usize = 23;
 const MAGIC: [u8; 4] = [0xfe, b'b', b'i', b'n'];
+/// MySQL encrypts whole files, binary logs and relay logs alike: whose they are isn't seen in them.
+const MAGIC_SEALED: [u8; 4] = [0xfd, b'b', b'i', b'n'];
+/// MariaDB's `START_ENCRYPTION_EVENT`, right behind the head: all that follows it is encrypted.
+const START_ENCRYPTION: u8 = 164;
 /// `LOG_EVENT_RELAY_LOG_F`.
 const IS_RELAY_LOG: u16 = 0x40;
 
@@ -40,31 +45,76 @@ pub struct LogPlace {
 }
 
 impl LogPlace {
-    /// All that are there now, oldest first; why there are none.
+    /// All that are there now, oldest first; why there are none, or none that tell all. The last of
+    /// them isn't encrypted.
     pub fn logs(&self) -> Result<Vec<PathBuf>, String> {
-        let all = files::list(&self.directory).map_err(|error| error.to_string())?;
-        let mut logs: Vec<(String, u64, PathBuf)> = Vec::new();
-        for path in all {
-            let numbered = numbered(&path);
-            if let Some((base, number)) = numbered.filter(|_| is_log_of(&path, self.server_id)) {
-                logs.push((base, number, path));
+        let (mut own, mut sealed) = (Vec::new(), Vec::new());
+        for path in files::list(&self.directory).map_err(|error| error.to_string())? {
+            let Some((base, number)) = numbered(&path) else {
+                continue;
+            };
+            match head_of(&path) {
+                Some(head) if is_head_of(&head, self.server_id) => own.push((base, number, path)),
+                Some(head) if head[..4] == MAGIC_SEALED => sealed.push((base, number, path)),
+                Some(_) | None => {}
             }
         }
-        logs.sort();
-        match (logs.first(), logs.last()) {
-            (Some((first, ..)), Some((last, ..))) if first == last => {
-                Ok(logs.into_iter().map(|(_, _, path)| path).collect())
+        own.sort();
+        let base = match (own.first(), own.last()) {
+            (Some((first, ..)), Some((last, ..))) if first != last => {
+                return Err(format!(
+                    "which are its binary logs isn't clear: {first} and {last} in {}",
+                    self.directory.display()
+                ));
             }
-            (Some((first, ..)), Some((last, ..))) => Err(format!(
-                "which are its binary logs isn't clear: {first} and {last} in {}",
-                self.directory.display()
-            )),
-            (_, _) => Err(format!(
+            (first, _) => first.map(|(base, ..)| base.clone()),
+        };
+        // Under another name they may be its relay logs, or what it writes by now.
+        let of_another = |(of, ..): &&(String, u64, PathBuf)| Some(of) != base.as_ref();
+        if let Some((.., path)) = sealed.iter().find(of_another) {
+            return Err(cannot_be_read(path));
+        }
+        own.append(&mut sealed);
+        own.sort();
+        match own.last() {
+            Some((.., last)) if is_encrypted(last) => Err(cannot_be_read(last)),
+            Some(_) => Ok(own.into_iter().map(|(_, _, path)| path).collect()),
+            None => Err(format!(
                 "no binary log of its own is in {}",
                 self.directory.display()
             )),
         }
     }
+}
+
+/// Why, and what can be done.
+fn cannot_be_read(path: &Path) -> String {
+    format!(
+        "{} is encrypted, so that only its own server reads it: start that with its keys, out of reach \
+         of clients, and `understudy rejoin` exports what it alone has",
+        path.display()
+    )
+}
+
+/// What of these logs is encrypted, in words: no reader tells what it holds.
+pub fn encrypted(logs: &[PathBuf]) -> Option<String> {
+    let log = logs.iter().find(|log| is_encrypted(log))?;
+    Some(cannot_be_read(log))
+}
+
+/// Whether only its own server reads it. One whose beginning can't be read isn't known to be.
+pub fn is_encrypted(log: &Path) -> bool {
+    let Some(head) = head_of(log) else {
+        return false;
+    };
+    let kind = || {
+        let mut event = [0; 5];
+        let file = File::open(log).ok()?;
+        file.read_exact_at(&mut event, u64::from(second_event(&head)))
+            .ok()?;
+        Some(event[4])
+    };
+    head[..4] == MAGIC_SEALED || kind() == Some(START_ENCRYPTION)
 }
 
 /// `binlog.000012`
@@ -78,10 +128,6 @@ fn head_of(path: &Path) -> Option<[u8; HEAD_BYTES]> {
     let mut head = [0; HEAD_BYTES];
     File::open(path).ok()?.read_exact(&mut head).ok()?;
     Some(head)
-}
-
-fn is_log_of(path: &Path, server_id: u32) -> bool {
-    head_of(path).is_some_and(|head| is_head_of(&head, server_id))
 }
 
 fn is_head_of(head: &[u8; HEAD_BYTES], server_id: u32) -> bool {
@@ -345,6 +391,45 @@ mod tests {
         let text = "#261127 16:24:37 \tPrevious-GTIDs\n# [empty]\n# at 158\n";
         assert_eq!(before_in(&mysql, text).as_deref(), Some(""));
         assert_eq!(before_in(&mysql, "DELIMITER ;\n"), None);
+    }
+
+    /// A file of `directory` that begins as a log of server 21 does, with an event of that type behind.
+    fn begun(directory: &Path, name: &str, magic: [u8; 4], kind: u8) -> PathBuf {
+        let mut bytes = [0; 64];
+        bytes[..4].copy_from_slice(&magic);
+        bytes[9] = 21;
+        bytes[17] = 40;
+        bytes[44] = kind;
+        let path = directory.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    #[test]
+    fn logs_of_which_the_last_is_encrypted_tell_nothing() {
+        let scratch = tempfile::tempdir().unwrap();
+        let directory = scratch.path();
+        let place = LogPlace {
+            directory: directory.to_owned(),
+            server_id: 21,
+        };
+        let is_told = |name: &str| place.logs().unwrap_err().contains(name);
+        begun(directory, "binlog.000001", MAGIC_SEALED, 0);
+        assert!(is_told("binlog.000001 is encrypted"));
+        let plain = begun(directory, "binlog.000002", MAGIC, 15);
+        // The reader tells whether it needs the older one.
+        let logs = place.logs().unwrap();
+        assert_eq!((logs.len(), &logs[1]), (2, &plain));
+        assert!(encrypted(&logs).unwrap().contains("binlog.000001"));
+        assert_eq!(encrypted(&logs[1..]), None);
+        begun(directory, "binlog.000003", MAGIC, START_ENCRYPTION);
+        assert!(is_told("binlog.000003 is encrypted"));
+        begun(directory, "binlog.000003", MAGIC_SEALED, 0);
+        assert!(is_told("binlog.000003 is encrypted"));
+        begun(directory, "binlog.000004", MAGIC, 15);
+        assert_eq!(place.logs().unwrap().len(), 4);
+        begun(directory, "mysql-bin.000001", MAGIC_SEALED, 0);
+        assert!(is_told("mysql-bin.000001 is encrypted"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::lab::key_ring::key_ring;
 use crate::lab::server::{Flavour, flavours};
 use crate::lab::small_state::SmallState;
 use crate::lab::trio::Trio;
@@ -10,9 +11,14 @@ use crate::steps::assert_steps;
 /// A source that is killed with rows that it sent to nobody, spread over two of its logs.
 fn killed_with_unsent(flavour: Flavour) -> Trio {
     let mut trio = Trio::start(flavour, 2);
+    die_with_unsent(&mut trio);
+    trio
+}
+
+fn die_with_unsent(trio: &mut Trio) {
     trio.status();
     trio.wait_same("a", "b");
-    let stop = flavour.replica_statement("STOP", "IO_THREAD", "");
+    let stop = trio.flavour.replica_statement("STOP", "IO_THREAD", "");
     trio.server("b").execute(&stop);
     for statement in [
         "INSERT INTO lab.w VALUES (101)",
@@ -24,7 +30,6 @@ fn killed_with_unsent(flavour: Flavour) -> Trio {
         trio.server("a").execute(statement);
     }
     trio.kill("a");
-    trio
 }
 
 /// The logs of the dead source, oldest first.
@@ -230,5 +235,56 @@ fn a_full_disk_does_not_stop_a_failover() {
             !left.iter().any(|path| file_name(path).contains(".sql")),
             "{left:?}"
         );
+    }
+}
+
+/// Given a source that encrypts its binary logs, from some moment on, when it dies with rows that it
+/// sent to nobody, expect that nothing is said of what is lost but why that can't be told; and that the
+/// source itself, when it is back, gives it out.
+#[test]
+fn encrypted_logs_are_told_as_unknown() {
+    for flavour in flavours() {
+        let mut trio = Trio::start(flavour, 2);
+        let base = trio.tool.base.clone();
+        let (_, mut extra) = key_ring(&mut trio.servers[0], &base);
+        extra.push(match flavour.is_mariadb() {
+            true => "--encrypt-binlog=ON".to_owned(),
+            false => "--binlog-encryption=ON".to_owned(),
+        });
+        trio.servers[0].restart_with(&extra);
+        // By itself it tries again in ten seconds.
+        for verb in ["STOP", "START"] {
+            let statement = flavour.replica_statement(verb, "IO_THREAD", "");
+            trio.server("b").execute(&statement);
+        }
+        die_with_unsent(&mut trio);
+        let planned = trio.failover(&["--unfenced", "--dry-run"]).ok().stdout;
+        assert!(planned.contains("encrypted"), "{planned}");
+        let run = trio.failover(&["--unfenced", "--max-loss", "100"]);
+        let (_, message) = run.expect_code(4).error();
+        assert!(message.contains("what is lost can't be told"), "{message}");
+        assert!(!trio.is_writable("b"));
+
+        let report = trio.failover(&["--unfenced"]).ok().json();
+        let lost = &report["failover"]["lost"];
+        assert_eq!(lost["known"], false, "{report}");
+        assert!(lost["transactions"].is_null(), "{report}");
+        let reason = lost["reason"].as_str().unwrap();
+        for words in ["is encrypted", "understudy rejoin"] {
+            assert!(reason.contains(words), "{reason}");
+        }
+        assert!(!report.to_string().contains("nothing is lost"), "{report}");
+        assert!(!trio.has("b", 101) && left(&trio).is_empty());
+
+        trio.revive("a");
+        let (_, message) = trio.tool.run(&["rejoin", "a"]).expect_code(4).error();
+        let receipts = std::fs::read_dir(trio.state_dir().join("receipts")).unwrap();
+        let exports: Vec<PathBuf> = receipts
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|end| end == "sql"))
+            .collect();
+        assert_eq!(exports.len(), 1, "{message}");
+        let export = String::from_utf8_lossy(&std::fs::read(&exports[0]).unwrap()).into_owned();
+        assert!(export.contains("CREATE TABLE lab.made"), "{message}");
     }
 }

@@ -248,3 +248,63 @@ fn writers_of_a_new_source_go_on_where_nobody_acknowledges() {
         trio.assert_source("b", &["a"]);
     }
 }
+
+/// Given a trio of MySQL whose commits wait for two replicas, and for long, expect that doctor tells
+/// what a failover would leave, that the count moves along, and that with one of the replicas gone
+/// roles move soon, to a server that doesn't wait for what can't come, which is told; and that a rejoin
+/// brings it back, once there are two again.
+#[test]
+fn two_acknowledgements_and_one_replica_gone() {
+    // MariaDB waits for one.
+    for flavour in flavours().into_iter().filter(|own| !own.is_mariadb()) {
+        let mut trio = waiting(flavour, 3);
+        trio.wait_same("a", "b");
+        set(trio.server("a"), "source_wait_for_replica_count", "2");
+        set(trio.server("a"), "source_timeout", "3600000");
+        until_acknowledged(trio.server("a"));
+        let doctor = trio.tool.run(&["doctor", "lab"]).json().to_string();
+        let words = "wait for 2 replicas, 2 acknowledge, and after a failover 1 would";
+        assert!(doctor.contains(words), "{doctor}");
+        trio.switchover("b").ok();
+        assert_eq!(
+            value(trio.server("b"), "source_wait_for_replica_count"),
+            "2"
+        );
+        assert_waits(&trio, "b", &["a", "c"]);
+
+        trio.kill("c");
+        eventually(limit(20), "one acknowledges", || {
+            let count = "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_source_clients'";
+            trio.server("b").rows(count)[0]["value"] == "1"
+        });
+        let since = Instant::now();
+        let report = trio.switchover("a").expect_code(5).json();
+        assert!(since.elapsed() < limit(10), "{:?}", since.elapsed());
+        let told = report["failover"]["warnings"].to_string();
+        let words = "isn't on at a: 2 replicas would have to acknowledge, 1 would";
+        assert!(told.contains(words), "{report}");
+        trio.server("a").execute("INSERT INTO lab.w VALUES (7001)");
+        trio.assert_source("a", &["b"]);
+        assert_eq!(value(trio.server("b"), "source_enabled"), "0");
+
+        trio.revive("c");
+        trio.close_again("c");
+        set(trio.server("c"), "replica_enabled", "ON");
+        trio.tool.run(&["repoint", "c", "--to", "a"]).ok();
+        let on = "SET PERSIST rpl_semi_sync_source_enabled = ON";
+        trio.server("a").execute(on);
+        until_acknowledged(trio.server("a"));
+        trio.wait_same("a", "b");
+        trio.wait_same("a", "c");
+        trio.kill("a");
+        let report = trio
+            .failover(&["--unfenced", "--to", "b"])
+            .expect_code(5)
+            .json();
+        assert!(report.to_string().contains("isn't on at b"), "{report}");
+        revive(&mut trio);
+        trio.tool.run(&["rejoin", "a"]).ok();
+        assert_waits(&trio, "b", &["a", "c"]);
+        trio.assert_source("b", &["a", "c"]);
+    }
+}

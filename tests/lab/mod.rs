@@ -6,6 +6,7 @@
 pub mod contract;
 pub mod couple;
 pub mod kept;
+pub mod key_ring;
 pub mod left;
 pub mod load;
 pub mod network;

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::lab::kept::{self, Damage, SavedManifest, redo_logs, spoil_page, truncate};
+use crate::lab::key_ring::key_ring;
 use crate::lab::left::Footprint;
 use crate::lab::pair::Pair;
 use crate::lab::runner::Case;
@@ -541,7 +542,9 @@ fn does_not_blame_the_snapshot_for_the_program(pair: &mut Pair) {
 
 /// Tables encrypted with keys that are kept elsewhere, on purpose.
 fn tells_lost_keys(pair: &mut Pair) {
-    let keys = set_up_encryption(pair);
+    let base = pair.base().to_owned();
+    let (keys, extra) = key_ring(&mut pair.replica, &base);
+    pair.replica.restart_with(&extra);
     pair.replica.execute_unlogged(&[
         "CREATE DATABASE secret".to_owned(),
         match pair.flavour.is_mariadb() {
@@ -564,35 +567,4 @@ fn tells_lost_keys(pair: &mut Pair) {
     let run = verify(pair, &snapshot, "tables").ok();
     assert_eq!(run.json()["snapshot"]["proof"], "checked", "keys are back");
     before.assert_nothing_left(pair);
-}
-
-/// Restarts the replica with a key ring; where its keys are.
-fn set_up_encryption(pair: &mut Pair) -> std::path::PathBuf {
-    let (base, home) = (pair.base().to_owned(), pair.flavour.home());
-    let keys = base.join("keys");
-    let plugins = base.join("plugins");
-    std::fs::create_dir(&plugins).unwrap();
-    let mut extra = vec![format!("--plugin-dir={}", plugins.display())];
-    let take = |name: &str, from: &Path| {
-        std::fs::copy(from.join(name), plugins.join(name)).unwrap();
-    };
-    if pair.flavour.is_mariadb() {
-        std::fs::write(&keys, "1;770A8A65DA156D24EE2A093277530142\n").unwrap();
-        take("file_key_management.so", &home.join("plugin"));
-        extra.push("--plugin-load-add=file_key_management".to_owned());
-        extra.push(format!("--file-key-management-filename={}", keys.display()));
-    } else {
-        // It is told by files beside the program and beside the component.
-        take("component_keyring_file.so", &home.join("lib/mysql/plugin"));
-        let settings = format!("{{\"path\": \"{}\", \"read_only\": false}}", keys.display());
-        std::fs::write(plugins.join("component_keyring_file.cnf"), settings).unwrap();
-        let program = base.join("mysqld");
-        std::fs::copy(pair.flavour.program(), &program).unwrap();
-        let manifest = "{\"components\": \"file://component_keyring_file\"}";
-        std::fs::write(base.join("mysqld.my"), manifest).unwrap();
-        pair.replica.program = program;
-        extra.push(format!("--lc-messages-dir={}/share/mysql", home.display()));
-    }
-    pair.replica.restart_with(&extra);
-    keys
 }
