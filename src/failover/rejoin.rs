@@ -147,6 +147,7 @@ fn decide(ctx: &Context, scene: &Scene<'_>, server: &str) -> Result<Ready, Snaps
         events: Vec::new(),
         semi_sync: semi_sync::Moving::default(),
         ways: Vec::new(),
+        told_of_ways: Vec::new(),
     };
     Ok(Ready {
         party,

@@ -39,6 +39,8 @@ pub struct Cast {
     pub semi_sync: Moving,
     /// How clients are led there, each looked at beforehand.
     pub ways: Vec<RerouteAct>,
+    /// What is worth knowing of them beforehand.
+    pub told_of_ways: Vec<String>,
 }
 
 impl Cast {
@@ -204,7 +206,7 @@ pub fn ways(
     scene: &Scene<'_>,
     from: &str,
     to: &Party,
-) -> Result<Vec<RerouteAct>, SnapshotError> {
+) -> Result<(Vec<RerouteAct>, Vec<String>), SnapshotError> {
     let origin = ctx.server(from)?;
     let ways: Vec<RerouteAct> = scene
         .pair
@@ -230,18 +232,25 @@ pub fn ways(
         .collect();
     let came = reroute::side_by_side(&ways, |way| reroute::check_unless(way, &ctx.cancel));
     ctx.cancel.check("looking at the ways of clients")?;
-    let (mut able, mut refusals) = (Vec::new(), Vec::new());
+    let (mut able, mut told, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
     for (mut way, came) in ways.into_iter().zip(came) {
         match came {
             Ok(checked) => {
                 way.before = Some(checked.before);
+                let name = way.reroute.way.name();
+                told.extend(
+                    checked
+                        .warnings
+                        .iter()
+                        .map(|words| format!("{name}: {words}")),
+                );
                 able.push(way);
             }
             Err(error) => refusals.push(Refusal::new(error.to_string(), error.hint)),
         }
     }
     match refusals.is_empty() {
-        true => Ok(able),
+        true => Ok((able, told)),
         false => Err(SnapshotError::Refused { refusals }),
     }
 }

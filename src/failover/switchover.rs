@@ -47,8 +47,9 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
     let scene = Scene::observe(ctx, &request.pair)?;
     let looked = look_at(ctx, &scene, request);
     let (report, notes) = hold::or_in_motion(ctx, &request.pair, looked)?;
+    let notes = notes.into_iter().map(|note| note.reason);
     Ok(Report {
-        warnings: notes.into_iter().map(|note| note.reason).collect(),
+        warnings: notes.chain(report.warnings).collect(),
         ..report
     })
 }
@@ -68,7 +69,11 @@ pub(super) fn look_at(
             .map(|(name, detail)| would(name, detail)),
     );
     steps.extend(rest::planned(&rest::of(ctx, scene, &cast), &cast));
-    Ok((report(scene, &cast, Ended::Planned, steps), notes))
+    let report = Report {
+        warnings: cast.told_of_ways.clone(),
+        ..report(scene, &cast, Ended::Planned, steps)
+    };
+    Ok((report, notes))
 }
 
 /// What came of the look, as the first step of the report.
@@ -148,11 +153,12 @@ fn decide(
     let endpoint = scene.reached_at(candidate)?;
     look_at_account(ctx, scene, &old, &candidate_party)?;
     let events = events(old.session()?)?;
-    let ways = rest::ways(ctx, scene, &old.name, &candidate_party)?;
+    let (ways, told_of_ways) = rest::ways(ctx, scene, &old.name, &candidate_party)?;
     let semi_sync = semi_sync::planned(&old, &candidate_party, &others)?;
     let cast = Cast {
         semi_sync,
         ways,
+        told_of_ways,
         candidate: candidate_party,
         old: Some(old.clone()),
         dead: None,
@@ -246,6 +252,9 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
     let (source, cast, notes) = decide(ctx, &scene, request)?;
     for note in &notes {
         tracing::warn!(hint = %note.hint, "{}", note.reason);
+    }
+    for words in &cast.told_of_ways {
+        tracing::warn!("{words}");
     }
     let mut moment = Moment::open(&source, &cast.candidate)?;
     let names: Vec<&str> = std::iter::once(cast.candidate.name.as_str())

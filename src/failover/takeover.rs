@@ -94,7 +94,7 @@ pub fn look(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
     Ok(Report {
         lost,
         steps,
-        warnings: candidates.told().collect(),
+        warnings: candidates.told().chain(cast.told_of_ways.clone()).collect(),
         ..Report::of(
             Kind::Failover,
             &scene.pair.name,
@@ -205,11 +205,12 @@ fn cast(
         .collect::<Result<Vec<_>, _>>()?;
     let endpoint = scene.reached_at(chosen)?;
     let events = events_of(scene, dead, &candidate)?;
-    let ways = rest::ways(ctx, scene, dead, &candidate)?;
+    let (ways, told_of_ways) = rest::ways(ctx, scene, dead, &candidate)?;
     let dead = dead_reach(ctx, scene, dead, &candidate.flavour)?;
     Ok(Cast {
         semi_sync: semi_sync::after_death(&candidate, &others)?,
         ways,
+        told_of_ways,
         candidate,
         old: None,
         dead,
@@ -365,7 +366,11 @@ fn finish(
         steps,
         repointed: carried.repointed,
         not_repointed: carried.not_repointed,
-        warnings: warnings.into_iter().chain(candidates.told()).collect(),
+        warnings: warnings
+            .into_iter()
+            .chain(candidates.told())
+            .chain(cast.told_of_ways.clone())
+            .collect(),
         ..Report::of(
             Kind::Failover,
             &scene.pair.name,

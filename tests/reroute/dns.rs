@@ -1,13 +1,48 @@
 //! With a real name server and signed updates.
 
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use understudy::reroute::{Seen, check, perform, see};
 
 use super::lab::scratch::Scratch;
+use super::lab::server::Flavour;
+use super::lab::trio::Trio;
 use super::lab::{eventually, sh, try_sh};
 use super::{Ended, act, checked, lab_program, later, performs, start, undoes, write};
+
+/// Asks that name server and keeps its answers for their TTL, as resolvers do; that of one name it has.
+fn resolver(of: &NameServer, knows: &str) -> NameServer {
+    let scratch = Scratch::new();
+    let base = scratch.path.display().to_string();
+    let port = free_port();
+    write(
+        &scratch.path.join("named.conf"),
+        &format!(
+            "options {{ directory \"{base}\"; pid-file \"{base}/pid\"; session-keyfile \"{base}/session\";\n\
+             lock-file none; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }};\n\
+             recursion yes; dnssec-validation no; forward only;\n\
+             forwarders {{ 127.0.0.1 port {}; }}; }};\ncontrols {{ }};\n",
+            of.port
+        ),
+        0o600,
+    );
+    let config = scratch.path.join("named.conf").display().to_string();
+    let log = scratch.path.join("log");
+    let process = start(&lab_program("named"), &["-g", "-c", &config], &log);
+    let resolver = NameServer {
+        port,
+        scratch,
+        process,
+    };
+    resolver.wait_ready(knows);
+    resolver
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
 
 struct NameServer {
     port: u16,
@@ -22,11 +57,7 @@ impl NameServer {
     fn start() -> Self {
         let scratch = Scratch::new();
         let base = scratch.path.display().to_string();
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = free_port();
         let key = |name: &str, secret: &str| {
             format!("key \"{name}\" {{ algorithm hmac-sha256; secret \"{secret}\"; }};\n")
         };
@@ -65,17 +96,18 @@ impl NameServer {
             scratch,
             process,
         };
-        eventually(Duration::from_secs(20), "the name server", || {
-            try_sh(
-                &server
-                    .dig_argv()
-                    .iter()
-                    .map(String::as_str)
-                    .collect::<Vec<_>>(),
-            )
-            .is_ok()
-        });
+        server.wait_ready("db.lab.example");
         server
+    }
+
+    fn wait_ready(&self, name: &str) {
+        let argv = self.dig_argv();
+        let mut argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        argv.pop();
+        argv.push(name);
+        eventually(Duration::from_secs(20), "the name server", || {
+            try_sh(&argv).is_ok_and(|said| !said.is_empty())
+        });
     }
 
     fn dig_argv(&self) -> Vec<String> {
@@ -157,4 +189,41 @@ fn what_the_name_server_will_not_do_is_refused_beforehand() {
         error.message.contains("no servers could be reached"),
         "{error}"
     );
+}
+
+/// Given resolvers that keep what they were told, when the roles move there and back and there again
+/// within the TTL, expect that the name server leads to the source at each moment, that what is said of
+/// the TTL is what they answer by, and that one that asked after the first change ends at the right one.
+#[test]
+fn roles_that_move_twice_within_the_ttl_end_at_the_right_address() {
+    let server = NameServer::start();
+    let early = resolver(&server, "db.lab.example");
+    let resolver = resolver(&server, "ns.lab.example");
+    let mut trio = Trio::start(Flavour::Mariadb, 2);
+    let lines = server.lines("key", "db.lab.example");
+    let lines = lines.replace("db1", "a").replace("db2", "b");
+    trio.more = format!("[[pair.lab.reroute]]\n{}", lines.replace("30s", "4s"));
+    trio.configure();
+    let told = |to: &str| {
+        let args = ["switchover", "lab", "--to", to, "--dry-run"];
+        trio.tool.run(&args).ok().stdout
+    };
+    assert!(told("b").contains("for 300 s more"), "{}", told("b"));
+    trio.switchover("b").ok();
+    assert_eq!(server.answer(), "4 192.0.2.2");
+    assert!(resolver.answer().ends_with(" 192.0.2.2"));
+    for (to, address) in [("a", "192.0.2.1"), ("b", "192.0.2.2")] {
+        let words = told(to);
+        assert!(words.contains("for 4 s more"), "{words}");
+        assert!(words.contains("keeps to the TTL of then"), "{words}");
+        trio.switchover(to).ok();
+        assert_eq!(server.answer(), format!("4 {address}"));
+    }
+    let moved = Instant::now();
+    eventually(Duration::from_secs(6), "the resolver leads there", || {
+        resolver.answer().ends_with(" 192.0.2.2")
+    });
+    assert!(moved.elapsed() < Duration::from_millis(5500));
+    assert!(early.answer().ends_with(" 192.0.2.1"), "the TTL of then");
+    trio.assert_source("b", &["a"]);
 }

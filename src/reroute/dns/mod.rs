@@ -40,7 +40,8 @@ impl Dns<'_> {
         let mut warnings = Vec::new();
         if let Some(ttl_s) = old_ttl_s.filter(|_| now != [wanted.clone()]) {
             warnings.push(format!(
-                "resolvers may lead clients to the old address for {ttl_s} s more (its TTL)"
+                "resolvers may lead clients to the old address for {ttl_s} s more (its TTL; one that \
+                 asked before an earlier change keeps to the TTL of then)"
             ));
         }
         let will = match now == [wanted.clone()] {
