@@ -259,8 +259,10 @@ fn two_acknowledgements_and_one_replica_gone() {
     for flavour in flavours().into_iter().filter(|own| !own.is_mariadb()) {
         let mut trio = waiting(flavour, 3);
         trio.wait_same("a", "b");
-        set(trio.server("a"), "source_wait_for_replica_count", "2");
-        set(trio.server("a"), "source_timeout", "3600000");
+        for setting in ["wait_for_replica_count = 2", "timeout = 3600000"] {
+            let statement = format!("SET PERSIST rpl_semi_sync_source_{setting}");
+            trio.server("a").execute(&statement);
+        }
         until_acknowledged(trio.server("a"));
         let doctor = trio.tool.run(&["doctor", "lab"]).json().to_string();
         let words = "wait for 2 replicas, 2 acknowledge, and after a failover 1 would";
