@@ -127,7 +127,7 @@ fn decide(ctx: &Context, scene: &Scene<'_>, request: &Request) -> Result<Ready, 
             ),
         ));
     };
-    if picture.roles.follows[new] == Some(own) {
+    if leads_to(&picture.roles.follows, new, own) {
         return Err(SnapshotError::refused(
             format!("{to} follows {name}: they would follow each other"),
             "`understudy switchover` exchanges their roles.",
@@ -173,10 +173,26 @@ fn decide(ctx: &Context, scene: &Scene<'_>, request: &Request) -> Result<Ready, 
     })
 }
 
+/// Whether a server follows another one, over others too.
+fn leads_to(follows: &[Option<usize>], from: usize, to: usize) -> bool {
+    let next = |server: &usize| follows.get(*server).copied().flatten();
+    // No more steps than there are servers, or it goes round without it.
+    std::iter::successors(Some(from), next)
+        .skip(1)
+        .take(follows.len())
+        .any(|server| server == to)
+}
+
 pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError> {
     let pair = pair_of(ctx, &request.server)?;
-    let target = ctx.target(ctx.server(&request.server)?)?;
-    let _hold = hold::take(ctx, std::slice::from_ref(&target), "repoint", None)?;
+    let mut targets = vec![ctx.target(ctx.server(&request.server)?)?];
+    // So that nobody turns that one to this one meanwhile; what it is otherwise, is looked at below.
+    if let Some(to) = ctx.config.servers.get(&request.to)
+        && request.to != request.server
+    {
+        targets.push(ctx.target(to)?);
+    }
+    let _hold = hold::take(ctx, &targets, "repoint", None)?;
     let scene = Scene::observe(ctx, pair)?;
     let ready = decide(ctx, &scene, request)?;
     let id = id::new(&format!("repoint-{}", request.server), clock::now());
@@ -215,4 +231,26 @@ fn turn(operation: &mut Operation, ready: &Ready) -> Result<Outcome, SnapshotErr
             hint: None,
         })?;
     Ok(Outcome::Changed(words.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::leads_to;
+
+    #[test]
+    fn a_ring_is_seen_over_any_number_of_servers() {
+        // 1 follows 0, 2 follows 1, 3 follows nobody of them; 4 and 5 follow each other.
+        let follows = [None, Some(0), Some(1), None, Some(5), Some(4)];
+        for (from, to, wanted) in [
+            (2, 0, true),
+            (2, 1, true),
+            (1, 2, false),
+            (0, 2, false),
+            (3, 0, false),
+            (4, 0, false),
+            (4, 5, true),
+        ] {
+            assert_eq!(leads_to(&follows, from, to), wanted, "{from} {to}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -107,6 +108,21 @@ pub struct Server {
     child: Option<Child>,
 }
 
+/// Below those that the kernel gives to connections: a server that is started later, or again, has to find
+/// its port free still.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id() * 61;
+    for _ in 0..2000 {
+        let number = (first + NEXT.fetch_add(1, Ordering::SeqCst)) % 12_000;
+        let port = 10_000 + u16::try_from(number).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free");
+}
+
 impl Server {
     /// A server on a fresh copy of its template. Not yet started.
     pub fn fresh(flavour: Flavour, data_dir: &Path, place: &Path, start: Start) -> Self {
@@ -120,12 +136,11 @@ impl Server {
     /// A server on data that is there.
     pub fn on(flavour: Flavour, data_dir: &Path, place: &Path, start: Start) -> Self {
         std::fs::create_dir_all(place.join("tmp")).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         Self {
             flavour,
             data_dir: data_dir.to_owned(),
             place: place.to_owned(),
-            port: listener.local_addr().unwrap().port(),
+            port: free_port(),
             program: flavour.program(),
             inside: None,
             root: None,
