@@ -142,7 +142,7 @@ impl From<SnapshotError> for Failure {
                     None => failure,
                 }
             }
-            SnapshotError::NeedsOperator { hint, .. } => {
+            SnapshotError::NeedsOperator { hint, .. } | SnapshotError::Moved { hint, .. } => {
                 Self::new(Kind::NeedsOperator, message).hint(hint)
             }
             SnapshotError::Session(error) => session(&error),

@@ -33,11 +33,13 @@ impl Hold {
             .collect()
     }
 
-    /// Before the moment: somebody may have ended one of our connections, and be at it himself.
+    /// Before the moment: somebody may have ended one of our connections, and be at it himself. A server
+    /// that is gone by now nobody else can hold either.
     pub fn still(&mut self) -> Result<(), SnapshotError> {
         let sessions = std::mem::take(&mut self.sessions);
         for session in sessions {
-            let server = session.target().server.clone();
+            let target = session.target().clone();
+            let server = &target.server;
             let lost = |reason: String| SnapshotError::Failed {
                 step: "hold the pair",
                 reason: format!("the lock on {server} was lost: {reason}"),
@@ -46,7 +48,10 @@ impl Hold {
             match pair_lock::is_held(session) {
                 Ok((session, true)) => self.sessions.push(session),
                 Ok((_, false)) => return Err(lost("somebody else has it".to_owned())),
-                Err(error) => return Err(lost(error.to_string())),
+                Err(error) if Session::connect(&target).is_ok() => {
+                    return Err(lost(error.to_string()));
+                }
+                Err(_) => {}
             }
         }
         Ok(())

@@ -172,7 +172,7 @@ pub const MOVED_HINT: &str = "Where more than one takes writes, see which of the
 
 /// Past the commit, and somebody else is the source by now.
 pub fn given_up(words: &str) -> SnapshotError {
-    SnapshotError::NeedsOperator {
+    SnapshotError::Moved {
         reason: words.to_owned(),
         hint: MOVED_HINT.to_owned(),
     }

@@ -296,7 +296,7 @@ pub fn perform(ctx: &Context, request: &Request) -> Result<Report, SnapshotError
     let opened = match opened {
         Ok(opened) => opened,
         // Somebody else is the source by now: it isn't gone on with.
-        Err(error @ SnapshotError::NeedsOperator { .. }) if operation.is_committed() => {
+        Err(error @ SnapshotError::Moved { .. }) => {
             return Err(put_back(operation, error, names[0], false));
         }
         Err(error) if operation.is_committed() => {

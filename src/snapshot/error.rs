@@ -62,6 +62,9 @@ pub enum SnapshotError {
     /// Something needs an operator.
     #[error("{reason}")]
     NeedsOperator { reason: String, hint: String },
+    /// Past the point of no return, and somebody else is the source by now: it isn't gone on with.
+    #[error("{reason}")]
+    Moved { reason: String, hint: String },
     #[error(transparent)]
     Session(#[from] SessionError),
     #[error(transparent)]

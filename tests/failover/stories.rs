@@ -110,6 +110,33 @@ fn an_old_source_that_comes_back_meanwhile() {
     }
 }
 
+/// Given a failover that is at its fence when another replica dies, expect that it goes on without that one.
+#[test]
+fn a_replica_that_dies_meanwhile_stops_no_failover() {
+    for flavour in flavours() {
+        let mut trio = Trio::start(flavour, 3);
+        let args = [
+            "failover",
+            "lab",
+            "--to",
+            "b",
+            "--unfenced",
+            "--confirm",
+            "0s",
+            "--yes",
+        ];
+        trio.wait_same("a", "b");
+        trio.wait_same("a", "c");
+        trio.kill("a");
+        let mut run = trio.tool.spawn_at("fence:before=sleep:3000", &args);
+        run.wait_at("fence:before");
+        trio.kill("c");
+        let report = run.wait().expect_code(5).json()["failover"].clone();
+        assert!(trio.is_writable("b"), "{report}");
+        assert_eq!(report["not_repointed"][0]["server"], "c", "{report}");
+    }
+}
+
 /// Given a replica that can't log in to its source any more while clients write there, expect that a
 /// failover is refused, since the source answers, and a switchover, since nothing would arrive.
 #[test]
